@@ -1,0 +1,69 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+// Key implements Object.
+func (o *IPPool) Key() Key { return Key{KindIPPool, "", o.Name} }
+
+// DeepCopyObject implements Object.
+func (o *IPPool) DeepCopyObject() Object { return o.DeepCopy() }
+
+// Key implements Object.
+func (o *BGPConfiguration) Key() Key { return Key{KindBGPConfiguration, "", o.Name} }
+
+// DeepCopyObject implements Object.
+func (o *BGPConfiguration) DeepCopyObject() Object { return o.DeepCopy() }
+
+// Key implements Object.
+func (o *BGPPeer) Key() Key { return Key{KindBGPPeer, "", o.Name} }
+
+// DeepCopyObject implements Object.
+func (o *BGPPeer) DeepCopyObject() Object { return o.DeepCopy() }
+
+// Key implements Object.
+func (o *Node) Key() Key { return Key{KindNode, "", o.Name} }
+
+// DeepCopyObject implements Object.
+func (o *Node) DeepCopyObject() Object { return o.DeepCopy() }
+
+// Key implements Object.
+func (o *WorkloadEndpoint) Key() Key { return Key{KindWorkloadEndpoint, o.Namespace, o.Name} }
+
+// DeepCopyObject implements Object.
+func (o *WorkloadEndpoint) DeepCopyObject() Object { return o.DeepCopy() }
+
+// Key implements Object.
+func (o *IPAMConfiguration) Key() Key { return Key{KindIPAMConfiguration, "", o.Name} }
+
+// DeepCopyObject implements Object.
+func (o *IPAMConfiguration) DeepCopyObject() Object { return o.DeepCopy() }
+
+// Key implements Object.
+func (o *IPReservation) Key() Key { return Key{KindIPReservation, "", o.Name} }
+
+// DeepCopyObject implements Object.
+func (o *IPReservation) DeepCopyObject() Object { return o.DeepCopy() }
+
+// Key implements Object.
+func (o *BlockAffinity) Key() Key { return Key{KindBlockAffinity, "", o.Name} }
+
+// DeepCopyObject implements Object.
+func (o *BlockAffinity) DeepCopyObject() Object { return o.DeepCopy() }
+
+// Key implements Object.
+func (o *IPAMBlock) Key() Key { return Key{KindIPAMBlock, "", o.Name} }
+
+// DeepCopyObject implements Object.
+func (o *IPAMBlock) DeepCopyObject() Object { return o.DeepCopy() }
+
+// Key implements Object.
+func (o *ClusterInformation) Key() Key { return Key{KindClusterInformation, "", o.Name} }
+
+// DeepCopyObject implements Object.
+func (o *ClusterInformation) DeepCopyObject() Object { return o.DeepCopy() }
+
+// Key implements Object.
+func (o *FelixConfiguration) Key() Key { return Key{KindFelixConfiguration, "", o.Name} }
+
+// DeepCopyObject implements Object.
+func (o *FelixConfiguration) DeepCopyObject() Object { return o.DeepCopy() }

@@ -1,0 +1,91 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"iter"
+
+	iradix "github.com/hashicorp/go-immutable-radix/v2"
+)
+
+// Snapshot is one immutable picture of the datastore. Copying it is cheap: the tables share
+// their structure with the Snapshots before and after.
+//
+// +kubebuilder:object:generate=false
+type Snapshot struct {
+	// InSync is true once every kind has been listed; nothing may be written before.
+	InSync bool
+
+	IPPools             Table[*IPPool]
+	BGPConfigurations   Table[*BGPConfiguration]
+	BGPPeers            Table[*BGPPeer]
+	Nodes               Table[*Node]
+	WorkloadEndpoints   Table[*WorkloadEndpoint]
+	IPAMConfigurations  Table[*IPAMConfiguration]
+	IPReservations      Table[*IPReservation]
+	BlockAffinities     Table[*BlockAffinity]
+	IPAMBlocks          Table[*IPAMBlock]
+	ClusterInformations Table[*ClusterInformation]
+	FelixConfigurations Table[*FelixConfiguration]
+}
+
+// Table is an immutable map of one kind's objects, ordered by "namespace/name" (cluster-scoped:
+// by name). The zero Table is empty.
+//
+// +kubebuilder:object:generate=false
+type Table[T Object] struct {
+	tree *iradix.Tree[T]
+}
+
+// Get returns the object with the given name ("namespace/name" where the kind has namespaces).
+func (t Table[T]) Get(name string) (T, bool) {
+	if t.tree == nil {
+		var zero T
+		return zero, false
+	}
+	return t.tree.Get([]byte(name))
+}
+
+// Len counts the objects.
+func (t Table[T]) Len() int {
+	if t.tree == nil {
+		return 0
+	}
+	return t.tree.Len()
+}
+
+// All yields names and objects in order.
+func (t Table[T]) All() iter.Seq2[string, T] {
+	return func(yield func(string, T) bool) {
+		if t.tree == nil {
+			return
+		}
+		t.tree.Root().Walk(func(k []byte, v T) bool { return !yield(string(k), v) })
+	}
+}
+
+// Same says whether both are the very same picture, which costs no comparison of objects. It may
+// be false for equal tables; it is never true for unequal ones.
+func (t Table[T]) Same(o Table[T]) bool { return t.tree == o.tree }
+
+// With gives the table with the object set under name.
+func (t Table[T]) With(name string, obj T) Table[T] {
+	tree := t.tree
+	if tree == nil {
+		tree = iradix.New[T]()
+	}
+	next, _, _ := tree.Insert([]byte(name), obj)
+	return Table[T]{next}
+}
+
+// Without gives the table without the named object.
+func (t Table[T]) Without(name string) Table[T] {
+	if t.tree == nil {
+		return t
+	}
+	next, _, ok := t.tree.Delete([]byte(name))
+	if !ok {
+		return t
+	}
+	return Table[T]{next}
+}

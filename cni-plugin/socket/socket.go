@@ -1,0 +1,95 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package socket is the agent's root-only Unix socket: its messages, its client (used by the CNI
+// plugin and koratctl) and its server (used by korat-node). One connection carries one exchange, as
+// JSON values one after the other.
+//
+// An attachment is a conversation on one connection: Request{Add} → Reply{Endpoint}, then the
+// plugin makes the interface, then Request{Ready} → Reply{}, sent when the pod's routes are in the
+// kernel. If the connection ends before Ready is answered, the server undoes the attachment, unless it
+// existed before. After an agent's crash the plugin may connect again and repeat the whole
+// conversation: Add of a known attachment returns the same addresses.
+//
+// The package imports nothing but the standard library and felix/endpoint, because the plugin's
+// start-up time is part of every pod's.
+package socket
+
+import (
+	"encoding/json"
+	"net/netip"
+
+	"korat/felix/endpoint"
+)
+
+// DefaultPath is where the agent listens.
+const DefaultPath = "/run/korat/agent.sock"
+
+// Verb says what a Request asks for.
+type Verb string
+
+// The verbs. Status answers "is the agent ready to attach pods"; NodeStatus is koratctl's and has
+// its answer in Reply.Status.
+const (
+	VerbAdd        Verb = "ADD"
+	VerbReady      Verb = "READY"
+	VerbDel        Verb = "DEL"
+	VerbCheck      Verb = "CHECK"
+	VerbStatus     Verb = "STATUS"
+	VerbNodeStatus Verb = "NODE-STATUS"
+)
+
+// Request is one message to the agent.
+type Request struct {
+	Verb Verb `json:"verb"`
+	// ID, Network, NetNS, Namespace and Pod are as in endpoint.Endpoint. (Add; ID alone for the others.)
+	endpoint.ID
+	Network   string `json:"network,omitempty"`
+	NetNS     string `json:"netns,omitempty"`
+	Namespace string `json:"namespace,omitempty"`
+	Pod       string `json:"pod,omitempty"`
+	// NodeName is the network configuration's nodename; when set it must be the agent's own.
+	NodeName string `json:"nodeName,omitempty"`
+	// MTU overrides the agent's; 0 leaves it to the agent.
+	MTU int `json:"mtu,omitempty"`
+	// Pools limits automatic assignment to these pools, by name or CIDR.
+	Pools []string `json:"pools,omitempty"`
+	// Addresses asks for specific addresses.
+	Addresses []netip.Addr `json:"addresses,omitempty"`
+	// MAC of the pod's side. (Ready)
+	MAC string `json:"mac,omitempty"`
+}
+
+// Reply is the answer to one Request.
+type Reply struct {
+	Error    *Error             `json:"error,omitempty"`
+	Endpoint *endpoint.Endpoint `json:"endpoint,omitempty"`
+	// Status is the answer to NodeStatus; its shape is felix.NodeStatus.
+	Status json.RawMessage `json:"status,omitempty"`
+}
+
+// Error is a failure as the CNI specification (section 5) reports it.
+type Error struct {
+	Code    uint   `json:"code"`
+	Message string `json:"msg"`
+	Details string `json:"details,omitempty"`
+}
+
+// Error gives message and details.
+func (e *Error) Error() string {
+	if e.Details == "" {
+		return e.Message
+	}
+	return e.Message + ": " + e.Details
+}
+
+// The error codes in use: the CNI specification's well-known ones, and ours from 100 on.
+const (
+	CodeUnsupportedField = 2
+	CodeUnknownContainer = 3
+	CodeInvalidConfig    = 7
+	// CodeTryAgainLater asks the runtime to retry: the agent is absent or not ready.
+	CodeTryAgainLater = 11
+	CodeInternal      = 100
+	// CodeNoAddress: no free address in the usable pools, or the asked one is taken.
+	CodeNoAddress = 101
+)

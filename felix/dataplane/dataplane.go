@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package dataplane holds this node's kernel as plain values: State is what we want, Host is what
+// the kernel reported of things that are not ours. It knows names, never interface indexes.
+package dataplane
+
+import (
+	"maps"
+	"net/netip"
+	"slices"
+)
+
+// State is everything that the node's kernel should hold of ours.
+type State struct {
+	Links      map[string]Link
+	Sysctls    map[string]SysctlValue
+	Neighbours map[NeighbourKey]Neighbour
+	Routes     map[RouteKey]Route
+	// HoldLearned keeps learned routes that are in the kernel but not in Routes: set while BGP has
+	// not yet told us everything (before End-of-RIB, or while the speaker is away).
+	HoldLearned bool
+}
+
+// Link is what we want of the host's side of a pod's veth pair, keyed by interface name. Links are
+// made and removed by the CNI plugin; a wanted link that does not exist is left alone.
+type Link struct {
+	// Up is the administrative state.
+	Up bool
+	// MTU in bytes; 0 leaves it as it is.
+	MTU int
+}
+
+// Equal reports whether both want the same.
+func (l Link) Equal(o Link) bool { return l == o }
+
+// SysctlValue is a sysctl's content, keyed by its path below /proc/sys, with slashes:
+// "net/ipv4/conf/cali0ef24b1b5c5/proxy_arp". (Interface names may hold dots, never slashes.)
+type SysctlValue string
+
+// Equal reports whether both are the same.
+func (v SysctlValue) Equal(o SysctlValue) bool { return v == o }
+
+// NeighbourKey identifies a permanent neighbour entry.
+type NeighbourKey struct {
+	Device  string
+	Address netip.Addr
+}
+
+// Neighbour is a permanent ARP or NDP entry.
+type Neighbour struct {
+	// MAC in the form "ee:ee:ee:ee:ee:ee".
+	MAC string
+}
+
+// Equal reports whether both are the same.
+func (n Neighbour) Equal(o Neighbour) bool { return n == o }
+
+// RouteKey is what the kernel holds one route of ours for, in the main table with metric 0 (IPv6:
+// the kernel's default of 1024).
+type RouteKey struct {
+	Prefix netip.Prefix
+}
+
+// RouteType is the kernel's route type.
+type RouteType uint8
+
+// The route types that we use.
+const (
+	Unicast RouteType = iota
+	Blackhole
+)
+
+// Route is where packets for a prefix go.
+type Route struct {
+	Type RouteType
+	// NextHops is empty for a blackhole, and ordered by SortNextHops.
+	NextHops []NextHop
+	// Source is the address that locally made packets get, or invalid for the kernel's choice.
+	Source netip.Addr
+}
+
+// NextHop is one way out.
+type NextHop struct {
+	// Device is the interface's name.
+	Device string
+	// Gateway is invalid for what is directly on the link (scope link). With a Gateway the route is
+	// onlink: the kernel does not check that a route to the gateway exists.
+	Gateway netip.Addr
+}
+
+// Equal reports whether both routes are the same.
+func (r Route) Equal(o Route) bool {
+	return r.Type == o.Type && r.Source == o.Source && slices.Equal(r.NextHops, o.NextHops)
+}
+
+// Learned says whether the route has the shape of one learned over BGP: a gateway. A freshly
+// started agent tells learned routes by it.
+func (r Route) Learned() bool {
+	return slices.ContainsFunc(r.NextHops, func(h NextHop) bool { return h.Gateway.IsValid() })
+}
+
+// SortNextHops orders next hops so that Equal is independent of the order they came in.
+func SortNextHops(hops []NextHop) {
+	slices.SortFunc(hops, func(a, b NextHop) int {
+		if c := a.Gateway.Compare(b.Gateway); c != 0 {
+			return c
+		}
+		if a.Device < b.Device {
+			return -1
+		}
+		if a.Device > b.Device {
+			return 1
+		}
+		return 0
+	})
+}
+
+// Host is what the kernel reported of its links and addresses, keyed by interface name.
+type Host struct {
+	Links map[string]HostLink
+	// DefaultRoute says whether a route of somebody else's covers 0.0.0.0/0 (IPv4).
+	DefaultRoute bool
+}
+
+// HostLink is one interface as the kernel has it.
+type HostLink struct {
+	Index int
+	// Type is the kernel's kind: "veth", "bridge", "device" for hardware, ...
+	Type string
+	MTU  int
+	// Up means administratively up; Running that it has carrier as well.
+	Up, Running bool
+	MAC         string
+	// Alias is the interface's alias (ip link set alias).
+	Alias string
+	// Addresses with their prefix lengths, in the kernel's order, secondary ones included.
+	Addresses []netip.Prefix
+}
+
+// Equal reports whether both pictures are the same.
+func (h Host) Equal(o Host) bool {
+	return h.DefaultRoute == o.DefaultRoute && maps.EqualFunc(h.Links, o.Links, HostLink.Equal)
+}
+
+// Equal reports whether both are the same.
+func (l HostLink) Equal(o HostLink) bool {
+	return l.Index == o.Index && l.Type == o.Type && l.MTU == o.MTU && l.Up == o.Up && l.Running == o.Running &&
+		l.MAC == o.MAC && l.Alias == o.Alias && slices.Equal(l.Addresses, o.Addresses)
+}
+
+// DeviceFor gives the running interface whose connected subnet holds addr, the longest match first.
+func (h Host) DeviceFor(addr netip.Addr) (name string, ok bool) {
+	best := -1
+	for dev, link := range h.Links {
+		if !link.Running {
+			continue
+		}
+		for _, p := range link.Addresses {
+			if p.Contains(addr) && (p.Bits() > best || p.Bits() == best && dev < name) {
+				best, name = p.Bits(), dev
+			}
+		}
+	}
+	return name, best >= 0
+}
