@@ -19,6 +19,16 @@ type State struct {
 	// HoldLearned keeps learned routes that are in the kernel but not in Routes: set while BGP has
 	// not yet told us everything (before End-of-RIB, or while the speaker is away).
 	HoldLearned bool
+	// Settled are gateways whose neighbour has told us everything: a route only via these may be
+	// pruned although HoldLearned is set.
+	Settled map[netip.Addr]bool
+}
+
+// Keep says whether a route that is in the kernel but not wanted must stay for now.
+func (s State) Keep(_ RouteKey, have Route) bool {
+	return s.HoldLearned && slices.ContainsFunc(have.NextHops, func(h NextHop) bool {
+		return h.Gateway.IsValid() && !s.Settled[h.Gateway]
+	})
 }
 
 // Link is what we want of the host's side of a pod's veth pair, keyed by interface name. Links are

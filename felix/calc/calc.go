@@ -1,0 +1,55 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package calc computes what this node's kernel should hold. It is pure: facts go in, a
+// dataplane.State comes out, one file per field of State. When two producers want one prefix, the
+// precedence is decided in routes.go.
+package calc
+
+import (
+	"net/netip"
+
+	"korat/felix/dataplane"
+	"korat/felix/endpoint"
+)
+
+// Inputs are the facts that State depends on.
+type Inputs struct {
+	// Endpoints are the node's attachments by the CNI record, the authority on local pods.
+	Endpoints map[endpoint.ID]endpoint.Endpoint
+	// Blocks are the node's own confirmed blocks.
+	Blocks []netip.Prefix
+	// Learned are the routes that BGP gave.
+	Learned map[dataplane.RouteKey]dataplane.Route
+	// Host is what the kernel reported.
+	Host dataplane.Host
+	// Uplink is the interface that carries the node's address; empty while unknown.
+	Uplink string
+	// HoldLearned and Settled are passed on to State.
+	HoldLearned bool
+	Settled     map[netip.Addr]bool
+}
+
+// State computes everything.
+func State(in Inputs) dataplane.State {
+	live := liveEndpoints(in.Endpoints, in.Host)
+	return dataplane.State{
+		Links:       Links(live),
+		Sysctls:     Sysctls(live),
+		Neighbours:  Neighbours(live),
+		Routes:      Routes(in, live),
+		HoldLearned: in.HoldLearned,
+		Settled:     in.Settled,
+	}
+}
+
+// liveEndpoints picks the attachments whose pair exists. The others have nothing in the kernel to
+// hang anything on: the kernel took all of it away together with the interface.
+func liveEndpoints(all map[endpoint.ID]endpoint.Endpoint, host dataplane.Host) []endpoint.Endpoint {
+	live := make([]endpoint.Endpoint, 0, len(all))
+	for _, ep := range all {
+		if _, exists := host.Links[ep.Interface]; exists && ep.Ready {
+			live = append(live, ep)
+		}
+	}
+	return live
+}
