@@ -1,0 +1,168 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package autodetect chooses the node's own address among those of the host. It is pure but for
+// can-reach, which asks the caller for the source address that the kernel would use.
+package autodetect
+
+import (
+	"cmp"
+	"fmt"
+	"net/netip"
+	"regexp"
+	"slices"
+	"strings"
+
+	"korat/felix/dataplane"
+)
+
+// excluded are the interfaces that first-found and cidr never take: those that container runtimes, other
+// networks and we ourselves make. (Calico's list.)
+var excluded = regexp.MustCompile(`^(docker|cbr|dummy|virbr|lxcbr|veth|lo$|cali|tunl|flannel|kube-ipvs|cni|vxlan\.calico|vxlan-v6\.calico|wireguard\.cali|wg-v6\.cali|nodelocaldns|br-)`)
+
+// Method is one way to choose; the zero Method is first-found.
+type Method struct {
+	text       string
+	interfaces *regexp.Regexp
+	skip       *regexp.Regexp
+	within     []netip.Prefix
+	reach      string
+}
+
+// String gives the method as it was written.
+func (m Method) String() string { return cmp.Or(m.text, "first-found") }
+
+// Parse reads "first-found", "can-reach=HOST", "interface=REGEX[,REGEX…]",
+// "skip-interface=REGEX[,REGEX…]" or "cidr=CIDR[,CIDR…]".
+func Parse(text string) (Method, error) {
+	m := Method{text: text}
+	name, value, hasValue := strings.Cut(text, "=")
+	if hasValue && value == "" {
+		return m, fmt.Errorf("address autodetection method %q: nothing after =", text)
+	}
+	var err error
+	switch {
+	case text == "" || text == "first-found":
+	case name == "can-reach" && hasValue:
+		m.reach = value
+	case name == "interface" && hasValue:
+		m.interfaces, err = anyOf(value)
+	case name == "skip-interface" && hasValue:
+		m.skip, err = anyOf(value)
+	case name == "cidr" && hasValue:
+		m.within, err = prefixes(value)
+	default:
+		return m, fmt.Errorf("address autodetection method %q: want first-found, can-reach=HOST, interface=REGEX, skip-interface=REGEX or cidr=CIDR", text)
+	}
+	if err != nil {
+		return m, fmt.Errorf("address autodetection method %q: %w", text, err)
+	}
+	return m, nil
+}
+
+func anyOf(list string) (*regexp.Regexp, error) {
+	return regexp.Compile("^(" + strings.ReplaceAll(list, ",", "|") + ")$")
+}
+
+func prefixes(list string) ([]netip.Prefix, error) {
+	var all []netip.Prefix
+	for text := range strings.SplitSeq(list, ",") {
+		p, err := netip.ParsePrefix(strings.TrimSpace(text))
+		if err != nil {
+			return nil, err
+		}
+		all = append(all, p.Masked())
+	}
+	return all, nil
+}
+
+// Choice is an address with the interface that carries it.
+type Choice struct {
+	Interface string
+	Address   netip.Prefix
+}
+
+// Choose picks the node's IPv4 address: candidates are the addresses of running interfaces, in the
+// order of interface index and then the kernel's own. source gives the address that the kernel
+// would send from to a host; only can-reach calls it.
+func (m Method) Choose(host dataplane.Host, source func(dest string) (netip.Addr, error)) (Choice, error) {
+	all := candidates(host)
+	if m.reach != "" {
+		return m.reaching(all, source)
+	}
+	for _, c := range all {
+		if m.accepts(c) {
+			return c, nil
+		}
+	}
+	return Choice{}, fmt.Errorf("no address found by method %s among %s: set the address with --ip, or another --ip-autodetection-method",
+		m, list(all))
+}
+
+func (m Method) accepts(c Choice) bool {
+	switch {
+	case m.interfaces != nil:
+		return m.interfaces.MatchString(c.Interface)
+	case excluded.MatchString(c.Interface):
+		return false
+	case m.skip != nil:
+		return !m.skip.MatchString(c.Interface)
+	case m.within != nil:
+		return slices.ContainsFunc(m.within, func(p netip.Prefix) bool { return p.Contains(c.Address.Addr()) })
+	}
+	return true
+}
+
+func (m Method) reaching(all []Choice, source func(string) (netip.Addr, error)) (Choice, error) {
+	addr, err := source(m.reach)
+	if err != nil {
+		return Choice{}, fmt.Errorf("method %s: %w", m, err)
+	}
+	for _, c := range all {
+		if c.Address.Addr() == addr {
+			return c, nil
+		}
+	}
+	return Choice{}, fmt.Errorf("method %s: the kernel would send from %s, which no running interface carries: %s", m, addr, list(all))
+}
+
+// Find gives the choice that carries addr, if any does.
+func Find(host dataplane.Host, addr netip.Addr) (Choice, bool) {
+	for _, c := range candidates(host) {
+		if c.Address.Addr() == addr {
+			return c, true
+		}
+	}
+	return Choice{}, false
+}
+
+func candidates(host dataplane.Host) []Choice {
+	names := make([]string, 0, len(host.Links))
+	for name := range host.Links {
+		names = append(names, name)
+	}
+	slices.SortFunc(names, func(a, b string) int { return cmp.Compare(host.Links[a].Index, host.Links[b].Index) })
+	var all []Choice
+	for _, name := range names {
+		link := host.Links[name]
+		if !link.Running {
+			continue
+		}
+		for _, p := range link.Addresses {
+			if a := p.Addr(); a.Is4() && !a.IsLoopback() && !a.IsLinkLocalUnicast() {
+				all = append(all, Choice{name, p})
+			}
+		}
+	}
+	return all
+}
+
+func list(all []Choice) string {
+	if len(all) == 0 {
+		return "no IPv4 address on any running interface"
+	}
+	var words []string
+	for _, c := range all {
+		words = append(words, c.Interface+" "+c.Address.String())
+	}
+	return strings.Join(words, ", ")
+}
