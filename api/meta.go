@@ -40,3 +40,6 @@ type Object interface {
 	// DeepCopyObject gives an independent copy of the same concrete type.
 	DeepCopyObject() Object
 }
+
+// Time is a point in time as metadata has it.
+type Time = metav1.Time
