@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package fib turns what the speaker learned into routes. It is pure. The speaker does no next hop
+// resolution of its own, so it happens here: a next hop must be on a connected subnet.
+package fib
+
+import (
+	"net/netip"
+	"slices"
+
+	"korat/bgp"
+	"korat/felix/dataplane"
+)
+
+// Own is what belongs to this node and what no neighbour may therefore divert.
+type Own struct {
+	Address netip.Addr
+	// Blocks are the node's own confirmed blocks.
+	Blocks []netip.Prefix
+}
+
+// Unresolved is a learned path that became no route, or no member of one.
+type Unresolved struct {
+	Prefix netip.Prefix
+	// NextHop is invalid when the prefix is refused whatever its next hop.
+	NextHop netip.Addr
+	Reason  string
+}
+
+// The reasons why a path is left out.
+const (
+	ReasonDefault   = "default route: not accepted from peers"
+	ReasonSpecial   = "loopback, link-local or multicast range"
+	ReasonOwnBlock  = "inside a block of this node"
+	ReasonOwnAddr   = "this node's own address"
+	ReasonConnected = "subnet that this node is connected to"
+	ReasonNoSubnet  = "next hop is on no connected subnet of a running interface"
+	ReasonBadHop    = "next hop is no neighbour's address"
+)
+
+// Routes gives one route for each accepted prefix, with a next hop for each usable path, and what
+// was left out, in order of prefix and next hop.
+func Routes(rib bgp.RIB, host dataplane.Host, own Own) (map[dataplane.RouteKey]dataplane.Route, []Unresolved) {
+	f := filter{host: host, own: own, connected: map[netip.Prefix]bool{}, addresses: map[netip.Addr]bool{own.Address: true}, devices: map[netip.Addr]string{}}
+	for _, link := range host.Links {
+		for _, p := range link.Addresses {
+			f.addresses[p.Addr()] = true
+			if !p.IsSingleIP() {
+				f.connected[p.Masked()] = true
+			}
+		}
+	}
+	routes := make(map[dataplane.RouteKey]dataplane.Route, len(rib.Paths))
+	var left []Unresolved
+	for prefix, paths := range rib.Paths {
+		if reason := f.refusePrefix(prefix); reason != "" {
+			left = append(left, Unresolved{Prefix: prefix, Reason: reason})
+			continue
+		}
+		var hops []dataplane.NextHop
+		for _, p := range paths {
+			device, reason := f.resolve(p.NextHop)
+			if reason != "" {
+				left = append(left, Unresolved{prefix, p.NextHop, reason})
+				continue
+			}
+			hops = append(hops, dataplane.NextHop{Device: device, Gateway: p.NextHop})
+		}
+		if len(hops) == 0 {
+			continue
+		}
+		dataplane.SortNextHops(hops)
+		// Two peers (route reflectors) may give the same next hop: it is one way, not two.
+		routes[dataplane.RouteKey{Prefix: prefix}] = dataplane.Route{NextHops: slices.Compact(hops)}
+	}
+	slices.SortFunc(left, compareUnresolved)
+	return routes, slices.Compact(left)
+}
+
+func compareUnresolved(a, b Unresolved) int {
+	if c := a.Prefix.Addr().Compare(b.Prefix.Addr()); c != 0 {
+		return c
+	}
+	if c := a.Prefix.Bits() - b.Prefix.Bits(); c != 0 {
+		return c
+	}
+	return a.NextHop.Compare(b.NextHop)
+}
+
+type filter struct {
+	host      dataplane.Host
+	own       Own
+	connected map[netip.Prefix]bool
+	addresses map[netip.Addr]bool
+	// devices remembers resolved next hops: many prefixes share few of them.
+	devices map[netip.Addr]string
+}
+
+// refusePrefix gives the reason why a prefix is not accepted at all, or "". A route for exactly a
+// connected subnet would replace the kernel's own; one for the node's address would divert it.
+func (f *filter) refusePrefix(p netip.Prefix) string {
+	addr := p.Addr()
+	switch {
+	case p.Bits() == 0:
+		return ReasonDefault
+	case addr.IsLoopback(), addr.IsLinkLocalUnicast(), addr.IsMulticast(), addr.IsUnspecified():
+		return ReasonSpecial
+	case p.IsSingleIP() && f.addresses[addr]:
+		return ReasonOwnAddr
+	case f.connected[p]:
+		return ReasonConnected
+	}
+	for _, block := range f.own.Blocks {
+		if block.Bits() <= p.Bits() && block.Contains(addr) {
+			return ReasonOwnBlock
+		}
+	}
+	return ""
+}
+
+func (f *filter) resolve(hop netip.Addr) (device, reason string) {
+	if !hop.IsValid() || hop.IsUnspecified() || hop.IsLoopback() || hop.IsMulticast() || f.addresses[hop] {
+		return "", ReasonBadHop
+	}
+	device, known := f.devices[hop]
+	if !known {
+		device, _ = f.host.DeviceFor(hop)
+		f.devices[hop] = device
+	}
+	if device == "" {
+		return "", ReasonNoSubnet
+	}
+	return device, ""
+}

@@ -1,0 +1,121 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package fib_test
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"korat/bgp"
+	"korat/bgp/fib"
+	"korat/felix/dataplane"
+)
+
+// paths parses lines of "prefix next-hop next-hop ...".
+func paths(text string) map[netip.Prefix][]bgp.Path {
+	rib := map[netip.Prefix][]bgp.Path{}
+	for line := range strings.Lines(text) {
+		f := strings.Fields(line)
+		if len(f) == 0 {
+			continue
+		}
+		p := netip.MustParsePrefix(f[0])
+		rib[p] = nil
+		for _, hop := range f[1:] {
+			a := netip.MustParseAddr(hop)
+			rib[p] = append(rib[p], bgp.Path{NextHop: a, Peer: a})
+		}
+	}
+	return rib
+}
+
+func render(routes map[dataplane.RouteKey]dataplane.Route, left []fib.Unresolved) string {
+	var b strings.Builder
+	keys := slices.SortedFunc(maps.Keys(routes), func(x, y dataplane.RouteKey) int { return x.Prefix.Addr().Compare(y.Prefix.Addr()) })
+	for _, k := range keys {
+		b.WriteString(k.Prefix.String())
+		for _, h := range routes[k].NextHops {
+			fmt.Fprintf(&b, " via %s dev %s", h.Gateway, h.Device)
+		}
+		b.WriteByte('\n')
+	}
+	for _, u := range left {
+		hop := ""
+		if u.NextHop.IsValid() {
+			hop = " via " + u.NextHop.String()
+		}
+		fmt.Fprintf(&b, "left out %s%s: %s\n", u.Prefix, hop, u.Reason)
+	}
+	return b.String()
+}
+
+func TestRoutes(t *testing.T) {
+	link := func(running bool, addrs ...string) dataplane.HostLink {
+		l := dataplane.HostLink{Up: true, Running: running}
+		for _, a := range addrs {
+			l.Addresses = append(l.Addresses, netip.MustParsePrefix(a))
+		}
+		return l
+	}
+	host := dataplane.Host{Links: map[string]dataplane.HostLink{
+		"lo":    link(true, "127.0.0.1/8", "198.51.100.7/32"),
+		"eth0":  link(true, "10.0.0.1/24"),
+		"eth1":  link(true, "10.1.0.1/24"),
+		"eth2":  link(false, "10.2.0.1/24"),
+		"calia": link(true),
+	}}
+	own := fib.Own{Address: netip.MustParseAddr("10.0.0.1"), Blocks: []netip.Prefix{netip.MustParsePrefix("172.17.8.0/24")}}
+	for _, tc := range []struct{ name, rib, want string }{
+		{"one next hop", "172.17.9.0/24 10.0.0.2", `
+172.17.9.0/24 via 10.0.0.2 dev eth0
+`},
+		{"ECMP is sorted, the same next hop counts once", "172.17.9.0/24 10.1.0.3 10.0.0.2 10.1.0.3", `
+172.17.9.0/24 via 10.0.0.2 dev eth0 via 10.1.0.3 dev eth1
+`},
+		{"next hops that can't be used", "172.17.9.0/24 10.2.0.2 10.0.0.2 192.0.2.1\n172.17.10.0/24 10.0.0.1\n172.17.11.0/24 127.0.0.5\n172.17.12.0/24 0.0.0.0", `
+172.17.9.0/24 via 10.0.0.2 dev eth0
+left out 172.17.9.0/24 via 10.2.0.2: next hop is on no connected subnet of a running interface
+left out 172.17.9.0/24 via 192.0.2.1: next hop is on no connected subnet of a running interface
+left out 172.17.10.0/24 via 10.0.0.1: next hop is no neighbour's address
+left out 172.17.11.0/24 via 127.0.0.5: next hop is no neighbour's address
+left out 172.17.12.0/24 via 0.0.0.0: next hop is no neighbour's address
+`},
+		{"prefixes that are refused", `
+			0.0.0.0/0 10.0.0.2
+			10.0.0.0/24 10.0.0.2
+			10.0.0.1/32 10.0.0.2
+			127.1.0.0/16 10.0.0.2
+			169.254.1.1/32 10.0.0.2
+			172.17.8.0/24 10.0.0.2
+			172.17.8.128/25 10.0.0.2
+			198.51.100.7/32 10.0.0.2
+			224.0.0.0/4 10.0.0.2`, `
+left out 0.0.0.0/0: default route: not accepted from peers
+left out 10.0.0.0/24: subnet that this node is connected to
+left out 10.0.0.1/32: this node's own address
+left out 127.1.0.0/16: loopback, link-local or multicast range
+left out 169.254.1.1/32: loopback, link-local or multicast range
+left out 172.17.8.0/24: inside a block of this node
+left out 172.17.8.128/25: inside a block of this node
+left out 198.51.100.7/32: this node's own address
+left out 224.0.0.0/4: loopback, link-local or multicast range
+`},
+		{"what only covers our own is accepted", "172.17.0.0/16 10.0.0.2\n10.0.0.0/8 10.0.0.2", `
+10.0.0.0/8 via 10.0.0.2 dev eth0
+172.17.0.0/16 via 10.0.0.2 dev eth0
+`},
+	} {
+		t.Run(tc.name, func(t *testing.T) {
+			got := "\n" + render(fib.Routes(bgp.RIB{Paths: paths(tc.rib)}, host, own))
+			if d := cmp.Diff(tc.want, got); d != "" {
+				t.Errorf("routes differ (-want +got):\n%s", d)
+			}
+		})
+	}
+}

@@ -1,0 +1,117 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package plan computes what this node's BGP speaker should do: which peers, which prefixes. It is
+// pure. peers.go has the sessions, origins.go the prefixes.
+package plan
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+	"korat/api"
+	"korat/bgp"
+)
+
+// maxRestartTime is the largest graceful-restart time: 12 bits of seconds (RFC 4724, 3).
+const maxRestartTime = 4095 * time.Second
+
+// maxHoldTime is the largest hold time: 16 bits of seconds (RFC 4271, 4.2).
+const maxHoldTime = 65535 * time.Second
+
+// Input is what the plan depends on.
+type Input struct {
+	Snapshot api.Snapshot
+	// Node is this node's name.
+	Node string
+	// Address is this node's own address with its subnet's length.
+	Address netip.Prefix
+	// Held are neighbours that get no session, with the reason why (the speaker's supervisor names
+	// those whose session crashes it).
+	Held map[netip.Addr]string
+}
+
+// Plan gives what the speaker should do and, as errors, what it could not make sense of. A problem
+// with one object leaves only that one out.
+func Plan(in Input) (bgp.Plan, []error) {
+	own := in.Address.Addr().Unmap()
+	if !own.Is4() {
+		return bgp.Plan{}, []error{fmt.Errorf("plan BGP: Node/%s has no IPv4 address: the speaker needs one as its router ID", in.Node)}
+	}
+	b := builder{in: in, own: own, cfg: configuration(in.Snapshot)}
+	b.as = b.cfg.as
+	if n, ok := in.Snapshot.Nodes.Get(in.Node); ok && n.Spec.BGP != nil && n.Spec.BGP.ASNumber != nil {
+		b.as = *n.Spec.BGP.ASNumber
+	}
+	if b.as == 0 {
+		b.report(errors.New("BGPConfiguration/default: spec.asNumber is 0: set an AS number of 1..4294967295"))
+		return bgp.Plan{}, b.problems
+	}
+	p := bgp.Plan{
+		Global: bgp.Global{AS: b.as, RouterID: own, ListenPort: b.cfg.port},
+		Peers:  b.peers(),
+	}
+	if b.cfg.bindNodeIP {
+		p.Global.ListenAddresses = []netip.Addr{own}
+	}
+	p.Origins = b.origins()
+	return p, b.problems
+}
+
+// builder carries what every part needs and gathers the problems.
+type builder struct {
+	in       Input
+	own      netip.Addr
+	as       uint32
+	cfg      config
+	problems []error
+}
+
+func (b *builder) report(err error) { b.problems = append(b.problems, err) }
+
+// config is the BGPConfiguration with its defaults filled in: the datastore may hold objects that
+// somebody wrote without passing through ours.
+type config struct {
+	as          uint32
+	port        uint16
+	mesh        bool
+	bindNodeIP  bool
+	restartTime *metav1.Duration
+}
+
+func configuration(s api.Snapshot) config {
+	c := config{as: api.DefaultASNumber, port: api.DefaultListenPort, mesh: true}
+	o, ok := s.BGPConfigurations.Get(api.DefaultName)
+	if !ok {
+		return c
+	}
+	if o.Spec.ASNumber != nil {
+		c.as = *o.Spec.ASNumber
+	}
+	if o.Spec.ListenPort != 0 {
+		c.port = o.Spec.ListenPort
+	}
+	if o.Spec.NodeToNodeMeshEnabled != nil {
+		c.mesh = *o.Spec.NodeToNodeMeshEnabled
+	}
+	c.bindNodeIP = o.Spec.BindMode == api.BindNodeIP
+	c.restartTime = o.Spec.NodeMeshMaxRestartTime
+	return c
+}
+
+// seconds gives a duration that BGP carries in whole seconds, or the default where it is unset.
+// One out of bounds is reported and taken as the nearest bound.
+func (b *builder) seconds(field string, d *metav1.Duration, def, limit time.Duration) time.Duration {
+	if d == nil || d.Duration == 0 {
+		return def
+	}
+	got := d.Round(time.Second)
+	use := min(max(got, time.Second), limit)
+	if use != got {
+		b.report(fmt.Errorf("%s is %s: BGP carries 1s to %s; using %s", field, d.Duration, limit, use))
+	}
+	return use
+}
