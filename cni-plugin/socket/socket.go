@@ -86,10 +86,16 @@ func (e *Error) Error() string {
 const (
 	CodeUnsupportedField = 2
 	CodeUnknownContainer = 3
+	CodeInvalidEnv       = 4
+	CodeDecodingFailure  = 6
 	CodeInvalidConfig    = 7
 	// CodeTryAgainLater asks the runtime to retry: the agent is absent or not ready.
 	CodeTryAgainLater = 11
-	CodeInternal      = 100
+	// CodeNotAvailable is STATUS's: ADD cannot be served. (CNI spec 1.1, section 2, STATUS)
+	CodeNotAvailable = 50
+	// CodeLimitedConnectivity is STATUS's as well: pods that exist may be cut off, too.
+	CodeLimitedConnectivity = 51
+	CodeInternal            = 100
 	// CodeNoAddress: no free address in the usable pools, or the asked one is taken.
 	CodeNoAddress = 101
 )

@@ -1,0 +1,26 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package endpoint
+
+import (
+	"crypto/sha1"
+	"encoding/hex"
+)
+
+// InterfacePrefix begins the name of every pod's interface on the host.
+const InterfacePrefix = "cali"
+
+// DefaultIfName is the interface inside the pod whose host side is named after the pod alone.
+const DefaultIfName = "eth0"
+
+// HostInterface names the host's side of a pod's interface as Calico does: "cali" and the first 11 hex
+// digits of the SHA-1 of "<namespace>.<pod>", and of "<namespace>.<pod>.<interface>" for any other
+// interface than eth0. Interface names have at most 15 bytes (Linux, IFNAMSIZ).
+func HostInterface(namespace, pod, ifName string) string {
+	name := namespace + "." + pod
+	if ifName != DefaultIfName {
+		name += "." + ifName
+	}
+	sum := sha1.Sum([]byte(name))
+	return InterfacePrefix + hex.EncodeToString(sum[:])[:11]
+}
