@@ -95,9 +95,13 @@ func TestAssignAndRelease(t *testing.T) {
 	}{
 		{func() string { return fmt.Sprint(b.Assign(2, block.Holder{Handle: "x"}, reserved)) }, "[10.0.0.0 10.0.0.2]"},
 		{func() string { return text(b) }, "10.0.0.0=x#1 10.0.0.2=x#2 free 1 3 4 5 6 7"},
-		{func() string { return fmt.Sprint(b.AssignAddr(netip.MustParseAddr("10.0.0.1"), block.Holder{Handle: "y"})) }, "<nil>"},
+		{func() string {
+			return fmt.Sprint(b.AssignAddr(netip.MustParseAddr("10.0.0.1"), block.Holder{Handle: "y"}))
+		}, "<nil>"},
 		{
-			func() string { return fmt.Sprint(b.AssignAddr(netip.MustParseAddr("10.0.0.1"), block.Holder{Handle: "z"})) },
+			func() string {
+				return fmt.Sprint(b.AssignAddr(netip.MustParseAddr("10.0.0.1"), block.Holder{Handle: "z"}))
+			},
 			`10.0.0.1: address is in use by handle "y"`,
 		},
 		{func() string { return fmt.Sprint(b.ReleaseByHandle("x")) }, "[10.0.0.0 10.0.0.2]"},
