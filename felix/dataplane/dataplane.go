@@ -40,8 +40,9 @@ type Link struct {
 	MTU int
 }
 
-// Equal reports whether both want the same.
-func (l Link) Equal(o Link) bool { return l == o }
+// Equal reports whether a link that has what o says is as l wants it. It is not symmetric: a wanted
+// MTU of 0 is content with any.
+func (l Link) Equal(o Link) bool { return l.Up == o.Up && (l.MTU == 0 || l.MTU == o.MTU) }
 
 // SysctlValue is a sysctl's content, keyed by its path below /proc/sys, with slashes:
 // "net/ipv4/conf/cali0ef24b1b5c5/proxy_arp". (Interface names may hold dots, never slashes.)
@@ -87,6 +88,9 @@ type Route struct {
 	NextHops []NextHop
 	// Source is the address that locally made packets get, or invalid for the kernel's choice.
 	Source netip.Addr
+	// Shadowed is reported of a route that is in the kernel but out of effect: somebody else's with
+	// the same prefix and metric stands before it. It is never wanted, so that such a route is set again.
+	Shadowed bool
 }
 
 // NextHop is one way out.
@@ -100,7 +104,7 @@ type NextHop struct {
 
 // Equal reports whether both routes are the same.
 func (r Route) Equal(o Route) bool {
-	return r.Type == o.Type && r.Source == o.Source && slices.Equal(r.NextHops, o.NextHops)
+	return r.Type == o.Type && r.Source == o.Source && r.Shadowed == o.Shadowed && slices.Equal(r.NextHops, o.NextHops)
 }
 
 // Learned says whether the route has the shape of one learned over BGP: a gateway. A freshly

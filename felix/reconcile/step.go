@@ -1,0 +1,146 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package reconcile
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"slices"
+)
+
+// Step keeps one table as wanted. It remembers what the table held after the last Apply, so that an
+// unchanged Apply neither reads nor writes; whoever hears that somebody else changed the table
+// says so with Touch or Invalidate. A Step belongs to one goroutine.
+type Step[K comparable, V Value[V]] struct {
+	name  string
+	table Table[K, V]
+	// have is what the table holds by our knowledge, and nil while we have none.
+	have map[K]V
+	// doubt holds the keys of which have may be wrong.
+	doubt map[K]struct{}
+}
+
+// Result is what one Apply did.
+type Result struct {
+	// Read says that the whole table was read.
+	Read bool
+	// Set and Deleted count the changes that were written, and Failed those that could not be.
+	Set, Deleted, Failed int
+	// Kept counts the entries that are held though not wanted, because keep said so.
+	Kept int
+}
+
+// NewStep gives a Step that knows nothing of its table yet. The name is used in errors.
+func NewStep[K comparable, V Value[V]](name string, table Table[K, V]) *Step[K, V] {
+	return &Step[K, V]{name: name, table: table, doubt: map[K]struct{}{}}
+}
+
+// Name gives the name that NewStep was given.
+func (s *Step[K, V]) Name() string { return s.name }
+
+// Invalidate forgets what the table holds; the next Apply reads all of it.
+func (s *Step[K, V]) Invalidate() {
+	s.have = nil
+	clear(s.doubt)
+}
+
+// Touch puts the remembered entries for which match is true in doubt. The next Apply reads them if
+// the table is an EntryReader. Otherwise it sets those that are wanted and deletes those that are
+// not, without asking what they are: for a table in which that changes nothing if all is well.
+func (s *Step[K, V]) Touch(match func(K, V) bool) {
+	for k, v := range s.have {
+		if match(k, v) {
+			s.doubt[k] = struct{}{}
+		}
+	}
+}
+
+// Apply makes the table hold want. An entry that is held but not wanted stays if keep is true of it;
+// a nil keep keeps none. The values are remembered and must not be changed afterwards.
+func (s *Step[K, V]) Apply(ctx context.Context, want map[K]V, keep func(K, V) bool) (Result, error) {
+	var r Result
+	if err := s.read(ctx, &r); err != nil {
+		s.Invalidate()
+		return r, fmt.Errorf("read %s: %w", s.name, err)
+	}
+	d := Compare(want, s.have, func(k K, v V) bool {
+		stays := keep != nil && keep(k, v)
+		if stays {
+			r.Kept++
+		}
+		return stays
+	})
+	for k := range s.doubt {
+		if w, ok := want[k]; ok {
+			d.Set[k] = w
+		}
+	}
+	clear(s.doubt)
+	if d.Len() == 0 {
+		return r, nil
+	}
+	err := s.table.Write(ctx, d)
+	s.remember(d, err, &r)
+	if err != nil {
+		return r, fmt.Errorf("write %s: %w", s.name, err)
+	}
+	return r, nil
+}
+
+// read brings have up to date, as far as it is in doubt and can be.
+func (s *Step[K, V]) read(ctx context.Context, r *Result) (err error) {
+	if s.have == nil {
+		r.Read = true
+		s.have, err = s.table.Read(ctx)
+		if s.have == nil {
+			s.have = map[K]V{}
+		}
+		return err
+	}
+	table, ok := s.table.(EntryReader[K, V])
+	if !ok || len(s.doubt) == 0 {
+		return nil
+	}
+	entries, err := table.ReadEntries(ctx, slices.Collect(maps.Keys(s.doubt)))
+	if err != nil {
+		return err
+	}
+	for k := range s.doubt {
+		delete(s.have, k)
+	}
+	maps.Copy(s.have, entries)
+	clear(s.doubt)
+	return nil
+}
+
+// remember notes what the table holds after a Write.
+func (s *Step[K, V]) remember(d Diff[K, V], err error, r *Result) {
+	var failed *WriteError[K]
+	if err != nil && !errors.As(err, &failed) {
+		r.Failed = d.Len()
+		s.Invalidate()
+		return
+	}
+	r.Set, r.Deleted = len(d.Set), len(d.Delete)
+	for k, v := range d.Set {
+		s.have[k] = v
+	}
+	for k := range d.Delete {
+		delete(s.have, k)
+	}
+	if failed == nil {
+		return
+	}
+	r.Failed = len(failed.Failed)
+	for k := range failed.Failed {
+		if v, ok := d.Delete[k]; ok {
+			r.Deleted--
+			s.have[k] = v
+			continue
+		}
+		r.Set--
+		delete(s.have, k)
+	}
+}
