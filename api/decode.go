@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"encoding/json"
+	"errors"
+	"fmt"
+	"reflect"
+	"strings"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	kjson "sigs.k8s.io/json"
+)
+
+// Decode reads manifests: YAML documents separated by "---", JSON values, and lists of objects
+// (kind List, or IPPoolList and so on). It is strict: whatever korat does not know is an error that
+// names the document, the object and the field. It gives all objects in their order, or every
+// error joined. It neither defaults nor validates.
+func Decode(data []byte) ([]Object, error) {
+	docs, err := documents(data)
+	if err != nil {
+		return nil, err
+	}
+	d := &decoder{}
+	for i, doc := range docs {
+		d.value(fmt.Sprintf("document %d", i+1), doc, listTypes{})
+	}
+	if len(d.errs) > 0 {
+		return nil, errors.Join(d.errs...)
+	}
+	return d.objs, nil
+}
+
+type decoder struct {
+	objs []Object
+	errs []error
+}
+
+func (d *decoder) fail(where, format string, args ...any) {
+	d.errs = append(d.errs, fmt.Errorf("%s: %s", where, fmt.Sprintf(format, args...)))
+}
+
+// listTypes is what a typed list says of its items.
+type listTypes struct {
+	in               bool
+	apiVersion, kind string
+}
+
+// header is the part of a manifest that says what it is.
+type header struct {
+	APIVersion string `json:"apiVersion"`
+	Kind       string `json:"kind"`
+	Metadata   struct {
+		Namespace string `json:"namespace"`
+		Name      string `json:"name"`
+	} `json:"metadata"`
+}
+
+// value decodes one JSON value: an object or a list.
+func (d *decoder) value(where string, data []byte, list listTypes) {
+	var h header
+	if err := kjson.UnmarshalCaseSensitivePreserveInts(data, &h); err != nil {
+		d.errs = append(d.errs, fmt.Errorf("%s: %w", where, typeError(err, "", nil)))
+		return
+	}
+	if h.APIVersion == "" {
+		h.APIVersion = list.apiVersion
+	}
+	if h.Kind == "" {
+		h.Kind = list.kind
+	}
+	items, isList := strings.CutSuffix(h.Kind, "List")
+	_, known := Kind(items).Info()
+	switch {
+	case isList && !list.in && items == "" && (h.APIVersion == "v1" || h.APIVersion == GroupVersion):
+		d.list(where, data, listTypes{in: true})
+	case isList && !list.in && known && h.APIVersion == GroupVersion:
+		d.list(where, data, listTypes{true, h.APIVersion, items})
+	default:
+		d.object(where, data, h)
+	}
+}
+
+func (d *decoder) list(where string, data []byte, types listTypes) {
+	var list struct {
+		metav1.TypeMeta `json:",inline"`
+		Metadata        metav1.ListMeta   `json:"metadata"`
+		Items           []json.RawMessage `json:"items"`
+	}
+	strict, err := kjson.UnmarshalStrict(data, &list)
+	if err != nil {
+		d.errs = append(d.errs, fmt.Errorf("%s: %w", where, typeError(err, "", nil)))
+		return
+	}
+	where += ": " + list.Kind
+	d.strict(where, strict)
+	for i, item := range list.Items {
+		d.value(fmt.Sprintf("%s: item %d", where, i+1), item, types)
+	}
+}
+
+func (d *decoder) object(where string, data []byte, h header) {
+	key := Key{Kind(h.Kind), h.Metadata.Namespace, h.Metadata.Name}
+	obj := New(key.Kind)
+	switch {
+	case h.Kind == "":
+		d.fail(where, `kind: must be set, e.g. "%s"`, KindIPPool)
+		return
+	case obj == nil:
+		d.fail(where, "%s: kind %q is not supported by korat: use one of %s", key, h.Kind, supportedKinds())
+		return
+	}
+	where += ": " + key.String()
+	if h.APIVersion != GroupVersion {
+		d.fail(where, "apiVersion: %q: must be %q", h.APIVersion, GroupVersion)
+		return
+	}
+	strict, err := kjson.UnmarshalStrict(data, obj)
+	if err != nil {
+		d.errs = append(d.errs, fmt.Errorf("%s: %w", where, typeError(err, key.Kind, data)))
+		return
+	}
+	d.strict(where, strict)
+	d.metadata(where, obj)
+	d.objs = append(d.objs, obj)
+}
+
+// strict records unknown and duplicate fields.
+func (d *decoder) strict(where string, errs []error) {
+	for _, err := range errs {
+		var field kjson.FieldError
+		switch {
+		case errors.As(err, &field) && strings.HasPrefix(err.Error(), "unknown field"):
+			d.fail(where, "%s: unknown or not supported by korat", field.FieldPath())
+		case errors.As(err, &field):
+			d.fail(where, "%s: is given twice: remove one", field.FieldPath())
+		default:
+			d.errs = append(d.errs, fmt.Errorf("%s: %w", where, err))
+		}
+	}
+}
+
+// metadata refuses what Kubernetes' metadata has and no datastore of ours acts on.
+func (d *decoder) metadata(where string, obj Object) {
+	for _, field := range []struct {
+		name string
+		set  bool
+	}{
+		{"generateName", obj.GetGenerateName() != ""},
+		{"finalizers", len(obj.GetFinalizers()) > 0},
+		{"ownerReferences", len(obj.GetOwnerReferences()) > 0},
+		{"deletionTimestamp", obj.GetDeletionTimestamp() != nil},
+		{"deletionGracePeriodSeconds", obj.GetDeletionGracePeriodSeconds() != nil},
+	} {
+		if field.set {
+			d.fail(where, "metadata.%s: unknown or not supported by korat", field.name)
+		}
+	}
+}
+
+// typeError says in a manifest's terms that a value does not fit its field. kind and data serve to
+// find the field where the error does not tell; they may be empty.
+func typeError(err error, kind Kind, data []byte) error {
+	var mismatch *json.UnmarshalTypeError
+	if errors.As(err, &mismatch) && mismatch.Field != "" {
+		return fmt.Errorf("%s: must be %s, not %s%s", mismatch.Field, typeName(mismatch.Type), mismatch.Value, hint(mismatch))
+	}
+	if field := misfit(kind, data); field != "" {
+		return fmt.Errorf("%s: %w", field, err)
+	}
+	if mismatch != nil {
+		return fmt.Errorf("must be a mapping with apiVersion, kind, metadata and spec, not %s", mismatch.Value)
+	}
+	return err
+}
+
+// hint says what to do about a scalar that is not the text that its field wants.
+func hint(e *json.UnmarshalTypeError) string {
+	switch {
+	case e.Type.Kind() != reflect.String || e.Value == "object" || e.Value == "array":
+		return ""
+	case strings.HasSuffix(e.Field, "Time") || strings.HasSuffix(e.Field, "Interval"):
+		return ": write a duration with its unit, such as 30s"
+	default:
+		// YAML 1.1 reads n, no, on, 1e3 and 0x10 as something else than text.
+		return ": put it in quotes"
+	}
+}
+
+// misfit finds the field that does not decode by trying each alone: an error of a field's own
+// decoder (durations, times) does not name the field.
+func misfit(kind Kind, data []byte) string {
+	var sections map[string]map[string]json.RawMessage
+	if kind == "" || json.Unmarshal(data, &sections) != nil {
+		// A section that is no mapping (kind, apiVersion) does not matter: the others are still set.
+		if sections == nil {
+			return ""
+		}
+	}
+	for section, fields := range sections {
+		for field, value := range fields {
+			one, err := json.Marshal(map[string]any{section: map[string]any{field: value}})
+			if err == nil && kjson.UnmarshalCaseSensitivePreserveInts(one, New(kind)) != nil {
+				return section + "." + field
+			}
+		}
+	}
+	return ""
+}

@@ -1,0 +1,138 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"fmt"
+	"net"
+	"net/netip"
+	"strings"
+)
+
+func (c *checker) bgpConfiguration(s *BGPConfigurationSpec) {
+	c.oneOf("spec.logSeverityScreen", s.LogSeverityScreen, logSeverityInfo)
+	if s.NodeToNodeMeshEnabled == nil {
+		c.fail("spec.nodeToNodeMeshEnabled", "", "must be true or false")
+	}
+	if s.ASNumber == nil {
+		c.fail("spec.asNumber", "", "must be set, e.g. %d", DefaultASNumber)
+	} else {
+		c.asNumber("spec.asNumber", *s.ASNumber)
+	}
+	if s.ListenPort == 0 {
+		c.fail("spec.listenPort", s.ListenPort, "must be 1..65535")
+	}
+	c.oneOf("spec.bindMode", s.BindMode, BindNone, BindNodeIP)
+	c.restartTime("spec.nodeMeshMaxRestartTime", s.NodeMeshMaxRestartTime)
+}
+
+func (c *checker) bgpPeer(s *BGPPeerSpec) {
+	if s.Node != "" {
+		c.nodeName("spec.node", s.Node)
+	}
+	if peer, err := s.Address(); err != nil {
+		c.fail("spec.peerIP", s.PeerIP, `must be an IPv4 address with an optional port 1..65535, such as "192.0.2.1" or "192.0.2.1:1179"`)
+	} else {
+		c.host("spec.peerIP", s.PeerIP, peer.Addr())
+	}
+	c.asNumber("spec.asNumber", s.ASNumber)
+	c.restartTime("spec.maxRestartTime", s.MaxRestartTime)
+	c.keepalive("spec.keepAliveTime", s.KeepaliveTime)
+}
+
+// Address gives the neighbour's address and port; the port is 0 where PeerIP has none.
+func (s *BGPPeerSpec) Address() (netip.AddrPort, error) {
+	if addr, err := netip.ParseAddr(s.PeerIP); err == nil {
+		return netip.AddrPortFrom(addr, 0), nil
+	}
+	peer, err := netip.ParseAddrPort(s.PeerIP)
+	if err != nil || peer.Port() == 0 {
+		return netip.AddrPort{}, fmt.Errorf("parse peerIP %q: neither address nor address:port", s.PeerIP)
+	}
+	return peer, nil
+}
+
+func (c *checker) node(s *NodeSpec) {
+	if s.BGP != nil {
+		if s.BGP.ASNumber != nil {
+			c.asNumber("spec.bgp.asNumber", *s.BGP.ASNumber)
+		}
+		if s.BGP.IPv4Address != "" {
+			c.nodeAddress("spec.bgp.ipv4Address", s.BGP.IPv4Address)
+		}
+	}
+	for i, a := range s.Addresses {
+		field := index("spec.addresses", i)
+		addr, err := netip.ParseAddr(a.Address)
+		if err != nil {
+			c.fail(field+".address", a.Address, `must be an IPv4 address without prefix length, such as "192.168.100.100"`)
+		} else {
+			c.host(field+".address", a.Address, addr)
+		}
+		if a.Type != "" {
+			c.oneOf(field+".type", a.Type, "CalicoNodeIP", "InternalIP", "ExternalIP")
+		}
+	}
+}
+
+// nodeAddress checks a host's address with its subnet's length.
+func (c *checker) nodeAddress(field, value string) {
+	p, err := netip.ParsePrefix(value)
+	if err != nil || p.Bits() == 0 {
+		c.fail(field, value, `must be the node's address with its subnet's prefix length, such as "192.168.100.100/24"`)
+		return
+	}
+	if !c.host(field, value, p.Addr()) {
+		return
+	}
+	if p.Addr().IsLoopback() {
+		c.fail(field, value, "must be an address that the other nodes can reach, not loopback")
+		return
+	}
+	// RFC 3021: a subnet of two addresses has neither network nor broadcast address.
+	if p.Bits() >= 31 {
+		return
+	}
+	switch p.Addr() {
+	case p.Masked().Addr():
+		c.fail(field, value, "is the network address of its subnet: use the host's own address")
+	case lastAddr(p):
+		c.fail(field, value, "is the broadcast address of its subnet: use the host's own address")
+	}
+}
+
+// lastAddr gives the highest address of an IPv4 prefix.
+func lastAddr(p netip.Prefix) netip.Addr {
+	b := p.Addr().As4()
+	for i, m := range net.CIDRMask(p.Bits(), 32) {
+		b[i] |= ^m
+	}
+	return netip.AddrFrom4(b)
+}
+
+func (c *checker) workloadEndpoint(s *WorkloadEndpointSpec) {
+	c.nodeName("spec.node", s.Node)
+	c.interfaceName("spec.endpoint", s.Endpoint)
+	c.interfaceName("spec.interfaceName", s.InterfaceName)
+	if len(s.IPNetworks) == 0 {
+		c.fail("spec.ipNetworks", s.IPNetworks, "must hold at least one address")
+	}
+	for i, network := range s.IPNetworks {
+		field := index("spec.ipNetworks", i)
+		if p, ok := c.prefix(field, network); ok && !p.IsSingleIP() {
+			c.fail(field, network, "must be one address: use %q", netip.PrefixFrom(p.Addr(), 32))
+		}
+	}
+	if s.MAC != "" {
+		if mac, err := net.ParseMAC(s.MAC); err != nil || len(mac) != 6 {
+			c.fail("spec.mac", s.MAC, `must be six bytes in hex, such as "02:00:00:00:00:01"`)
+		}
+	}
+}
+
+// interfaceName checks what the kernel takes for an interface's name (dev_valid_name).
+func (c *checker) interfaceName(field, value string) {
+	if value == "" || len(value) > 15 || value == "." || value == ".." || strings.ContainsAny(value, "/: \t\n\v\f\r") {
+		c.fail(field, value, "must be an interface's name: 1 to 15 bytes without slash, colon and white space")
+	}
+}

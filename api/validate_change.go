@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+)
+
+// ValidateChange checks what Validate cannot see: that a change from old to obj leaves immutable
+// fields alone, and that obj goes together with the other objects of the Snapshot. old is nil when
+// obj is new. Both objects must be valid by themselves.
+func ValidateChange(old, obj Object, snap Snapshot) error {
+	c := &checker{key: obj.Key()}
+	if old != nil && old.Key() != obj.Key() {
+		return fmt.Errorf("%s: cannot replace %s: kind, namespace and name are immutable", obj.Key(), old.Key())
+	}
+	switch o := obj.(type) {
+	case *IPPool:
+		if was, ok := old.(*IPPool); ok {
+			c.immutable("spec.cidr", was.Spec.CIDR, o.Spec.CIDR)
+			c.immutable("spec.blockSize", was.Spec.BlockSize, o.Spec.BlockSize)
+		}
+		c.poolOverlap(o, snap)
+	case *Node:
+		c.nodeAddressTaken(o, snap)
+	case *BGPPeer:
+		c.peerTwice(o, snap)
+	case *BlockAffinity:
+		if was, ok := old.(*BlockAffinity); ok {
+			c.immutable("spec.cidr", was.Spec.CIDR, o.Spec.CIDR)
+			c.immutable("spec.node", was.Spec.Node, o.Spec.Node)
+		}
+	case *IPAMBlock:
+		if was, ok := old.(*IPAMBlock); ok {
+			c.immutable("spec.cidr", was.Spec.CIDR, o.Spec.CIDR)
+		}
+	}
+	return errors.Join(c.errs...)
+}
+
+func (c *checker) immutable(field string, was, is any) {
+	if was != is {
+		c.fail(field, is, "is immutable and was %v: delete the %s and create a new one", was, c.key.Kind)
+	}
+}
+
+func (c *checker) poolOverlap(pool *IPPool, snap Snapshot) {
+	p, err := netip.ParsePrefix(pool.Spec.CIDR)
+	if err != nil {
+		return
+	}
+	for _, other := range snap.IPPools.All() {
+		if other.Name == pool.Name {
+			continue
+		}
+		if q, err := netip.ParsePrefix(other.Spec.CIDR); err == nil && p.Overlaps(q) {
+			c.fail("spec.cidr", pool.Spec.CIDR, "overlaps %s (%s): use a range that no other pool has", other.Key(), q)
+		}
+	}
+}
+
+func (c *checker) nodeAddressTaken(node *Node, snap Snapshot) {
+	addr, ok := node.Spec.address()
+	if !ok {
+		return
+	}
+	for _, other := range snap.Nodes.All() {
+		if a, ok := other.Spec.address(); ok && a == addr && other.Name != node.Name {
+			c.fail("spec.bgp.ipv4Address", node.Spec.BGP.IPv4Address, "is held by %s: give each node its own address, or delete that Node if it is gone", other.Key())
+		}
+	}
+}
+
+// address gives the node's BGP address, if it has one.
+func (s *NodeSpec) address() (netip.Addr, bool) {
+	if s.BGP == nil {
+		return netip.Addr{}, false
+	}
+	p, err := netip.ParsePrefix(s.BGP.IPv4Address)
+	return p.Addr(), err == nil
+}
+
+// peerTwice refuses a second session of the same nodes with the same neighbour.
+func (c *checker) peerTwice(peer *BGPPeer, snap Snapshot) {
+	addr, err := peer.Spec.Address()
+	if err != nil {
+		return
+	}
+	for _, other := range snap.BGPPeers.All() {
+		a, err := other.Spec.Address()
+		if err == nil && a.Addr() == addr.Addr() && other.Spec.Node == peer.Spec.Node && other.Name != peer.Name {
+			c.fail("spec.peerIP", peer.Spec.PeerIP, "is already the peer of %s with the same spec.node: change that one instead", other.Key())
+		}
+	}
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import (
+	"net/netip"
+	"slices"
+	"strconv"
+	"strings"
+)
+
+const (
+	minBlockSize = 20
+	maxBlockSize = 32
+)
+
+func (c *checker) ipPool(s *IPPoolSpec) {
+	pool, ok := c.prefix("spec.cidr", s.CIDR)
+	if ok {
+		c.poolRange(s.CIDR, pool)
+	}
+	switch {
+	case pool.Addr().Is6():
+		// One error is enough.
+	case s.BlockSize < minBlockSize || s.BlockSize > maxBlockSize:
+		c.fail("spec.blockSize", s.BlockSize, "must be %d..%d", minBlockSize, maxBlockSize)
+	case ok && s.BlockSize < pool.Bits():
+		c.fail("spec.blockSize", s.BlockSize, "blocks must fit into the pool %s: use %d..%d", pool, max(pool.Bits(), minBlockSize), maxBlockSize)
+	}
+	c.oneOf("spec.ipipMode", s.IPIPMode, EncapNever)
+	c.oneOf("spec.vxlanMode", s.VXLANMode, EncapNever)
+	if s.NATOutgoing {
+		c.fail("spec.natOutgoing", s.NATOutgoing, "must be false: NAT is not supported by korat yet")
+	}
+	c.oneOf("spec.nodeSelector", s.NodeSelector, SelectAll)
+	c.oneOf("spec.namespaceSelector", s.NamespaceSelector, SelectAll)
+	for i, use := range s.AllowedUses {
+		c.oneOf(index("spec.allowedUses", i), use, UseWorkload, UseTunnel)
+	}
+	if !slices.Contains(s.AllowedUses, UseWorkload) {
+		c.fail("spec.allowedUses", s.AllowedUses, "must include %s: pools for other uses are not supported by korat yet", UseWorkload)
+	}
+	c.oneOf("spec.assignmentMode", s.AssignmentMode, AssignAutomatic)
+}
+
+// poolRange refuses ranges whose addresses no pod can use.
+func (c *checker) poolRange(value string, pool netip.Prefix) {
+	for _, reserved := range []struct{ cidr, what string }{
+		{"0.0.0.0/8", `"this network" (RFC 6890)`},
+		{"127.0.0.0/8", "loopback"},
+		{"169.254.0.0/16", "link-local, where the pods' gateway 169.254.1.1 is"},
+		{"224.0.0.0/4", "multicast"},
+	} {
+		if pool.Overlaps(netip.MustParsePrefix(reserved.cidr)) {
+			c.fail("spec.cidr", value, "must not overlap %s, which is %s: use a unicast range such as %q", reserved.cidr, reserved.what, "172.17.0.0/16")
+			return
+		}
+	}
+}
+
+func (c *checker) blockAffinity(s *BlockAffinitySpec) {
+	c.oneOf("spec.state", s.State, AffinityPending, AffinityConfirmed, AffinityPendingDeletion)
+	c.oneOf("spec.type", s.Type, AffinityHost)
+	c.nodeName("spec.node", s.Node)
+	if block, ok := c.prefix("spec.cidr", s.CIDR); ok {
+		if want := AffinityName(s.Node, block); c.key.Name != want {
+			c.fail("metadata.name", c.key.Name, "must be %q for this node and CIDR", want)
+		}
+	}
+}
+
+func (c *checker) ipamBlock(s *IPAMBlockSpec) {
+	block, ok := c.prefix("spec.cidr", s.CIDR)
+	if !ok {
+		return
+	}
+	if block.Bits() < minBlockSize {
+		c.fail("spec.cidr", s.CIDR, "must be a block of /%d../%d", minBlockSize, maxBlockSize)
+		return
+	}
+	if want := BlockName(block); c.key.Name != want {
+		c.fail("metadata.name", c.key.Name, "must be %q for this CIDR", want)
+	}
+	if s.Affinity != nil {
+		node, isHost := strings.CutPrefix(*s.Affinity, blockAffinityPrefix)
+		if !isHost || !isSubdomain(node) {
+			c.fail("spec.affinity", *s.Affinity, `must be "host:" and a node's name`)
+		}
+	}
+	c.allocations(s, 1<<(32-block.Bits()))
+}
+
+// allocations checks that each ordinal of the block is either free or has an attribute, never both.
+func (c *checker) allocations(s *IPAMBlockSpec, size int) {
+	if len(s.Allocations) != size {
+		c.fail("spec.allocations", len(s.Allocations), "must have one entry for each of the block's %d addresses", size)
+		return
+	}
+	free := 0
+	for ordinal, attribute := range s.Allocations {
+		if attribute == nil {
+			free++
+		} else if *attribute < 0 || *attribute >= len(s.Attributes) {
+			c.fail(index("spec.allocations", ordinal), *attribute, "must be an index into spec.attributes, which has %d entries", len(s.Attributes))
+		}
+	}
+	seen := make([]bool, size)
+	for i, ordinal := range s.Unallocated {
+		field := index("spec.unallocated", i)
+		switch {
+		case ordinal < 0 || ordinal >= size:
+			c.fail(field, ordinal, "must be an ordinal of the block, 0..%d", size-1)
+		case seen[ordinal]:
+			c.fail(field, ordinal, "is listed twice: remove one")
+		case s.Allocations[ordinal] != nil:
+			c.fail(field, ordinal, "is allocated: remove it here, or set spec.allocations[%d] to null", ordinal)
+		default:
+			seen[ordinal] = true
+			free--
+		}
+	}
+	if free != 0 {
+		c.fail("spec.unallocated", len(s.Unallocated), "must list every free ordinal: %d are missing", free)
+	}
+	for key := range s.SequenceNumberForAllocation {
+		if n, err := strconv.Atoi(key); err != nil || n < 0 || n >= size || strconv.Itoa(n) != key {
+			c.fail("spec.sequenceNumberForAllocation", key, "must be keyed by ordinals of the block, 0..%d", size-1)
+		}
+	}
+}
