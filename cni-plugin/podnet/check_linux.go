@@ -1,0 +1,136 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package podnet
+
+import (
+	"errors"
+	"fmt"
+	"net"
+	"slices"
+
+	"github.com/vishvananda/netlink"
+	"golang.org/x/sys/unix"
+)
+
+// Check compares the kernel with the pair and names every deviation. What others added is none.
+func Check(want Pair) error {
+	e, err := openEdge(want.NetNS)
+	if err != nil {
+		return err
+	}
+	defer e.close()
+	return e.check(want)
+}
+
+func (e *edge) check(want Pair) error {
+	host, err := linkByName(e.host, want.Interface)
+	if err != nil {
+		return err
+	}
+	pod, err := linkByName(e.pod, want.IfName)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	if host == nil {
+		errs = append(errs, fmt.Errorf("host interface %s is gone", want.Interface))
+	} else {
+		errs = append(errs, checkLink("host interface", host, HostMAC, want.MTU), checkAlias(host, want))
+	}
+	if pod == nil {
+		errs = append(errs, fmt.Errorf("interface %s is gone from %s", want.IfName, want.NetNS))
+		return errors.Join(errs...)
+	}
+	errs = append(errs, checkLink("interface", pod, want.MAC, want.MTU))
+	if host != nil && pod.Attrs().ParentIndex != host.Attrs().Index {
+		errs = append(errs, fmt.Errorf("interface %s is not the other side of %s", want.IfName, want.Interface))
+	}
+	errs = append(errs, e.checkAddresses(pod, want), e.checkRoutes(pod))
+	if !want.GatewayByARP {
+		errs = append(errs, e.checkNeighbour(pod))
+	}
+	return errors.Join(errs...)
+}
+
+// checkLink compares one side; an empty MAC and an MTU of 0 are not compared.
+func checkLink(what string, link netlink.Link, mac string, mtu int) error {
+	a := link.Attrs()
+	var errs []error
+	if link.Type() != "veth" {
+		errs = append(errs, fmt.Errorf("%s %s is a %s, not a veth", what, a.Name, link.Type()))
+	}
+	if a.RawFlags&unix.IFF_UP == 0 {
+		errs = append(errs, fmt.Errorf("%s %s is down", what, a.Name))
+	}
+	if mac != "" && a.HardwareAddr.String() != mac {
+		errs = append(errs, fmt.Errorf("%s %s has MAC %s, want %s", what, a.Name, a.HardwareAddr, mac))
+	}
+	if mtu != 0 && a.MTU != mtu {
+		errs = append(errs, fmt.Errorf("%s %s has MTU %d, want %d", what, a.Name, a.MTU, mtu))
+	}
+	return errors.Join(errs...)
+}
+
+func checkAlias(host netlink.Link, want Pair) error {
+	if text := FormatAlias(want.Alias()); host.Attrs().Alias != text {
+		return fmt.Errorf("host interface %s has alias %q, want %q", want.Interface, host.Attrs().Alias, text)
+	}
+	return nil
+}
+
+func (e *edge) checkAddresses(pod netlink.Link, want Pair) error {
+	have, err := dump(func() ([]netlink.Addr, error) { return e.pod.AddrList(pod, unix.AF_INET) })
+	if err != nil {
+		return fmt.Errorf("read addresses of %s: %w", want.IfName, err)
+	}
+	var errs []error
+	for _, addr := range want.Addresses {
+		text := hostNet(addr).String()
+		if !slices.ContainsFunc(have, func(a netlink.Addr) bool { return a.IPNet.String() == text }) {
+			errs = append(errs, fmt.Errorf("interface %s lacks address %s", want.IfName, text))
+		}
+	}
+	return errors.Join(errs...)
+}
+
+func (e *edge) checkRoutes(pod netlink.Link) error {
+	filter := &netlink.Route{LinkIndex: pod.Attrs().Index, Table: unix.RT_TABLE_MAIN}
+	have, err := dump(func() ([]netlink.Route, error) {
+		return e.pod.RouteListFiltered(unix.AF_INET, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
+	})
+	if err != nil {
+		return fmt.Errorf("read routes of %s: %w", pod.Attrs().Name, err)
+	}
+	gateway := Gateway().AsSlice()
+	isGateway := func(r netlink.Route) bool {
+		return r.Dst != nil && r.Dst.String() == hostNet(Gateway()).String() && r.Gw == nil && r.Scope == netlink.SCOPE_LINK
+	}
+	isDefault := func(r netlink.Route) bool {
+		ones := 0
+		if r.Dst != nil {
+			ones, _ = r.Dst.Mask.Size()
+		}
+		return ones == 0 && r.Gw.Equal(net.IP(gateway))
+	}
+	var errs []error
+	if !slices.ContainsFunc(have, isGateway) {
+		errs = append(errs, fmt.Errorf("route %s dev %s scope link is missing", Gateway(), pod.Attrs().Name))
+	}
+	if !slices.ContainsFunc(have, isDefault) {
+		errs = append(errs, fmt.Errorf("route default via %s dev %s is missing", Gateway(), pod.Attrs().Name))
+	}
+	return errors.Join(errs...)
+}
+
+func (e *edge) checkNeighbour(pod netlink.Link) error {
+	have, err := dump(func() ([]netlink.Neigh, error) { return e.pod.NeighList(pod.Attrs().Index, unix.AF_INET) })
+	if err != nil {
+		return fmt.Errorf("read neighbours of %s: %w", pod.Attrs().Name, err)
+	}
+	for _, n := range have {
+		if n.IP.Equal(net.IP(Gateway().AsSlice())) && n.State&netlink.NUD_PERMANENT != 0 && n.HardwareAddr.String() == HostMAC {
+			return nil
+		}
+	}
+	return fmt.Errorf("permanent neighbour %s lladdr %s dev %s is missing", Gateway(), HostMAC, pod.Attrs().Name)
+}
