@@ -1,0 +1,27 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// koratctl is a person's tool: it reads and changes the datastore, and asks an agent how its node is.
+package main
+
+import (
+	"context"
+	"os"
+	"os/signal"
+	"syscall"
+	"time"
+
+	"korat/cmd/koratctl/command"
+)
+
+// version is set by the linker.
+var version = "unknown"
+
+func main() {
+	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
+	code := command.Run(ctx, os.Args[1:], command.World{
+		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
+		LookupEnv: os.LookupEnv, Now: time.Now, Open: open, Version: version,
+	})
+	stop()
+	os.Exit(code)
+}

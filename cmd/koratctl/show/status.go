@@ -1,0 +1,112 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package show
+
+import (
+	"fmt"
+	"io"
+	"strconv"
+	"strings"
+	"time"
+)
+
+// Status prints a node's status for people. now is what ages are counted from.
+func Status(w io.Writer, s NodeStatus, now time.Time) error {
+	err := grid(w, [][]string{
+		{"Node", s.Node},
+		{"Version", s.Version},
+		{"Address", s.Address},
+		{"AS number", optional(s.AS)},
+		{"Router ID", s.RouterID},
+		{"Ready", ready(s.Problems)},
+	})
+	if err != nil {
+		return err
+	}
+	fmt.Fprintln(w, "\nBGP sessions")
+	rows := [][]string{{"PEER", "ADDRESS", "KIND", "AS", "STATE", "FOR", "RECEIVED", "ADVERTISED", "FLAPS", "REASON"}}
+	for _, p := range s.Sessions {
+		rows = append(rows, []string{
+			p.Name, p.Address, p.Kind, optional(p.AS), p.State, age(p.Since, now), strconv.FormatUint(p.Received, 10),
+			strconv.FormatUint(p.Advertised, 10), strconv.FormatUint(uint64(p.Flaps), 10), p.Reason,
+		})
+	}
+	if err := gridOr(w, rows, "none: this node has no peer"); err != nil {
+		return err
+	}
+	fmt.Fprintln(w, "\nRoutes")
+	rows = [][]string{{"PREFIX", "TO", "FROM"}}
+	for _, r := range s.Routes {
+		to := strings.Join(r.NextHops, ", ")
+		if to == "" {
+			to = "blackhole"
+		}
+		rows = append(rows, []string{r.Prefix, to, r.From})
+	}
+	return gridOr(w, rows, "none")
+}
+
+// gridOr prints the rows, or what to say when there is only the header.
+func gridOr(w io.Writer, rows [][]string, empty string) error {
+	if len(rows) > 1 {
+		return grid(w, rows)
+	}
+	_, err := fmt.Fprintln(w, empty)
+	return err
+}
+
+func ready(problems []string) string {
+	if len(problems) == 0 {
+		return "yes"
+	}
+	return "no: " + strings.Join(problems, "; ")
+}
+
+// optional leaves out what was not known yet.
+func optional(n uint32) string {
+	if n == 0 {
+		return ""
+	}
+	return fmt.Sprint(n)
+}
+
+// age gives "2h3m4s" since the time.
+func age(since *time.Time, now time.Time) string {
+	if since == nil {
+		return ""
+	}
+	return max(now.Sub(*since), 0).Truncate(time.Second).String()
+}
+
+// NodeStatus is the agent's answer to node status.
+type NodeStatus struct {
+	Node     string    `json:"node"`
+	Version  string    `json:"version"`
+	Address  string    `json:"address,omitempty"`
+	AS       uint32    `json:"as,omitempty"`
+	RouterID string    `json:"routerID,omitempty"`
+	Sessions []Session `json:"sessions"`
+	Routes   []Route   `json:"routes"`
+	Problems []string  `json:"problems"`
+}
+
+// Session is one BGP session.
+type Session struct {
+	Name       string     `json:"name"`
+	Kind       string     `json:"kind"`
+	Address    string     `json:"address"`
+	AS         uint32     `json:"as"`
+	State      string     `json:"state"`
+	Since      *time.Time `json:"since,omitempty"`
+	Reason     string     `json:"reason,omitempty"`
+	Received   uint64     `json:"received"`
+	Advertised uint64     `json:"advertised"`
+	Flaps      uint32     `json:"flaps"`
+}
+
+// Route is one route that the agent wants in the kernel.
+type Route struct {
+	Prefix   string   `json:"prefix"`
+	NextHops []string `json:"nextHops"`
+	From     string   `json:"from"`
+}
