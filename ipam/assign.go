@@ -1,0 +1,237 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipam
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"time"
+
+	"korat/api"
+	"korat/ipam/block"
+)
+
+// Request asks for addresses for one handle.
+type Request struct {
+	// Handle identifies the holder, for Release.
+	Handle string
+	// Attrs say who it is: namespace, pod. Node and timestamp are added if absent.
+	Attrs map[string]string
+	// Pools limits the request to these, by name or CIDR; empty means all.
+	Pools []string
+	// Addresses asks for exactly these.
+	Addresses []netip.Addr
+	// Families, without Addresses, asks for one address of each. Empty means IPv4 if any of the
+	// pools has it, else IPv6.
+	Families []Family
+}
+
+// Assign gives the handle its addresses, all that it asks for or none. A known handle gets what it
+// has.
+func (a *Allocator) Assign(r Request) ([]netip.Addr, error) {
+	if r.Handle == "" {
+		return nil, errors.New("assign: the request has no handle")
+	}
+	if have := a.has(r.Handle); len(have) > 0 {
+		return have, a.sameAddresses(r, have)
+	}
+	addrs, err := a.choose(r)
+	var need *NeedError
+	if errors.As(err, &need) {
+		a.demand[r.Handle] = demand{need.Needs, a.now()}
+	}
+	if err != nil {
+		return nil, fmt.Errorf("assign to %q: %w", r.Handle, err)
+	}
+	delete(a.demand, r.Handle)
+	a.hold(r.Handle, a.attrs(r), addrs)
+	return slices.Clone(addrs), nil
+}
+
+// has gives what the handle holds. By the datastore's word alone (the record was lost, and the
+// runtime asks again) is good enough: nobody else has been given it.
+func (a *Allocator) has(handle string) []netip.Addr {
+	if have, ok := a.holders.byHandle[handle]; ok {
+		return slices.Clone(have.addrs)
+	}
+	var found []netip.Addr
+	var attrs map[string]string
+	for _, o := range a.blocks.usable() {
+		for addr, al := range o.block.All() {
+			if al.Handle == handle {
+				found, attrs = append(found, addr), al.Attrs
+			}
+		}
+	}
+	if len(found) > 0 {
+		a.hold(handle, attrs, found)
+	}
+	return slices.Clone(found)
+}
+
+// sameAddresses refuses a repeated request that asks for other addresses.
+func (a *Allocator) sameAddresses(r Request, have []netip.Addr) error {
+	for _, want := range r.Addresses {
+		if !slices.Contains(have, want.Unmap()) {
+			return fmt.Errorf("assign to %q: %w: it holds %v, not %s: release it first", r.Handle, ErrNoAddress, have, want)
+		}
+	}
+	return nil
+}
+
+func (a *Allocator) attrs(r Request) map[string]string {
+	attrs := maps.Clone(r.Attrs)
+	if attrs == nil {
+		attrs = map[string]string{}
+	}
+	if attrs["node"] == "" {
+		attrs["node"] = a.node
+	}
+	if attrs["timestamp"] == "" {
+		attrs["timestamp"] = a.now().UTC().Format(time.RFC3339)
+	}
+	return attrs
+}
+
+// choose picks addresses without taking them.
+func (a *Allocator) choose(r Request) ([]netip.Addr, error) {
+	if !a.snap.InSync {
+		return nil, &NeedError{Reason: "the datastore has not been read yet"}
+	}
+	allowed, err := a.pools.named(r.Pools)
+	if err != nil {
+		return nil, err
+	}
+	if len(r.Addresses) > 0 {
+		return a.specific(r.Addresses, allowed)
+	}
+	return a.automatic(r.Families, allowed)
+}
+
+// specific checks the asked addresses.
+func (a *Allocator) specific(asked []netip.Addr, allowed []Pool) ([]netip.Addr, error) {
+	var addrs []netip.Addr
+	var needs []Need
+	for _, addr := range asked {
+		addr = addr.Unmap()
+		need, err := a.one(addr, allowed)
+		if err != nil {
+			return nil, err
+		}
+		if need != nil {
+			needs = append(needs, *need)
+		}
+		if !slices.Contains(addrs, addr) {
+			addrs = append(addrs, addr)
+		}
+	}
+	if len(needs) > 0 {
+		return nil, &NeedError{needs, fmt.Sprintf("block %s has to be claimed first", needs[0].Block)}
+	}
+	return addrs, nil
+}
+
+// one checks one address: the need is not nil if its block has to be claimed first.
+func (a *Allocator) one(addr netip.Addr, allowed []Pool) (*Need, error) {
+	pool, err := a.pools.of(addr, allowed)
+	if err != nil {
+		return nil, err
+	}
+	if a.holders.has(addr) {
+		return nil, taken(addr, a.holders.holder(addr))
+	}
+	if o := a.blocks.containing(addr); o != nil && o.confirmed {
+		if o.block == nil {
+			return nil, fmt.Errorf("address %s: %w: IPAMBlock/%s can't be used: %w", addr, ErrNoAddress, api.BlockName(o.prefix), o.broken)
+		}
+		if al, ok := o.block.At(addr); ok {
+			return nil, taken(addr, al.Holder)
+		}
+		return nil, nil
+	}
+	want := pool.blockOf(addr)
+	if obj, ok := a.snap.IPAMBlocks.Get(api.BlockName(want)); ok && !ownedBy(obj, a.node) {
+		return nil, &TakenError{Address: addr, Node: owner(obj)}
+	}
+	return &Need{Pools: []Pool{pool}, Block: want}, nil
+}
+
+func taken(addr netip.Addr, by block.Holder) error {
+	return &TakenError{Address: addr, Handle: by.Handle, Namespace: by.Attrs["namespace"], Pod: by.Attrs["pod"]}
+}
+
+// owner gives the name of the node that a block belongs to.
+func owner(obj *api.IPAMBlock) string {
+	const prefix = api.AffinityHost + ":"
+	if a := obj.Spec.Affinity; a != nil && len(*a) > len(prefix) && (*a)[:len(prefix)] == prefix {
+		return (*a)[len(prefix):]
+	}
+	return "(none)"
+}
+
+// automatic picks the longest-idle address for each family.
+func (a *Allocator) automatic(families []Family, allowed []Pool) ([]netip.Addr, error) {
+	if len(families) == 0 {
+		families = []Family{IPv4}
+		if len(of(allowed, IPv4)) == 0 && len(of(allowed, IPv6)) > 0 {
+			families = []Family{IPv6}
+		}
+	}
+	var addrs []netip.Addr
+	var needs []Need
+	for _, f := range families {
+		ps := of(allowed, f)
+		if len(ps) == 0 {
+			return nil, &NeedError{Reason: fmt.Sprintf("no enabled IPPool with %s addresses is usable: create one", f)}
+		}
+		addr, ok := a.idlest(ps)
+		switch {
+		case ok:
+			addrs = append(addrs, addr)
+		case a.allExhausted(ps):
+			return nil, a.full(ps)
+		default:
+			needs = append(needs, Need{Pools: ps})
+		}
+	}
+	if len(needs) > 0 {
+		return nil, &NeedError{needs, "a block has to be claimed from " + list(needs[0].Pools)}
+	}
+	return addrs, nil
+}
+
+// of gives the pools of a family.
+func of(ps []Pool, f Family) []Pool {
+	var some []Pool
+	for _, p := range ps {
+		if p.family() == f {
+			some = append(some, p)
+		}
+	}
+	return some
+}
+
+// idlest gives the free address that has been idle for longest in the first pool that has one.
+func (a *Allocator) idlest(ps []Pool) (netip.Addr, bool) {
+	own := a.blocks.usable()
+	for _, p := range ps {
+		var best netip.Addr
+		var since uint64
+		for _, o := range own {
+			if !p.holds(o.prefix) {
+				continue
+			}
+			addr, ok := o.block.Next(a.reserved)
+			if ok && (!best.IsValid() || o.freed[addr] < since) {
+				best, since = addr, o.freed[addr]
+			}
+		}
+		if best.IsValid() {
+			return best, true
+		}
+	}
+	return netip.Addr{}, false
+}

@@ -1,0 +1,21 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package ipam gives pods their addresses. A block of a pool belongs to one node; the node hands
+// its addresses out on its own, so that an assignment needs no datastore.
+//
+//   - Allocator is the state, owned by the agent's loop: which addresses of this node's blocks are
+//     held, and by whom. It does no I/O. The agent's CNI record is restored into it at start.
+//   - Keeper is the one goroutine that writes to the datastore: it claims blocks, heals claims that
+//     a crash left half done, and publishes the blocks' contents.
+//
+// The loop calls Allocator.Update with each Snapshot, and passes Allocator.Wants to Keeper.Want;
+// what the Keeper writes comes back with a later Snapshot. Package block has one block's arithmetic,
+// package journal the file that survives the agent.
+//
+// What the Allocator remembers always wins over the datastore's copy of an own confirmed block: a
+// copy that lags neither frees a held address nor brings a released one back. What only the
+// copy knows (the handle of a pod that the CNI record lacks) stays in use as an Orphan until the
+// agent has evidence that the pod is gone.
+//
+// Open allocator.go first, then assign.go and claim.go.
+package ipam

@@ -1,0 +1,152 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipam
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"korat/api"
+)
+
+// maxLowWater is the number of free addresses below which another block is claimed ahead of use;
+// for small blocks it is a quarter of one.
+const maxLowWater = 16
+
+// demandLife is how long a failed request counts if it is not repeated.
+const demandLife = 2 * time.Minute
+
+// Need is one block to claim.
+type Need struct {
+	// Pools to claim it from, the first that has one left.
+	Pools []Pool
+	// Block is the very block that is needed; the zero Prefix leaves the choice.
+	Block netip.Prefix
+}
+
+// key is equal for equal needs.
+func (n Need) key() string { return fmt.Sprint(n.Block, n.Pools) }
+
+// demand is what a failed request asked for.
+type demand struct {
+	needs []Need
+	at    time.Time
+}
+
+// Needs gives the blocks that this node should claim now: what failed requests wait for, and for
+// each family one before the first pod and another when free addresses run low.
+func (a *Allocator) Needs() []Need {
+	if !a.snap.InSync {
+		return nil
+	}
+	needs := map[string]Need{}
+	for handle, d := range a.demand {
+		if age := a.now().Sub(d.at); age > demandLife || age < -demandLife {
+			delete(a.demand, handle)
+			continue
+		}
+		for _, n := range d.needs {
+			if a.unmet(n) {
+				needs[n.key()] = n
+			}
+		}
+	}
+	for _, f := range []Family{IPv4, IPv6} {
+		if ps := of(a.enabled, f); len(ps) > 0 && a.low(ps) {
+			n := Need{Pools: ps}
+			needs[n.key()] = n
+		}
+	}
+	return ordered(needs)
+}
+
+// ordered puts specific blocks first: another need may be met by one of them.
+func ordered(needs map[string]Need) []Need {
+	var list []Need
+	for _, n := range needs {
+		list = append(list, n)
+	}
+	slices.SortFunc(list, func(x, y Need) int {
+		if x.Block.IsValid() != y.Block.IsValid() {
+			if x.Block.IsValid() {
+				return -1
+			}
+			return 1
+		}
+		return slices.Compare([]byte(x.key()), []byte(y.key()))
+	})
+	return list
+}
+
+// unmet says whether a request's need still stands after later Snapshots.
+func (a *Allocator) unmet(n Need) bool {
+	for _, p := range n.Pools {
+		if !slices.Contains(a.enabled, p) {
+			return false // the request will be judged anew
+		}
+	}
+	if n.Block.IsValid() {
+		o := a.blocks.all[n.Block]
+		return o == nil || !o.confirmed
+	}
+	_, ok := a.idlest(n.Pools)
+	return !ok
+}
+
+// low says whether the node should have another block of the pools.
+func (a *Allocator) low(ps []Pool) bool {
+	free, water, any := 0, 0, false
+	for _, o := range a.blocks.usable() {
+		if !slices.ContainsFunc(ps, func(p Pool) bool { return p.holds(o.prefix) }) {
+			continue
+		}
+		any = true
+		free += o.block.Free(a.reserved)
+		water = max(water, min(maxLowWater, o.block.Size()/4), 1)
+	}
+	return !any || free < water
+}
+
+// Wants is all that the Keeper has to know.
+type Wants struct {
+	Snapshot api.Snapshot
+	Needs    []Need
+	Changes  []Change
+}
+
+// Wants gives Needs and Changes with the Snapshot that they were worked out from.
+func (a *Allocator) Wants() Wants { return Wants{a.snap, a.Needs(), a.Changes()} }
+
+// SetExhausted tells which pools have no block left to claim, as Keeper.Exhausted says. While
+// all usable pools are among them, Assign fails with ErrNoAddress instead of ErrNeedBlock.
+func (a *Allocator) SetExhausted(pools []string) { a.exhausted = pools }
+
+func (a *Allocator) allExhausted(ps []Pool) bool {
+	return !slices.ContainsFunc(ps, func(p Pool) bool { return !slices.Contains(a.exhausted, p.Name) })
+}
+
+// full works out how full the pools are, for the error.
+func (a *Allocator) full(ps []Pool) error {
+	e := &FullError{}
+	own := a.blocks.usable()
+	for _, p := range ps {
+		use := PoolUse{Pool: p}
+		for _, obj := range a.snap.IPAMBlocks.All() {
+			if b, err := netip.ParsePrefix(obj.Spec.CIDR); err == nil && p.holds(b) {
+				use.Taken++
+			}
+		}
+		for _, o := range own {
+			if p.holds(o.prefix) {
+				use.Own++
+				use.Size += o.block.Size()
+				use.Held += o.block.Held()
+				use.Reserved += o.block.Free(nil) - o.block.Free(a.reserved)
+			}
+		}
+		e.Pools = append(e.Pools, use)
+	}
+	return e
+}

@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipam
+
+import (
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"korat/api"
+	"korat/ipam/block"
+)
+
+// owned is a block that is, or once was, confirmed as this node's.
+type owned struct {
+	prefix netip.Prefix
+	// uid tells the object from a later one of the same name.
+	uid string
+	// confirmed: the last Snapshot says that it is ours. Otherwise it is kept for what it
+	// remembers, should it come back.
+	confirmed bool
+	// block is the truth; nil if it could not be read, and broken says why.
+	block  *block.Block
+	broken error
+	// stored is the datastore's copy, and copied its content (nil if that can't be read).
+	stored *api.IPAMBlock
+	copied *block.Block
+	// freed says in which order addresses were released here, over all blocks; the free addresses
+	// that it lacks have been idle for longer.
+	freed map[netip.Addr]uint64
+	clock *uint64
+	// same is true while block is known to equal copied.
+	same bool
+}
+
+func (o *owned) usable() bool { return o.confirmed && o.block != nil }
+
+func (o *owned) hold(addr netip.Addr, h block.Holder) {
+	if o.block == nil {
+		return
+	}
+	if err := o.block.Hold(addr, h); err == nil {
+		delete(o.freed, addr)
+		o.same = false
+	}
+}
+
+func (o *owned) release(handle string) []netip.Addr {
+	if o.block == nil {
+		return nil
+	}
+	gone := o.block.ReleaseByHandle(handle)
+	for _, addr := range gone {
+		o.idle(addr)
+	}
+	return gone
+}
+
+func (o *owned) releaseOne(addr netip.Addr, sequence uint64) error {
+	if err := o.block.Release(addr, sequence); err != nil {
+		return err
+	}
+	o.idle(addr)
+	return nil
+}
+
+func (o *owned) idle(addr netip.Addr) {
+	*o.clock++
+	o.freed[addr] = *o.clock
+	o.same = false
+}
+
+// differs says whether the datastore's copy has to be written.
+func (o *owned) differs() bool {
+	if o.block == nil {
+		return false
+	}
+	if !o.same {
+		o.same = o.copied != nil && o.block.Equal(o.copied)
+	}
+	return !o.same
+}
+
+// blocks are this node's blocks.
+type blocks struct {
+	// claimed has a confirmed affinity; whether the block object agrees is in all.
+	claimed []netip.Prefix
+	all     map[netip.Prefix]*owned
+	clock   uint64
+}
+
+// confirmed gives the blocks that a node has a confirmed affinity for.
+func confirmed(table api.Table[*api.BlockAffinity], node string) []netip.Prefix {
+	var ps []netip.Prefix
+	for _, obj := range table.All() {
+		if obj.Spec.Node != node || obj.Spec.State != api.AffinityConfirmed {
+			continue
+		}
+		if p, err := netip.ParsePrefix(obj.Spec.CIDR); err == nil && p == p.Masked() {
+			ps = append(ps, p)
+		}
+	}
+	return ps
+}
+
+// ownedBy says whether the block object names the node as its owner.
+func ownedBy(obj *api.IPAMBlock, node string) bool {
+	return obj.Spec.Affinity != nil && *obj.Spec.Affinity == affinityOf(node)
+}
+
+func affinityOf(node string) string { return api.AffinityHost + ":" + node }
+
+// update brings the blocks in line with the datastore's tables. Overlay is called with each block
+// whose content came from there.
+func (bs *blocks) update(table api.Table[*api.IPAMBlock], node string, overlay func(*owned)) {
+	for _, o := range bs.all {
+		o.confirmed = false
+	}
+	for _, p := range bs.claimed {
+		obj, ok := table.Get(api.BlockName(p))
+		if !ok || !ownedBy(obj, node) {
+			continue
+		}
+		o := bs.all[p]
+		if o == nil || o.uid != string(obj.UID) || o.block == nil && o.stored != obj {
+			o = bs.read(p, obj, o)
+			bs.all[p] = o
+			if o.block != nil {
+				overlay(o)
+			}
+		}
+		o.confirmed = true
+		o.copy(obj)
+	}
+}
+
+// read makes a block of the datastore's copy. What an earlier object of the same name held stays
+// held.
+func (bs *blocks) read(p netip.Prefix, obj *api.IPAMBlock, before *owned) *owned {
+	o := &owned{prefix: p, uid: string(obj.UID), freed: map[netip.Addr]uint64{}, clock: &bs.clock}
+	if o.block, o.broken = parse(p, obj); o.broken != nil || before == nil || before.block == nil {
+		return o
+	}
+	for addr, al := range before.block.All() {
+		o.hold(addr, al.Holder)
+	}
+	return o
+}
+
+func parse(p netip.Prefix, obj *api.IPAMBlock) (*block.Block, error) {
+	b, err := block.From(obj.Spec)
+	if err != nil {
+		return nil, err
+	}
+	if b.Prefix() != p {
+		return nil, fmt.Errorf("spec.cidr is %s, but its name and affinity say %s", b.Prefix(), p)
+	}
+	return b, nil
+}
+
+// copy notes what the datastore has. It is never taken over: it may lag, and nobody but this
+// node changes an own confirmed block.
+func (o *owned) copy(obj *api.IPAMBlock) {
+	if o.stored == obj {
+		return
+	}
+	o.stored, o.same = obj, false
+	o.copied, _ = parse(o.prefix, obj)
+	if o.block != nil && o.copied != nil {
+		o.block.Raise(o.copied.Sequence())
+	}
+}
+
+// containing gives the block of ours, confirmed or not, that an address belongs to.
+func (bs *blocks) containing(addr netip.Addr) *owned {
+	for _, o := range bs.all {
+		if o.prefix.Contains(addr) {
+			return o
+		}
+	}
+	return nil
+}
+
+// own gives the confirmed blocks in order.
+func (bs *blocks) own() []*owned {
+	var list []*owned
+	for _, o := range bs.all {
+		if o.confirmed {
+			list = append(list, o)
+		}
+	}
+	slices.SortFunc(list, func(x, y *owned) int { return x.prefix.Compare(y.prefix) })
+	return list
+}
+
+// usable gives those that can be assigned from.
+func (bs *blocks) usable() []*owned {
+	return slices.DeleteFunc(bs.own(), func(o *owned) bool { return o.block == nil })
+}

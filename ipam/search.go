@@ -1,0 +1,126 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipam
+
+import (
+	"crypto/sha256"
+	"encoding/binary"
+	"errors"
+	"net/netip"
+
+	"korat/api"
+	"korat/ipam/block"
+)
+
+// maxIndexBits bounds the blocks of a pool that are ever looked at; only IPv6 pools have more.
+const maxIndexBits = 62
+
+// obstacles are what a new block must not touch.
+type obstacles struct {
+	// exact are taken blocks; ranges are larger ones, and reservations that cover whole blocks.
+	exact  map[netip.Prefix]bool
+	ranges []netip.Prefix
+	// reserved says whether an address is reserved; nil if none is.
+	reserved func(netip.Addr) bool
+}
+
+// obstaclesIn collects what a Snapshot says about a pool: blocks, and claims of other nodes that
+// have no block yet.
+func obstaclesIn(snap api.Snapshot, pool Pool, node string) obstacles {
+	obs := obstacles{exact: map[netip.Prefix]bool{}}
+	for _, obj := range snap.IPAMBlocks.All() {
+		obs.add(pool, obj.Spec.CIDR)
+	}
+	for _, obj := range snap.BlockAffinities.All() {
+		if obj.Spec.Node != node {
+			obs.add(pool, obj.Spec.CIDR)
+		}
+	}
+	reserved, _ := readReservations(snap.IPReservations)
+	obs.reserved = within(reserved)
+	for _, r := range reserved {
+		if r.Bits() <= pool.BlockBits {
+			obs.ranges = append(obs.ranges, r)
+		}
+	}
+	return obs
+}
+
+// add notes a taken range. One smaller than the pool's blocks takes the whole block around it.
+func (obs *obstacles) add(pool Pool, cidr string) {
+	p, err := netip.ParsePrefix(cidr)
+	if err != nil || !p.Overlaps(pool.CIDR) {
+		return
+	}
+	if p.Bits() < pool.BlockBits {
+		obs.ranges = append(obs.ranges, p)
+		return
+	}
+	obs.exact[pool.blockOf(p.Addr())] = true
+}
+
+// covering gives the range that stands in a block's way: the block itself or a larger one.
+func (obs *obstacles) covering(b netip.Prefix) (netip.Prefix, bool) {
+	if obs.exact[b] {
+		return b, true
+	}
+	for _, r := range obs.ranges {
+		if r.Overlaps(b) {
+			return r, true
+		}
+	}
+	if obs.reserved == nil {
+		return b, false
+	}
+	empty, err := block.New(b, "")
+	return b, err != nil || empty.Free(obs.reserved) == 0
+}
+
+// free gives the node's next block of the pool that nothing stands in the way of. Each node looks
+// from a place of its own, derived from its name, so that nodes that start together don't ask
+// for the same block. The order never changes, so that a claim cut short is found again.
+func (p Pool) free(node string, obs obstacles) (netip.Prefix, bool) {
+	total := uint64(1) << min(p.BlockBits-p.CIDR.Bits(), maxIndexBits)
+	sum := sha256.Sum256([]byte(node + " " + p.CIDR.String()))
+	start := binary.BigEndian.Uint64(sum[:]) & (total - 1)
+	if b, ok := p.search(start, total, obs); ok {
+		return b, true
+	}
+	return p.search(0, start, obs)
+}
+
+// search looks at the blocks with index from to below to.
+func (p Pool) search(from, to uint64, obs obstacles) (netip.Prefix, bool) {
+	for i := from; i < to; {
+		b := p.block(i)
+		r, taken := obs.covering(b)
+		if !taken {
+			return b, true
+		}
+		if p.BlockBits-r.Bits() > maxIndexBits {
+			break
+		}
+		// A range of 2^n blocks is aligned to as many: go on behind it.
+		i = i | (1<<(p.BlockBits-r.Bits()) - 1) + 1
+	}
+	return netip.Prefix{}, false
+}
+
+// block gives the pool's block with an index.
+func (p Pool) block(index uint64) netip.Prefix {
+	base := p.CIDR.Addr()
+	shift := base.BitLen() - p.BlockBits
+	if base.Is4() {
+		raw := base.As4()
+		binary.BigEndian.PutUint32(raw[:], binary.BigEndian.Uint32(raw[:])|uint32(index<<shift))
+		return netip.PrefixFrom(netip.AddrFrom4(raw), p.BlockBits)
+	}
+	raw := base.As16()
+	high, low := binary.BigEndian.Uint64(raw[:8]), binary.BigEndian.Uint64(raw[8:])
+	binary.BigEndian.PutUint64(raw[:8], high|index>>(64-shift))
+	binary.BigEndian.PutUint64(raw[8:], low|index<<shift)
+	return netip.PrefixFrom(netip.AddrFrom16(raw), p.BlockBits)
+}
+
+// errTaken: another node was faster.
+var errTaken = errors.New("the block belongs to another node")
