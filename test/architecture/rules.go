@@ -85,11 +85,12 @@ var Directions = []Direction{
 	{"cni-plugin", []string{"felix/endpoint", "cni-plugin/..."}},
 
 	{"cmd/korat", []string{"cni-plugin/..."}},
+	{"cmd/settings", nil},
 	{"cmd/koratctl/...", []string{
-		"api", "api/store/...", "cni-plugin/socket", "felix/status", "ipam/block", "cmd/koratctl/...",
+		"api", "api/store/...", "cni-plugin/socket", "ipam/block", "cmd/koratctl/...", "cmd/settings",
 	}},
 	{"cmd/korat-node/...", []string{
-		"api", "api/store/...", "felix/...", "bgp/...", "ipam/...", "cni-plugin/socket", "cmd/korat-node/...",
+		"api", "api/store/...", "felix/...", "bgp/...", "ipam/...", "cni-plugin/socket", "cmd/korat-node/...", "cmd/settings",
 	}},
 
 	{"hack/...", nil},
