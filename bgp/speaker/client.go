@@ -1,0 +1,171 @@
+// SPDX-License-Identifier: Apache-2.0
+
+// Package speaker makes the speaker process do what a Plan says and reports what it learned. Client
+// talks GoBGP's gRPC API over the process's Unix socket; Supervisor keeps the process alive. Nobody
+// else uses GoBGP. Open client.go first; session.go is one connection's life.
+package speaker
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"sync"
+	"time"
+
+	gobgp "github.com/osrg/gobgp/v3/api"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/credentials/insecure"
+
+	"korat/bgp"
+)
+
+const (
+	// minBackoff and maxBackoff bound the time between attempts to reach the speaker.
+	minBackoff = 50 * time.Millisecond
+	maxBackoff = time.Second
+	// maxMessage is the largest message that is accepted from the speaker. It is root's own process;
+	// gRPC's default of 4 MiB is for strangers.
+	maxMessage = 1 << 30
+)
+
+// Config is what a Client is made from.
+type Config struct {
+	// Socket is the speaker's Unix socket, as an absolute path.
+	Socket string
+	// StatusFile is the file that the speaker process writes the sessions' history to.
+	StatusFile string
+	Log        *slog.Logger
+}
+
+// Client keeps the speaker as wanted and keeps a picture of what it learned.
+type Client struct {
+	cfg   Config
+	table *table
+	wake  chan struct{}
+	// wanted tells the connection of a new wish; it has room for one.
+	wanted chan struct{}
+
+	mu   sync.Mutex
+	wish wish
+	err  error
+
+	// instance is the connection goroutine's alone.
+	instance instance
+}
+
+// wish is what Want was last called with.
+type wish struct {
+	plan       bgp.Plan
+	restarting bool
+}
+
+// instance is one life of the speaker process, as far as this client saw it.
+type instance struct {
+	// pid tells two lives apart; 0 if the process did not say.
+	pid int
+	// seen is when this client first met it: the restart timer counts from here.
+	seen time.Time
+}
+
+// New allocates a client; Run makes it work.
+func New(cfg Config) *Client {
+	return &Client{cfg: cfg, table: newTable(), wake: make(chan struct{}, 1), wanted: make(chan struct{}, 1)}
+}
+
+// Want says what the speaker should be doing from now on. It never waits; of several wishes in a
+// row only the last counts. The plan is kept and must not be changed. restarting says that the
+// kernel still holds learned routes of an earlier life: sessions of a freshly started speaker then
+// ask the neighbours to go on forwarding to us meanwhile (RFC 4724, 4.1). A plan with AS 0 is none:
+// the speaker is left as it is.
+func (c *Client) Want(plan bgp.Plan, restarting bool) {
+	c.mu.Lock()
+	c.wish = wish{plan, restarting}
+	c.mu.Unlock()
+	poke(c.wanted)
+}
+
+func (c *Client) wishNow() wish {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.wish
+}
+
+// RIB gives what the speaker has learned. It is cheap when nothing changed since the last call.
+func (c *Client) RIB() bgp.RIB { return c.table.rib() }
+
+// Wake gets a value after RIB has changed; it has room for one.
+func (c *Client) Wake() <-chan struct{} { return c.wake }
+
+// Err says why the speaker is not doing all that was wanted, or is nil.
+func (c *Client) Err() error {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return c.err
+}
+
+// fail remembers why the speaker is not as wanted, logs it once, and says whether it is news.
+func (c *Client) fail(err error) {
+	c.mu.Lock()
+	old := c.err
+	c.err = err
+	c.mu.Unlock()
+	if err != nil && (old == nil || old.Error() != err.Error()) {
+		c.cfg.Log.Warn("speaker is not as wanted", "error", err)
+	}
+	if err == nil && old != nil {
+		c.cfg.Log.Info("speaker is as wanted again")
+	}
+}
+
+// Run connects and reconnects until ctx is done. The speaker stays as it is then.
+func (c *Client) Run(ctx context.Context) error {
+	backoff := minBackoff
+	for {
+		connected, err := c.connect(ctx)
+		if ctx.Err() != nil {
+			return nil
+		}
+		if errors.Is(err, errGlobal) {
+			continue // the speaker has to start over with new global settings: a new connection's job
+		}
+		if connected {
+			backoff = minBackoff
+		}
+		if c.table.lost() {
+			poke(c.wake)
+		}
+		c.fail(err)
+		select {
+		case <-ctx.Done():
+			return nil
+		case <-time.After(backoff):
+		}
+		backoff = min(2*backoff, maxBackoff)
+	}
+}
+
+// connect serves one connection; connected says whether the speaker ever answered.
+func (c *Client) connect(ctx context.Context) (connected bool, err error) {
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel()
+	conn, err := grpc.NewClient("unix://"+c.cfg.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
+		grpc.WithDefaultCallOptions(grpc.MaxCallRecvMsgSize(maxMessage)))
+	if err != nil {
+		return false, fmt.Errorf("connect to speaker: %w", err)
+	}
+	defer func() { _ = conn.Close() }()
+	s := newSession(c, gobgp.NewGobgpApiClient(conn))
+	if err := s.start(ctx); err != nil {
+		return s.answered, err
+	}
+	return true, s.serve(ctx)
+}
+
+// poke puts a value into a channel with room for one.
+func poke(ch chan struct{}) {
+	select {
+	case ch <- struct{}{}:
+	default:
+	}
+}

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package speaker
+
+import (
+	"crypto/sha256"
+	"encoding/hex"
+	"fmt"
+	"net/netip"
+	"slices"
+	"strings"
+	"time"
+
+	gobgp "github.com/osrg/gobgp/v3/api"
+	"google.golang.org/protobuf/proto"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"korat/bgp"
+)
+
+const (
+	// connectRetry is short: GoBGP's default of two minutes is what a node would wait for another
+	// that starts a little later.
+	connectRetry = 1
+	// deferral bounds how long a restarted speaker waits for all neighbours' End-of-RIB before it
+	// advertises; GoBGP's default is six minutes, and one silent neighbour would cost them.
+	deferral = 15
+	// multihopTTL lets an external neighbour be some routers away, as Calico does.
+	multihopTTL = 64
+
+	// marker begins the description of the peers that are ours; the rest is sessionHash.
+	marker = "korat "
+	// settings is part of sessionHash: count it up when the fixed settings of apiPeer change, so that
+	// an upgraded agent renews the sessions that still have the old ones.
+	settings = 1
+
+	// The families of GoBGP's Global, by its own numbers.
+	familyIPv4, familyIPv6 = 0, 1
+)
+
+// stateIdle is the state of a session that does not exist (RFC 4271, 8.2.2).
+const stateIdle = "Idle"
+
+// sessionHash stands for everything of a peer that belongs to its session. It is kept in GoBGP's
+// description of the peer, because what GoBGP tells of a peer is mixed with its defaults and with
+// what was negotiated, and can't be compared.
+func sessionHash(p bgp.Peer) string {
+	sum := sha256.Sum256(fmt.Appendf(nil, "%d|%s|%d|%d|%s|%t|%s|%s|%s", settings,
+		p.Address, p.Port, p.AS, p.LocalAddress, p.Passive, p.HoldTime, p.Keepalive, p.RestartTime))
+	return hex.EncodeToString(sum[:8])
+}
+
+// ourHash gives the hash in a description, or "" if the peer is not ours.
+func ourHash(description string) string {
+	hash, ok := strings.CutPrefix(description, marker)
+	if !ok {
+		return ""
+	}
+	return hash
+}
+
+func ipv4Unicast() *gobgp.Family {
+	return &gobgp.Family{Afi: gobgp.Family_AFI_IP, Safi: gobgp.Family_SAFI_UNICAST}
+}
+
+func familyOf(p netip.Prefix) *gobgp.Family {
+	if p.Addr().Is6() {
+		return &gobgp.Family{Afi: gobgp.Family_AFI_IP6, Safi: gobgp.Family_SAFI_UNICAST}
+	}
+	return ipv4Unicast()
+}
+
+func apiGlobal(g bgp.Global) *gobgp.Global {
+	out := &gobgp.Global{
+		Asn:              g.AS,
+		RouterId:         g.RouterID.String(),
+		ListenPort:       int32(g.ListenPort),
+		Families:         []uint32{familyIPv4, familyIPv6},
+		UseMultiplePaths: true,
+	}
+	for _, a := range g.ListenAddresses {
+		out.ListenAddresses = append(out.ListenAddresses, a.String())
+	}
+	if len(out.ListenAddresses) == 0 {
+		// GoBGP's own default adds "::" and fails as a whole where the kernel has no IPv6.
+		out.ListenAddresses = []string{netip.IPv4Unspecified().String()}
+	}
+	return out
+}
+
+func sameGlobal(want, have *gobgp.Global) bool {
+	return want.Asn == have.Asn && want.RouterId == have.RouterId && want.ListenPort == have.ListenPort &&
+		want.UseMultiplePaths == have.UseMultiplePaths && slices.Equal(want.ListenAddresses, have.ListenAddresses)
+}
+
+func apiPeer(p bgp.Peer, ownAS uint32, restarting bool) *gobgp.Peer {
+	out := &gobgp.Peer{
+		Conf: &gobgp.PeerConf{
+			NeighborAddress: p.Address.String(),
+			PeerAsn:         p.AS,
+			Description:     marker + sessionHash(p),
+		},
+		Timers: &gobgp.Timers{Config: &gobgp.TimersConfig{
+			ConnectRetry:           connectRetry,
+			HoldTime:               seconds(p.HoldTime),
+			KeepaliveInterval:      seconds(p.Keepalive),
+			IdleHoldTimeAfterReset: 1,
+		}},
+		Transport: &gobgp.Transport{
+			LocalAddress: p.LocalAddress.String(),
+			RemotePort:   uint32(p.Port),
+			PassiveMode:  p.Passive,
+		},
+		GracefulRestart: &gobgp.GracefulRestart{
+			Enabled:         true,
+			RestartTime:     uint32(seconds(p.RestartTime)),
+			DeferralTime:    deferral,
+			LocalRestarting: restarting,
+		},
+		AfiSafis: []*gobgp.AfiSafi{{
+			Config:            &gobgp.AfiSafiConfig{Family: ipv4Unicast(), Enabled: true},
+			MpGracefulRestart: &gobgp.MpGracefulRestart{Config: &gobgp.MpGracefulRestartConfig{Enabled: true}},
+		}},
+	}
+	if p.AS != ownAS {
+		out.EbgpMultihop = &gobgp.EbgpMultihop{Enabled: true, MultihopTtl: multihopTTL}
+	}
+	return out
+}
+
+func seconds(d time.Duration) uint64 { return uint64(d / time.Second) }
+
+// apiOrigin is a local path. The unspecified next hop becomes, towards each neighbour, the address
+// that its session comes from.
+func apiOrigin(p netip.Prefix) (*gobgp.Path, error) {
+	hop := netip.IPv4Unspecified()
+	if p.Addr().Is6() {
+		hop = netip.IPv6Unspecified()
+	}
+	nlri, err := anypb.New(&gobgp.IPAddressPrefix{PrefixLen: uint32(p.Bits()), Prefix: p.Addr().String()})
+	if err != nil {
+		return nil, fmt.Errorf("encode prefix %s: %w", p, err)
+	}
+	out := &gobgp.Path{Family: familyOf(p), Nlri: nlri}
+	for _, m := range []proto.Message{&gobgp.OriginAttribute{Origin: 0}, &gobgp.NextHopAttribute{NextHop: hop.String()}} {
+		attr, err := anypb.New(m)
+		if err != nil {
+			return nil, fmt.Errorf("encode attributes of %s: %w", p, err)
+		}
+		out.Pattrs = append(out.Pattrs, attr)
+	}
+	return out, nil
+}
+
+// stateName gives the FSM's state as RFC 4271 spells it.
+func stateName(s gobgp.PeerState_SessionState) string {
+	switch s {
+	case gobgp.PeerState_CONNECT:
+		return "Connect"
+	case gobgp.PeerState_ACTIVE:
+		return "Active"
+	case gobgp.PeerState_OPENSENT:
+		return "OpenSent"
+	case gobgp.PeerState_OPENCONFIRM:
+		return "OpenConfirm"
+	case gobgp.PeerState_ESTABLISHED:
+		return "Established"
+	default:
+		return stateIdle
+	}
+}
+
+// learned is one path of an event.
+type learned struct {
+	prefix   netip.Prefix
+	path     bgp.Path
+	withdraw bool
+	// local is a path that this speaker originates.
+	local bool
+}
+
+// readPath decodes a unicast path; ok is false for other families and for what is damaged.
+func readPath(p *gobgp.Path) (l learned, ok bool) {
+	if p.GetFamily().GetSafi() != gobgp.Family_SAFI_UNICAST || p.GetNlri() == nil {
+		return l, false
+	}
+	var nlri gobgp.IPAddressPrefix
+	if err := p.Nlri.UnmarshalTo(&nlri); err != nil {
+		return l, false
+	}
+	addr, err := netip.ParseAddr(nlri.Prefix)
+	if err != nil {
+		return l, false
+	}
+	l.prefix = netip.PrefixFrom(addr, int(nlri.PrefixLen)).Masked()
+	l.withdraw = p.IsWithdraw
+	// A local path has no neighbour; GoBGP prints that as "<nil>".
+	if l.path.Peer, err = netip.ParseAddr(p.NeighborIp); err != nil {
+		l.path.Peer, l.local = netip.Addr{}, true
+	}
+	l.path.NextHop = nextHop(p.Pattrs)
+	return l, l.prefix.IsValid()
+}
+
+// nextHop finds the next hop attribute; the zero Addr if there is none.
+func nextHop(attrs []*anypb.Any) netip.Addr {
+	for _, a := range attrs {
+		var hop string
+		switch {
+		case a.MessageIs((*gobgp.NextHopAttribute)(nil)):
+			var m gobgp.NextHopAttribute
+			if a.UnmarshalTo(&m) == nil {
+				hop = m.NextHop
+			}
+		case a.MessageIs((*gobgp.MpReachNLRIAttribute)(nil)):
+			var m gobgp.MpReachNLRIAttribute
+			if a.UnmarshalTo(&m) == nil && len(m.NextHops) > 0 {
+				hop = m.NextHops[0]
+			}
+		}
+		if addr, err := netip.ParseAddr(hop); err == nil {
+			return addr.Unmap()
+		}
+	}
+	return netip.Addr{}
+}
+
+// restartsGracefully says whether the neighbour announced the graceful restart capability, which
+// promises an End-of-RIB (RFC 4724, 3).
+func restartsGracefully(caps []*anypb.Any) bool {
+	return slices.ContainsFunc(caps, func(a *anypb.Any) bool {
+		return a.MessageIs((*gobgp.GracefulRestartCapability)(nil))
+	})
+}
