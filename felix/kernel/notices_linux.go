@@ -1,0 +1,249 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"strings"
+	"sync"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"korat/felix/dataplane"
+)
+
+// groups are the multicast groups that are heard. For IPv6 add its ADDR, ROUTE and NETCONF groups.
+const groups = 1<<(unix.RTNLGRP_LINK-1) | 1<<(unix.RTNLGRP_NEIGH-1) | 1<<(unix.RTNLGRP_IPV4_IFADDR-1) |
+	1<<(unix.RTNLGRP_IPV4_ROUTE-1) | 1<<(unix.RTNLGRP_IPV4_NETCONF-1)
+
+// What linux/netconf.h has: messages of changed settings of an interface (Linux 3.8).
+const (
+	netconfHeader     = 1
+	netconfaIfindex   = 1
+	netconfAll        = -1
+	netconfDefault    = -2
+	newNetconfMessage = unix.RTM_NEWNETCONF
+)
+
+// notices hears what changes in the kernel and keeps it, coalesced, until it is taken.
+type notices struct {
+	file *os.File
+	raw  syscall.RawConn
+	// own is the port of the socket whose changes are ours.
+	own  uint32
+	wake chan struct{}
+	done chan struct{}
+	// names are the links' by index; only run uses it.
+	names map[uint32]string
+
+	mu      sync.Mutex
+	pending Notice
+}
+
+// listen subscribes in the calling thread's network namespace. Changes made through own are ignored.
+func listen(own *conn) (*notices, error) {
+	fd, _, err := socket(groups)
+	if err != nil {
+		return nil, err
+	}
+	if err := unix.SetNonblock(fd, true); err != nil {
+		return nil, errors.Join(fmt.Errorf("make netlink socket non-blocking: %w", err), unix.Close(fd))
+	}
+	n := &notices{
+		file: os.NewFile(uintptr(fd), "netlink"), own: own.port, pending: newNotice(),
+		wake: make(chan struct{}, 1), done: make(chan struct{}), names: map[uint32]string{},
+	}
+	if n.raw, err = n.file.SyscallConn(); err == nil {
+		err = own.links(context.Background(), func() { clear(n.names) }, func(l kernelLink) {
+			n.names[uint32(l.Index)] = l.name
+		})
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("listen to the kernel: %w", err), n.file.Close())
+	}
+	return n, nil
+}
+
+// Wake is written to when there is something to Drain.
+func (h *Handle) Wake() <-chan struct{} { return h.notices.wake }
+
+// Drain takes what was noticed since the last call. It never blocks.
+func (h *Handle) Drain() Notice { return h.notices.take() }
+
+func (n *notices) take() Notice {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	taken := n.pending
+	n.pending = newNotice()
+	return taken
+}
+
+func (n *notices) close() error {
+	err := n.file.Close()
+	<-n.done
+	return err
+}
+
+// run hears until the socket is closed.
+func (n *notices) run() {
+	defer close(n.done)
+	buf := make([]byte, receiveSize)
+	for {
+		b, err := n.receive(buf)
+		switch {
+		case errors.Is(err, os.ErrClosed):
+			return
+		case errors.Is(err, unix.ENOBUFS):
+			n.note(func(p *Notice) { p.Lost = true })
+			continue
+		case err != nil:
+			n.note(func(p *Notice) { p.Lost, p.Err = true, fmt.Errorf("listen to the kernel: %w", err) })
+			return
+		}
+		n.note(func(p *Notice) {
+			for m := range messages(b) {
+				n.hear(p, m)
+			}
+		})
+	}
+}
+
+func (n *notices) receive(buf []byte) (b []byte, err error) {
+	closed := n.raw.Read(func(fd uintptr) bool {
+		var size int
+		var from unix.Sockaddr
+		for {
+			size, from, err = unix.Recvfrom(int(fd), buf, 0)
+			if !errors.Is(err, unix.EINTR) {
+				break
+			}
+		}
+		if errors.Is(err, unix.EAGAIN) {
+			return false
+		}
+		if err == nil && fromKernel(from) {
+			b = buf[:size]
+		}
+		return true
+	})
+	if closed != nil {
+		return nil, os.ErrClosed
+	}
+	return b, err
+}
+
+// note lets change the pending Notice, and wakes its taker if there is something in it.
+func (n *notices) note(change func(*Notice)) {
+	n.mu.Lock()
+	change(&n.pending)
+	if n.pending.size() > maxNoticed {
+		lost := newNotice()
+		lost.Lost, lost.Err = true, n.pending.Err
+		n.pending = lost
+	}
+	empty := n.pending.empty()
+	n.mu.Unlock()
+	if empty {
+		return
+	}
+	select {
+	case n.wake <- struct{}{}:
+	default:
+	}
+}
+
+// hear notes one message.
+func (n *notices) hear(p *Notice, m message) {
+	switch m.typ {
+	case unix.RTM_NEWLINK, unix.RTM_DELLINK:
+		n.hearLink(p, m)
+	case unix.RTM_NEWADDR, unix.RTM_DELADDR:
+		n.hearAddress(p, m)
+	case unix.RTM_NEWROUTE, unix.RTM_DELROUTE:
+		n.hearRoute(p, m)
+	case unix.RTM_NEWNEIGH, unix.RTM_DELNEIGH:
+		n.hearNeighbour(p, m)
+	case newNetconfMessage:
+		n.hearNetconf(p, m)
+	}
+}
+
+// hearLink doesn't leave out what we did ourselves: setting a link down flushes its routes.
+func (n *notices) hearLink(p *Notice, m message) {
+	l, ok := decodeLink(m.body)
+	if !ok {
+		return
+	}
+	index := uint32(l.Index)
+	if old := n.names[index]; old != "" && old != l.name {
+		p.Links[old] = true
+	}
+	p.Links[l.name] = p.Links[l.name] || m.typ == unix.RTM_DELLINK || l.Flags&unix.IFF_UP == 0
+	n.names[index] = l.name
+	if m.typ == unix.RTM_DELLINK {
+		delete(n.names, index)
+	}
+}
+
+func (n *notices) hearAddress(p *Notice, m message) {
+	msg, prefix, ok := decodeAddress(m.body)
+	if !ok {
+		return
+	}
+	p.Addresses = true
+	if m.typ == unix.RTM_NEWADDR {
+		return
+	}
+	p.RemovedAddresses[prefix.Addr()] = true
+	if name := n.names[msg.Index]; name != "" {
+		p.Links[name] = true // with the last address go all IPv4 routes
+	}
+}
+
+func (n *notices) hearRoute(p *Notice, m message) {
+	r, ok := decodeRoute(m.body, unix.AF_INET)
+	if !ok || m.port == n.own {
+		return
+	}
+	if r.prefix.Bits() == 0 && r.Protocol != Protocol {
+		p.DefaultRoute = true
+	}
+	if r.atOurMetric() {
+		p.Routes[r.prefix] = true
+	}
+}
+
+// hearNeighbour looks at entries that carry our protocol number: who changes an entry of ours keeps
+// the number, and who replaces it deletes it first. The others' come and go all the time.
+func (n *notices) hearNeighbour(p *Notice, m message) {
+	e, ok := decodeNeighbour(m.body)
+	if !ok || m.port == n.own || e.protocol != Protocol {
+		return
+	}
+	if name := n.names[uint32(e.Ifindex)]; strings.HasPrefix(name, InterfacePrefix) {
+		p.Neighbours[dataplane.NeighbourKey{Device: name, Address: e.address}] = true
+	}
+}
+
+// hearNetconf can't tell our own writes from others': the kernel doesn't say who wrote a sysctl.
+func (n *notices) hearNetconf(p *Notice, m message) {
+	for typ, value := range attributes(m.body, netconfHeader) {
+		if typ != netconfaIfindex {
+			continue
+		}
+		switch index := int32(uint32Of(value)); index {
+		case netconfAll:
+			p.Sysctls["all"] = true
+		case netconfDefault:
+			p.Sysctls["default"] = true
+		default:
+			if name := n.names[uint32(index)]; name != "" {
+				p.Sysctls[name] = true
+			}
+		}
+	}
+}

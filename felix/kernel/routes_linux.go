@@ -1,0 +1,177 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+
+	"golang.org/x/sys/unix"
+
+	"korat/felix/dataplane"
+	"korat/felix/reconcile"
+)
+
+// Routes is the main routing table. Ours are its routes with our protocol number, TOS 0 and metric 0
+// (IPv6: 1024, the kernel's default).
+//
+// The IPv4 table (net/ipv4/fib_trie.c) may hold several routes with one prefix, TOS and metric, one
+// behind the other; only the first forwards. NLM_F_REPLACE replaces that first one, whosever it
+// is, so that setting a route also clears somebody else's out of our way; it changes nothing if the
+// first is ours already. If ours stands behind another ("ip route prepend"), the kernel answers
+// EEXIST instead: then the first is deleted and ours is set again. Foreign routes with another
+// prefix, metric or TOS, and those behind ours, are left alone.
+//
+// What others do to our prefixes is noticed as it happens. Read sees it as well, since it reads
+// foreign routes too: the kernel gives a prefix' routes in their order, so that one of ours in
+// second place is known by the route before it, and is reported as Shadowed.
+type Routes struct{ h *Handle }
+
+// Routes gives the table.
+func (h *Handle) Routes() Routes { return Routes{h} }
+
+// maxInFront bounds the foreign routes that are deleted from before one of ours.
+const maxInFront = 16
+
+// errHostSubnet refuses a route that would cut the host off.
+var errHostSubnet = errors.New("it is the subnet of one of the host's own addresses")
+
+// Read implements reconcile.Table.
+func (t Routes) Read(ctx context.Context) (map[dataplane.RouteKey]dataplane.Route, error) {
+	have := map[dataplane.RouteKey]dataplane.Route{}
+	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
+		if err := t.read(ctx, family, have); err != nil {
+			return nil, err
+		}
+	}
+	return have, nil
+}
+
+func (t Routes) read(ctx context.Context, family uint8, have map[dataplane.RouteKey]dataplane.Route) error {
+	devices := t.h.conn.devices()
+	found := map[dataplane.RouteKey]dataplane.Route{}
+	var front netip.Prefix // of the foreign route with our metric that was seen last
+	err := t.h.conn.dump(ctx, func(b *buffer) {
+		b.begin(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
+		b.raw(bytesOf(&unix.RtMsg{Family: family, Table: unix.RT_TABLE_MAIN}))
+	}, func() { clear(found) }, func(m message) {
+		r, ok := decodeRoute(m.body, family)
+		switch {
+		case !ok || !r.atOurMetric():
+		case r.Protocol != Protocol:
+			front = r.prefix
+		default:
+			key := dataplane.RouteKey{Prefix: r.prefix}
+			if _, twice := found[key]; !twice {
+				found[key] = r.route(devices, family == unix.AF_INET && front == r.prefix)
+			}
+		}
+	})
+	if errors.Is(err, unix.ENOENT) {
+		return nil // the kernel makes the table with its first route
+	}
+	maps.Copy(have, found)
+	return err
+}
+
+// Write implements reconcile.Table: sets before deletes.
+func (t Routes) Write(ctx context.Context, d reconcile.Diff[dataplane.RouteKey, dataplane.Route]) error {
+	var failed reconcile.WriteError[dataplane.RouteKey]
+	if err := t.set(ctx, d.Set, &failed); err != nil {
+		return err
+	}
+	if err := t.remove(ctx, d.Delete, &failed); err != nil {
+		return err
+	}
+	return failed.Err()
+}
+
+func (t Routes) set(ctx context.Context, set map[dataplane.RouteKey]dataplane.Route, failed *reconcile.WriteError[dataplane.RouteKey]) error {
+	if len(set) == 0 {
+		return nil
+	}
+	subnets, err := t.h.conn.subnets(ctx)
+	if err != nil {
+		return err
+	}
+	keys := slices.Collect(maps.Keys(set))
+	for range maxInFront {
+		var behind []dataplane.RouteKey
+		devices := t.h.conn.devices()
+		err := t.h.conn.write(ctx, changes{
+			n: len(keys), count: &t.h.writes.routes,
+			encode: func(b *buffer, i int) error {
+				if subnets[keys[i].Prefix] {
+					return errHostSubnet
+				}
+				return encodeRoute(b, keys[i].Prefix, set[keys[i]], devices)
+			},
+			failed: func(i int, err error) {
+				if errors.Is(err, unix.EEXIST) {
+					behind = append(behind, keys[i])
+					return
+				}
+				failed.Fail(keys[i], fmt.Errorf("set %v %v: %w", keys[i], set[keys[i]], err))
+			},
+		})
+		if err != nil {
+			return fmt.Errorf("set %d routes: %w", len(keys), err)
+		}
+		if len(behind) == 0 {
+			return nil
+		}
+		keys = behind
+		if err := t.removeFront(ctx, keys); err != nil {
+			return err
+		}
+	}
+	for _, k := range keys {
+		failed.Fail(k, fmt.Errorf("set %v %v: more than %d other routes are in the way", k, set[k], maxInFront))
+	}
+	return nil
+}
+
+// removeFront deletes the first route of each prefix, whosever it is: the caller sets its own anew.
+func (t Routes) removeFront(ctx context.Context, keys []dataplane.RouteKey) error {
+	err := t.h.conn.write(ctx, changes{
+		n: len(keys), count: &t.h.writes.routes,
+		encode: func(b *buffer, i int) error {
+			encodeRouteDelete(b, keys[i].Prefix, unix.RTPROT_UNSPEC)
+			return nil
+		},
+		failed: func(int, error) {}, // what is wrong, setting the route will say
+	})
+	return wrap("delete routes in the way", err)
+}
+
+func (t Routes) remove(ctx context.Context, del map[dataplane.RouteKey]dataplane.Route, failed *reconcile.WriteError[dataplane.RouteKey]) error {
+	keys := slices.Collect(maps.Keys(del))
+	err := t.h.conn.write(ctx, changes{
+		n: len(keys), count: &t.h.writes.routes,
+		encode: func(b *buffer, i int) error {
+			encodeRouteDelete(b, keys[i].Prefix, Protocol)
+			return nil
+		},
+		failed: func(i int, err error) {
+			if !errors.Is(err, unix.ESRCH) {
+				failed.Fail(keys[i], fmt.Errorf("delete %v %v: %w", keys[i], del[keys[i]], err))
+			}
+		},
+	})
+	return wrap("delete routes", err)
+}
+
+// subnets gives the prefixes for which the kernel made a route because the host has an address there.
+func (c *conn) subnets(ctx context.Context) (map[netip.Prefix]bool, error) {
+	subnets := map[netip.Prefix]bool{}
+	err := c.addresses(ctx, unix.AF_INET, func() { clear(subnets) }, func(_ uint32, p netip.Prefix) {
+		if !p.IsSingleIP() {
+			subnets[p.Masked()] = true
+		}
+	})
+	return subnets, err
+}

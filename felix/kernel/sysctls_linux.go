@@ -1,0 +1,155 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"maps"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"korat/felix/dataplane"
+	"korat/felix/reconcile"
+)
+
+// sysctlRoot holds the files; those below net are of the reading thread's network namespace.
+const sysctlRoot = "/proc/sys/"
+
+// Sysctls are files below /proc/sys. There are thousands, so ours are those that were ever set
+// through this value: it starts knowing none, and Write leaves alone a file that holds what is wanted.
+// Deleting an entry forgets it; what the value was before it was ours is not known.
+// A Sysctls belongs to one goroutine.
+type Sysctls struct {
+	h     *Handle
+	known map[string]bool
+}
+
+// Sysctls gives a table that knows no entries yet.
+func (h *Handle) Sysctls() *Sysctls { return &Sysctls{h: h, known: map[string]bool{}} }
+
+// Read implements reconcile.Table.
+func (t *Sysctls) Read(ctx context.Context) (map[string]dataplane.SysctlValue, error) {
+	return t.ReadEntries(ctx, slices.Collect(maps.Keys(t.known)))
+}
+
+// ReadEntries implements reconcile.EntryReader.
+func (t *Sysctls) ReadEntries(ctx context.Context, keys []string) (map[string]dataplane.SysctlValue, error) {
+	have := make(map[string]dataplane.SysctlValue, len(keys))
+	err := t.h.inside(func() error {
+		for _, k := range keys {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			v, err := readSysctl(k)
+			if err == nil {
+				have[k] = v
+			} else if !errors.Is(err, fs.ErrNotExist) {
+				return err
+			}
+		}
+		return nil
+	})
+	return have, err
+}
+
+// Write implements reconcile.Table. Entries of interfaces come after those of the whole host, as
+// writing ip_forward writes every interface's forwarding.
+func (t *Sysctls) Write(ctx context.Context, d reconcile.Diff[string, dataplane.SysctlValue]) error {
+	var failed reconcile.WriteError[string]
+	keys := slices.Collect(maps.Keys(d.Set))
+	slices.SortFunc(keys, func(a, b string) int {
+		return cmp.Or(cmp.Compare(strings.Count(a, "/"), strings.Count(b, "/")), strings.Compare(a, b))
+	})
+	err := t.h.inside(func() error {
+		for _, k := range keys {
+			if err := ctx.Err(); err != nil {
+				return err
+			}
+			t.known[k] = true
+			if err := t.set(k, d.Set[k]); err != nil {
+				failed.Fail(k, err)
+			}
+		}
+		return nil
+	})
+	if err != nil {
+		return err
+	}
+	for k := range d.Delete {
+		delete(t.known, k)
+	}
+	return failed.Err()
+}
+
+func (t *Sysctls) set(key string, want dataplane.SysctlValue) error {
+	have, err := readSysctl(key)
+	if err == nil && have != want {
+		t.h.writes.sysctls.Add(1)
+		err = writeSysctl(key, want)
+	}
+	if errors.Is(err, fs.ErrNotExist) && t.interfaceGone(key) {
+		return nil // a link that doesn't exist is left alone; its notice brings us back
+	}
+	return err
+}
+
+// interfaceGone says whether a sysctl is missing because its interface is.
+func (t *Sysctls) interfaceGone(key string) bool {
+	name := sysctlInterface(key)
+	if name == "" {
+		return false
+	}
+	_, err := t.h.conn.devices().index(name)
+	return errors.Is(err, unix.ENODEV)
+}
+
+func readSysctl(key string) (dataplane.SysctlValue, error) {
+	if !filepath.IsLocal(key) || filepath.Clean(key) != key {
+		return "", fmt.Errorf("sysctl %q: not a path below %s", key, sysctlRoot)
+	}
+	b, err := os.ReadFile(sysctlRoot + key)
+	if err != nil {
+		return "", fmt.Errorf("read sysctl %s: %w", key, withoutPath(err))
+	}
+	// Lists of numbers come back with tabs between them.
+	return dataplane.SysctlValue(strings.Join(strings.Fields(string(b)), " ")), nil
+}
+
+func writeSysctl(key string, want dataplane.SysctlValue) error {
+	f, err := os.OpenFile(sysctlRoot+key, os.O_WRONLY, 0)
+	if err == nil {
+		_, err = f.WriteString(string(want))
+		err = errors.Join(err, f.Close())
+	}
+	if err != nil {
+		return fmt.Errorf("set sysctl %s to %q: %w", key, want, withoutPath(err))
+	}
+	return nil
+}
+
+// withoutPath takes the path out of an error that names it already.
+func withoutPath(err error) error {
+	var pathError *fs.PathError
+	if errors.As(err, &pathError) {
+		return pathError.Err
+	}
+	return err
+}
+
+// sysctlInterface gives the interface that a sysctl belongs to: X of net/ipv4/conf/X/… and
+// net/ipv4/neigh/X/…, or "".
+func sysctlInterface(key string) string {
+	parts := strings.Split(key, "/")
+	if len(parts) == 5 && parts[0] == "net" && (parts[2] == "conf" || parts[2] == "neigh") {
+		return parts[3]
+	}
+	return ""
+}
