@@ -9,6 +9,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -147,8 +148,8 @@ func (c *ctl) limited(ctx context.Context) (context.Context, context.CancelFunc,
 // explain adds what to do about a datastore that did not answer.
 func (c *ctl) explain(ctx context.Context, err error) error {
 	if err != nil && (ctx.Err() != nil || errors.Is(err, store.ErrUnavailable)) {
-		return fmt.Errorf("%w\nthe datastore at %s did not answer within %s: check --etcd-endpoints, and --etcd-ca, --etcd-cert and --etcd-key for https",
-			err, c.datastore.Endpoints, c.timeout)
+		return fmt.Errorf("%w\ncheck that etcd runs at %s; --etcd-endpoints says where it is, and https needs --etcd-ca, --etcd-cert and --etcd-key",
+			err, strings.Join(c.datastore.Endpoints, ", "))
 	}
 	return err
 }

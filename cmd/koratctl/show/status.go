@@ -12,19 +12,24 @@ import (
 
 // Status prints a node's status for people. now is what ages are counted from.
 func Status(w io.Writer, s NodeStatus, now time.Time) error {
-	err := grid(w, [][]string{
+	rows := [][]string{
 		{"Node", s.Node},
 		{"Version", s.Version},
 		{"Address", s.Address},
 		{"AS number", optional(s.AS)},
 		{"Router ID", s.RouterID},
-		{"Ready", ready(s.Problems)},
-	})
-	if err != nil {
+	}
+	if len(s.Problems) == 0 {
+		rows = append(rows, []string{"Problems", "none"})
+	}
+	for _, p := range s.Problems {
+		rows = append(rows, []string{"Problem", p})
+	}
+	if err := grid(w, rows); err != nil {
 		return err
 	}
 	fmt.Fprintln(w, "\nBGP sessions")
-	rows := [][]string{{"PEER", "ADDRESS", "KIND", "AS", "STATE", "FOR", "RECEIVED", "ADVERTISED", "FLAPS", "REASON"}}
+	rows = [][]string{{"PEER", "ADDRESS", "KIND", "AS", "STATE", "FOR", "RECEIVED", "ADVERTISED", "FLAPS", "REASON"}}
 	for _, p := range s.Sessions {
 		rows = append(rows, []string{
 			p.Name, p.Address, p.Kind, optional(p.AS), p.State, age(p.Since, now), strconv.FormatUint(p.Received, 10),
@@ -53,13 +58,6 @@ func gridOr(w io.Writer, rows [][]string, empty string) error {
 	}
 	_, err := fmt.Fprintln(w, empty)
 	return err
-}
-
-func ready(problems []string) string {
-	if len(problems) == 0 {
-		return "yes"
-	}
-	return "no: " + strings.Join(problems, "; ")
 }
 
 // optional leaves out what was not known yet.
