@@ -1,0 +1,83 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcd
+
+import (
+	"encoding/json"
+	"fmt"
+	"strconv"
+	"strings"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+
+	"korat/api"
+)
+
+const (
+	root = "/korat/v1/"
+	// noNamespace stands for the namespace of a cluster-wide object; no namespace can have that name.
+	noNamespace = "_"
+)
+
+func kindPath(kind api.Kind) string { return root + string(kind) + "/" }
+
+func keyPath(key api.Key) string {
+	namespace := key.Namespace
+	if namespace == "" {
+		namespace = noNamespace
+	}
+	return kindPath(key.Kind) + namespace + "/" + key.Name
+}
+
+// parsePath is the inverse of keyPath.
+func parsePath(kind api.Kind, path string) (api.Key, error) {
+	namespace, name, ok := strings.Cut(strings.TrimPrefix(path, kindPath(kind)), "/")
+	if !ok || name == "" || strings.Contains(name, "/") {
+		return api.Key{}, fmt.Errorf("key %q is not %s<namespace>/<name>", path, kindPath(kind))
+	}
+	if namespace == noNamespace {
+		namespace = ""
+	}
+	return api.Key{Kind: kind, Namespace: namespace, Name: name}, nil
+}
+
+// encode gives the object's value; the resourceVersion is left to etcd.
+func encode(obj api.Object) ([]byte, error) {
+	obj = obj.DeepCopyObject()
+	obj.SetResourceVersion("")
+	return json.Marshal(obj)
+}
+
+// decode is the inverse of encode. It takes fields that it does not know, which a later version
+// may have written.
+func decode(key api.Key, value []byte, revision int64) (api.Object, error) {
+	obj := api.New(key.Kind)
+	if err := json.Unmarshal(value, obj); err != nil {
+		return nil, fmt.Errorf("decode %s: %w", keyPath(key), err)
+	}
+	if obj.Key() != key {
+		return nil, fmt.Errorf("decode %s: the value is %s", keyPath(key), obj.Key())
+	}
+	obj.SetResourceVersion(formatRevision(revision))
+	return obj, nil
+}
+
+func decodeKV(kind api.Kind, kv *mvccpb.KeyValue) (api.Object, error) {
+	key, err := parsePath(kind, string(kv.Key))
+	if err != nil {
+		return nil, err
+	}
+	return decode(key, kv.Value, kv.ModRevision)
+}
+
+func formatRevision(revision int64) string { return strconv.FormatInt(revision, 10) }
+
+// parseRevision gives -1, which no key has, for what is no revision. (etcd takes 0 for the
+// revision of an absent key.)
+func parseRevision(revision string) int64 {
+	n, err := strconv.ParseInt(revision, 10, 64)
+	if err != nil || n < 1 {
+		return -1
+	}
+	return n
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package etcd
+
+import (
+	"context"
+	"fmt"
+
+	"go.etcd.io/etcd/api/v3/mvccpb"
+	clientv3 "go.etcd.io/etcd/client/v3"
+
+	"korat/api"
+	"korat/api/store"
+)
+
+// Get implements store.Reader.
+func (s *Store) Get(ctx context.Context, key api.Key) (api.Object, error) {
+	if err := store.CheckKey(key); err != nil {
+		return nil, fmt.Errorf("get %w", err)
+	}
+	reqCtx, cancel := s.request(ctx)
+	defer cancel()
+	resp, err := s.client.Get(reqCtx, keyPath(key))
+	if err != nil {
+		return nil, fmt.Errorf("get %s: %w", key, s.explain(ctx, err))
+	}
+	if len(resp.Kvs) == 0 {
+		return nil, fmt.Errorf("get %s: %w", key, store.ErrNotFound)
+	}
+	obj, err := decode(key, resp.Kvs[0].Value, resp.Kvs[0].ModRevision)
+	if err != nil {
+		return nil, fmt.Errorf("get %s: %w: delete or repair the key with etcdctl", key, err)
+	}
+	return obj, nil
+}
+
+// List implements store.Reader. All pages are read at the revision of the first. A value that does
+// not decode is logged and left out.
+func (s *Store) List(ctx context.Context, kind api.Kind) ([]api.Object, string, error) {
+	if api.New(kind) == nil {
+		return nil, "", fmt.Errorf("list %s: kind is not supported by korat", kind)
+	}
+	var objs []api.Object
+	start := kindPath(kind)
+	end := clientv3.GetPrefixRangeEnd(start)
+	revision := int64(0)
+	for {
+		page, err := s.page(ctx, start, end, revision)
+		if err != nil {
+			return nil, "", fmt.Errorf("list %s: %w", kind, err)
+		}
+		if revision == 0 {
+			revision = page.Header.Revision
+		}
+		for _, kv := range page.Kvs {
+			if obj, ok := s.readable(kind, kv); ok {
+				objs = append(objs, obj)
+			}
+		}
+		if !page.More {
+			return objs, formatRevision(revision), nil
+		}
+		start = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
+	}
+}
+
+// page reads the next keys from start at a revision, or at the present one if it is 0.
+func (s *Store) page(ctx context.Context, start, end string, revision int64) (*clientv3.GetResponse, error) {
+	reqCtx, cancel := s.request(ctx)
+	defer cancel()
+	resp, err := s.client.Get(reqCtx, start, clientv3.WithRange(end), clientv3.WithLimit(pageSize), clientv3.WithRev(revision))
+	if err != nil {
+		return nil, s.explain(ctx, err)
+	}
+	return resp, nil
+}
+
+// readable decodes a value, or logs that it cannot.
+func (s *Store) readable(kind api.Kind, kv *mvccpb.KeyValue) (api.Object, bool) {
+	obj, err := decodeKV(kind, kv)
+	if err != nil {
+		s.log.Warn("unreadable object ignored: delete or repair its key with etcdctl", "key", string(kv.Key), "error", err)
+		return nil, false
+	}
+	return obj, true
+}
