@@ -3,6 +3,7 @@
 package podnet
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"net"
@@ -12,17 +13,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// Check compares the kernel with the pair and names every deviation. What others added is none.
-func Check(want Pair) error {
+// Check compares the kernel with the pair and names every deviation. What others added is none, nor
+// what later plugins changed.
+func Check(want Pair, later Later) error {
 	e, err := openEdge(want.NetNS)
 	if err != nil {
 		return err
 	}
 	defer e.close()
-	return e.check(want)
+	return e.check(want, later)
 }
 
-func (e *edge) check(want Pair) error {
+func (e *edge) check(want Pair, later Later) error {
 	host, err := linkByName(e.host, want.Interface)
 	if err != nil {
 		return err
@@ -41,12 +43,12 @@ func (e *edge) check(want Pair) error {
 		errs = append(errs, fmt.Errorf("interface %s is gone from %s", want.IfName, want.NetNS))
 		return errors.Join(errs...)
 	}
-	errs = append(errs, checkLink("interface", pod, want.MAC, want.MTU))
+	errs = append(errs, checkLink("interface", pod, cmp.Or(later.MAC, want.MAC), cmp.Or(later.MTU, want.MTU)))
 	if host != nil && pod.Attrs().ParentIndex != host.Attrs().Index {
 		errs = append(errs, fmt.Errorf("interface %s is not the other side of %s", want.IfName, want.Interface))
 	}
 	errs = append(errs, e.checkAddresses(pod, want), e.checkRoutes(pod))
-	if !want.GatewayByARP {
+	if later.MAC == "" {
 		errs = append(errs, e.checkNeighbour(pod))
 	}
 	return errors.Join(errs...)

@@ -126,7 +126,7 @@ func (e *edge) clearPod(want Pair) error {
 
 // inOrder says whether the very pair exists with nothing amiss, and gives the pod's MAC.
 func (e *edge) inOrder(want Pair) (mac string, ok bool) {
-	if e.check(want) != nil {
+	if e.check(want, Later{}) != nil {
 		return "", false
 	}
 	pod, err := linkByName(e.pod, want.IfName)

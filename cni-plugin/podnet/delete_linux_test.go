@@ -4,6 +4,7 @@ package podnet
 
 import (
 	"errors"
+	"fmt"
 	"strings"
 	"testing"
 
@@ -147,7 +148,7 @@ func TestNamesTaken(t *testing.T) {
 				if err != nil || !made.New {
 					t.Fatalf("have %+v, %v, want a new pair", made, err)
 				}
-				if err := Check(pairIn(pod)); err != nil {
+				if err := Check(pairIn(pod), Later{}); err != nil {
 					t.Error(err)
 				}
 				wantInterfaces(t, hostIf)
@@ -212,10 +213,24 @@ func TestCheck(t *testing.T) {
 			create(t, want)
 			tt.damage(t, pod)
 			have := ""
-			if err := Check(want); err != nil {
+			if err := Check(want, Later{}); err != nil {
 				have = strings.ReplaceAll(err.Error(), pod, "POD")
 			}
 			wantText(t, have, tt.want)
 		})
 	}
+}
+
+func TestCheckAfterLaterPlugins(t *testing.T) {
+	enterHost(t)
+	pod := newPod(t)
+	want := pairIn(pod)
+	want.MAC = "02:00:00:00:00:aa"
+	create(t, want)
+	inPod(t, pod, "ip link set eth0 address 02:00:00:00:00:bb mtu 1300")
+	if err := Check(want, Later{MAC: "02:00:00:00:00:bb", MTU: 1300}); err != nil {
+		t.Error(err)
+	}
+	err := Check(want, Later{MAC: "02:00:00:00:00:cc"})
+	wantText(t, fmt.Sprint(err), "interface eth0 has MAC 02:00:00:00:00:bb, want 02:00:00:00:00:cc\ninterface eth0 has MTU 1300, want 1400")
 }

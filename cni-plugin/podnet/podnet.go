@@ -39,14 +39,19 @@ type Pair struct {
 	Addresses []netip.Addr
 	// Forwarding says whether the pod may forward packets. Check leaves it to whoever set it.
 	Forwarding bool
-	// GatewayByARP excuses a missing neighbour entry for the gateway from Check: a plugin that came
-	// after us changed the MAC, at which the kernel empties the interface's neighbour table.
-	GatewayByARP bool
 }
 
 // Alias gives the alias that marks the host's side as the pair's.
 func (p Pair) Alias() Alias {
 	return Alias{ID: p.ID, Namespace: p.Namespace, Pod: p.Pod, Addresses: p.Addresses}
+}
+
+// Later is what plugins that came after us made of the pod's side; zero values are what we made.
+type Later struct {
+	// MAC that replaced ours. The kernel emptied the interface's neighbour table when it was set, so
+	// the gateway's entry is not expected.
+	MAC string
+	MTU int
 }
 
 // Made is what Create found or made.

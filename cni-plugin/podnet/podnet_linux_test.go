@@ -78,7 +78,7 @@ eth0@peer: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1400 qdisc noqueue state UP mod
 	wantText(t, inPod(t, pod, "ip route"), "default via 169.254.1.1 dev eth0 \n169.254.1.1 dev eth0 scope link")
 	wantText(t, inPod(t, pod, "ip -4 neigh"), "169.254.1.1 dev eth0 lladdr ee:ee:ee:ee:ee:ee PERMANENT")
 	wantText(t, inPod(t, pod, "cat /proc/sys/net/ipv4/ip_forward"), "0")
-	if err := Check(pairIn(pod)); err != nil {
+	if err := Check(pairIn(pod), Later{}); err != nil {
 		t.Errorf("check: %v", err)
 	}
 }
@@ -117,7 +117,7 @@ func TestTraffic(t *testing.T) {
 	wantText(t, inPod(t, pod, "ip route"), "default via 169.254.1.1 dev eth0 \ndefault via 169.254.1.1 dev net1 metric "+index+
 		" \n169.254.1.1 dev eth0 scope link \n169.254.1.1 dev net1 scope link metric "+index)
 	for _, p := range []Pair{pairIn(pod), second} {
-		if err := Check(p); err != nil {
+		if err := Check(p, Later{}); err != nil {
 			t.Errorf("check %s: %v", p.ID, err)
 		}
 	}
@@ -138,7 +138,7 @@ func TestCreateTwice(t *testing.T) {
 	if repaired := create(t, pairIn(pod)); !repaired.New {
 		t.Error("have the old pair, want a new one: it was damaged")
 	}
-	if err := Check(pairIn(pod)); err != nil {
+	if err := Check(pairIn(pod), Later{}); err != nil {
 		t.Error(err)
 	}
 }

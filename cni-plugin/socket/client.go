@@ -38,8 +38,8 @@ type Conn struct {
 // Dial connects to the agent's socket, and waits for an agent that is absent or busy until ctx is done.
 // It tries at least once. Its error is then an *Error with CodeTryAgainLater.
 func Dial(ctx context.Context, path string) (*Conn, error) {
-	if err := checkPath(path); err != nil {
-		return nil, err
+	if err := CheckPath(path); err != nil {
+		return nil, fmt.Errorf("agent's socket %w", err)
 	}
 	pause := redialMin
 	for {
@@ -143,14 +143,14 @@ func (m *meteredReader) Read(p []byte) (int, error) {
 	return n, err
 }
 
-// checkPath refuses what cannot be a socket's address: sun_path holds 108 bytes, with a final zero.
-func checkPath(path string) error {
+// CheckPath refuses what cannot be a socket's address: sun_path holds 108 bytes, with a final zero.
+func CheckPath(path string) error {
 	const sunPath = 107
 	switch {
 	case len(path) == 0 || path[0] != '/':
-		return fmt.Errorf("socket %q: must be an absolute path", path)
+		return fmt.Errorf("%q: must be an absolute path", path)
 	case len(path) > sunPath:
-		return fmt.Errorf("socket %q: %d bytes are too many: a Unix socket's path has at most %d", path, len(path), sunPath)
+		return fmt.Errorf("%q: %d bytes are too many: a Unix socket's path has at most %d", path, len(path), sunPath)
 	}
 	return nil
 }

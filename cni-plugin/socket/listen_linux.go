@@ -16,8 +16,8 @@ import (
 // A directory that others may write to is refused, as is a socket that a live agent answers on; the
 // left-over of a dead one is replaced.
 func Listen(path string) (*Server, error) {
-	if err := checkPath(path); err != nil {
-		return nil, err
+	if err := CheckPath(path); err != nil {
+		return nil, fmt.Errorf("listen on %w", err)
 	}
 	dir, err := openDirectory(filepath.Dir(path))
 	if err != nil {

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cniplugin
+
+import (
+	"errors"
+	"fmt"
+	"net/netip"
+	"strconv"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/types"
+
+	"korat/cni-plugin/socket"
+)
+
+// defaultNamespace is where the pods of a runtime without Kubernetes are.
+const defaultNamespace = "default"
+
+// Args is what CNI_ARGS said.
+type Args struct {
+	// Namespace and Pod name the workload.
+	Namespace string
+	Pod       string
+	// Address is the one asked for, or invalid.
+	Address netip.Addr
+}
+
+// ParseArgs reads CNI_ARGS: "KEY=VALUE;KEY=VALUE". Without Kubernetes' keys the pod is called as its
+// container.
+func ParseArgs(text, containerID string) (Args, *types.Error) {
+	args := Args{Namespace: defaultNamespace, Pod: containerID}
+	pairs, err := splitArgs(text)
+	if err == nil {
+		err = args.set(pairs)
+	}
+	if err != nil {
+		return args, types.NewError(socket.CodeInvalidEnv, "CNI_ARGS: "+err.Error(), "")
+	}
+	return args, nil
+}
+
+func splitArgs(text string) (map[string]string, error) {
+	pairs := map[string]string{}
+	if text == "" {
+		return pairs, nil
+	}
+	for pair := range strings.SplitSeq(text, ";") {
+		key, value, ok := strings.Cut(pair, "=")
+		if !ok || key == "" {
+			return nil, fmt.Errorf("%s: want KEY=VALUE, separated by ';'", quote(pair))
+		}
+		if _, twice := pairs[key]; twice {
+			return nil, fmt.Errorf("%s is given twice", quote(key))
+		}
+		pairs[key] = value
+	}
+	return pairs, nil
+}
+
+func (a *Args) set(pairs map[string]string) error {
+	ignoreUnknown := false
+	if text, ok := pairs["IgnoreUnknown"]; ok {
+		var err error
+		if ignoreUnknown, err = strconv.ParseBool(text); err != nil {
+			return fmt.Errorf("IgnoreUnknown=%s: want 1 or 0", quote(text))
+		}
+	}
+	for key, value := range pairs {
+		switch key {
+		case "IgnoreUnknown", "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID", "K8S_POD_NAMESPACE", "K8S_POD_NAME":
+		case "IP":
+			if err := a.setAddress(value); err != nil {
+				return fmt.Errorf("IP=%s: %w", quote(value), err)
+			}
+		default:
+			if !ignoreUnknown {
+				return fmt.Errorf("%s is not known: leave it out, or add IgnoreUnknown=1", quote(key))
+			}
+		}
+	}
+	return a.setPod(pairs)
+}
+
+func (a *Args) setPod(pairs map[string]string) error {
+	namespace, pod := pairs["K8S_POD_NAMESPACE"], pairs["K8S_POD_NAME"]
+	switch {
+	case namespace == "" && pod == "":
+		return nil
+	case namespace == "" || pod == "":
+		return errors.New("K8S_POD_NAMESPACE and K8S_POD_NAME come together: one is missing")
+	}
+	if fault := badDNSName(namespace, 63); fault != "" {
+		return fmt.Errorf("K8S_POD_NAMESPACE=%s: %s", quote(namespace), fault)
+	}
+	if fault := badDNSName(pod, maxName); fault != "" {
+		return fmt.Errorf("K8S_POD_NAME=%s: %s", quote(pod), fault)
+	}
+	a.Namespace, a.Pod = namespace, pod
+	return nil
+}
+
+func (a *Args) setAddress(text string) error {
+	addr, err := netip.ParseAddr(text)
+	switch {
+	case err != nil:
+		return errors.New("want one IPv4 address, without prefix length")
+	case !addr.Is4():
+		return errors.New("only IPv4 is supported yet")
+	case addr.IsUnspecified() || addr.IsLoopback() || addr.IsMulticast() || addr.IsLinkLocalUnicast():
+		return errors.New("a pod cannot have this address: choose one of an IP pool")
+	}
+	a.Address = addr
+	return nil
+}
+
+// badDNSName checks for what Kubernetes calls pods and namespaces: a lower-case DNS subdomain.
+func badDNSName(name string, longest int) string {
+	if len(name) > longest {
+		return fmt.Sprintf("it has %d characters: at most %d are allowed", len(name), longest)
+	}
+	for label := range strings.SplitSeq(name, ".") {
+		plain := strings.ToLower(label) == label && !strings.ContainsFunc(label, func(r rune) bool { return !alphanumeric(r) && r != '-' })
+		if label == "" || !plain || label[0] == '-' || label[len(label)-1] == '-' {
+			return "want lower-case letters, digits, '-' and '.', beginning and ending with a letter or digit"
+		}
+	}
+	return ""
+}

@@ -1,0 +1,195 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cniplugin
+
+import (
+	"bytes"
+	"encoding/json"
+	"log/slog"
+	"net/netip"
+	"strings"
+	"time"
+
+	"github.com/containernetworking/cni/pkg/types"
+	"github.com/containernetworking/cni/pkg/utils"
+	"github.com/containernetworking/cni/pkg/version"
+
+	"korat/cni-plugin/socket"
+)
+
+func readName(c *Config, raw json.RawMessage) error {
+	if err := decode(raw, &c.Network); err != nil {
+		return err
+	}
+	if utils.ValidateNetworkName(c.Network) != nil {
+		return invalid("%s: want letters, digits, '_', '.' and '-', beginning with a letter or digit", quote(c.Network))
+	}
+	if len(c.Network) > maxName {
+		return invalid("%s has %d characters: at most %d are allowed", quote(c.Network), len(c.Network), maxName)
+	}
+	return nil
+}
+
+func readIPMasq(_ *Config, raw json.RawMessage) error {
+	var on bool
+	if err := decode(raw, &on); err != nil {
+		return err
+	}
+	if on {
+		return unsupported("true is not supported: remove it")
+	}
+	return nil
+}
+
+func readMTU(c *Config, raw json.RawMessage) error {
+	var mtu int
+	if err := decode(raw, &mtu); err != nil {
+		return err
+	}
+	if mtu != 0 && (mtu < minMTU || mtu > maxMTU) {
+		return invalid("%d is out of range: want %d to %d, or 0 for the agent's choice", mtu, minMTU, maxMTU)
+	}
+	c.MTU = mtu
+	return nil
+}
+
+func readNodeName(c *Config, raw json.RawMessage) error {
+	var name string
+	if err := decode(raw, &name); err != nil {
+		return err
+	}
+	if reason := badDNSName(name, maxName); name != "" && reason != "" {
+		return invalid("%s: %s", quote(name), reason)
+	}
+	c.NodeName = name
+	return nil
+}
+
+func readSocket(c *Config, raw json.RawMessage) error {
+	var path string
+	if err := decode(raw, &path); err != nil {
+		return err
+	}
+	if err := socket.CheckPath(path); err != nil {
+		return invalid("%v", err)
+	}
+	c.Socket = path
+	return nil
+}
+
+func readTimeout(c *Config, raw json.RawMessage) error {
+	var seconds int
+	if err := decode(raw, &seconds); err != nil {
+		return err
+	}
+	longest := int(maxTimeout / time.Second)
+	if seconds < 1 || seconds > longest {
+		return invalid("%d is out of range: want 1 to %d seconds", seconds, longest)
+	}
+	c.Timeout = time.Duration(seconds) * time.Second
+	return nil
+}
+
+func readLogLevel(c *Config, raw json.RawMessage) error {
+	var name string
+	if err := decode(raw, &name); err != nil {
+		return err
+	}
+	levels := map[string]slog.Level{
+		"": defaultLogLevel, "debug": slog.LevelDebug, "info": slog.LevelInfo,
+		"warn": slog.LevelWarn, "warning": slog.LevelWarn, "error": slog.LevelError,
+	}
+	level, ok := levels[strings.ToLower(name)]
+	if !ok {
+		return invalid("%s: want debug, info, warning or error", quote(name))
+	}
+	c.LogLevel = level
+	return nil
+}
+
+func readIPAMType(_ *Config, raw json.RawMessage) error {
+	var name string
+	if err := decode(raw, &name); err != nil {
+		return err
+	}
+	if name != "" && name != "calico-ipam" && name != "korat-ipam" {
+		return unsupported("%s is not supported: addresses come from korat's IP pools: want calico-ipam or korat-ipam", shown(raw))
+	}
+	return nil
+}
+
+func readPools(c *Config, raw json.RawMessage) error {
+	var pools []string
+	if err := decode(raw, &pools); err != nil {
+		return err
+	}
+	for i, pool := range pools {
+		if reason := badPool(pool); reason != "" {
+			return invalid("entry %d, %s: %s", i, quote(pool), reason)
+		}
+	}
+	c.Pools = pools
+	return nil
+}
+
+func badPool(pool string) string {
+	if !strings.Contains(pool, "/") {
+		if reason := badDNSName(pool, maxName); reason != "" {
+			return "neither a CIDR nor an IP pool's name: " + reason
+		}
+		return ""
+	}
+	prefix, err := netip.ParsePrefix(pool)
+	switch {
+	case err != nil:
+		return "want an IPv4 CIDR such as 172.17.0.0/16, or an IP pool's name"
+	case !prefix.Addr().Is4():
+		return "only IPv4 is supported yet"
+	case prefix != prefix.Masked():
+		return "it has host bits: write " + prefix.Masked().String()
+	}
+	return ""
+}
+
+// readSwitch reads a boolean, or one in quotes, as Calico's configuration has it.
+func readSwitch(raw json.RawMessage) (bool, error) {
+	switch strings.ToLower(strings.Trim(string(raw), `"`)) {
+	case "true":
+		return true, nil
+	case "false":
+		return false, nil
+	}
+	return false, invalid("%s: want true or false", shown(raw))
+}
+
+func readAssignIPv4(_ *Config, raw json.RawMessage) error {
+	on, err := readSwitch(raw)
+	if err == nil && !on {
+		err = unsupported("%s is not supported until IPv6 is: remove it", shown(raw))
+	}
+	return err
+}
+
+func readAssignIPv6(_ *Config, raw json.RawMessage) error {
+	on, err := readSwitch(raw)
+	if err == nil && on {
+		err = unsupported("%s is not supported yet: remove it", shown(raw))
+	}
+	return err
+}
+
+func readPrevResult(c *Config, raw json.RawMessage) error {
+	if len(raw) == 0 || bytes.Equal(raw, []byte("null")) {
+		return nil
+	}
+	conf := types.PluginConf{CNIVersion: c.CNIVersion}
+	err := json.Unmarshal(raw, &conf.RawPrevResult)
+	if err == nil {
+		err = version.ParsePrevResult(&conf)
+	}
+	if err != nil {
+		return fault{code: socket.CodeDecodingFailure, key: "prevResult", reason: err.Error()}
+	}
+	c.PrevResult = conf.PrevResult
+	return nil
+}
