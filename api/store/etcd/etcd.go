@@ -18,6 +18,8 @@ import (
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"go.uber.org/zap"
+	"google.golang.org/grpc"
+	"google.golang.org/grpc/backoff"
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
@@ -75,11 +77,25 @@ func New(cfg Config) (*Store, error) {
 		BackoffWaitBetween: 50 * time.Millisecond,
 		TLS:                tlsConfig,
 		Logger:             zap.NewNop(),
+		DialOptions: []grpc.DialOption{
+			// gRPC's own limit of two minutes would leave an agent alone long after etcd is back.
+			grpc.WithConnectParams(grpc.ConnectParams{
+				Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
+				MinConnectTimeout: timeout,
+			}),
+			grpc.WithChainUnaryInterceptor(failFast),
+		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("configure etcd client: %w", err)
 	}
 	return &Store{client: client, endpoints: strings.Join(cfg.Endpoints, ", "), timeout: timeout, log: cfg.Log}, nil
+}
+
+// failFast answers with the reason (connection refused, a certificate not trusted) while there is no
+// connection; etcd's client would wait until the deadline, and tell nothing.
+func failFast(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+	return invoke(ctx, method, req, reply, conn, append(opts, grpc.WaitForReady(false))...)
 }
 
 // Close ends every connection; watches end with ErrUnavailable.

@@ -208,3 +208,40 @@ func TestBadConfig(t *testing.T) {
 		}
 	}
 }
+
+// TestReturn stops a server and starts it again at the same address: one Store serves before and after.
+func TestReturn(t *testing.T) {
+	cfg := embedded.Config{Dir: t.TempDir(), Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)}
+	server, err := embedded.Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	st := open(t, etcd.Config{Endpoints: []string{server.Endpoint()}})
+	obj, err := st.Create(t.Context(), storetest.Pool("p", "10.0.0.0/16"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	server.Stop()
+	if _, err := st.Get(t.Context(), obj.Key()); !errors.Is(err, store.ErrUnavailable) || !strings.Contains(err.Error(), "refused") {
+		t.Fatalf("get: %v, want ErrUnavailable because of a refused connection", err)
+	}
+	cfg.Listen = strings.TrimPrefix(server.Endpoint(), "http://")
+	server, err = embedded.Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(server.Stop)
+	for {
+		again, err := st.Get(t.Context(), obj.Key())
+		if err == nil {
+			if again.GetResourceVersion() != obj.GetResourceVersion() || again.GetUID() != obj.GetUID() {
+				t.Errorf("after the restart: %+v, want %+v", again, obj)
+			}
+			return
+		}
+		if !errors.Is(err, store.ErrUnavailable) {
+			t.Fatal(err)
+		}
+	}
+}
