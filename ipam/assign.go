@@ -182,7 +182,7 @@ func (a *Allocator) automatic(families []Family, allowed []Pool) ([]netip.Addr, 
 	}
 	var addrs []netip.Addr
 	var needs []Need
-	for _, f := range families {
+	for _, f := range slices.Compact(slices.Sorted(slices.Values(families))) {
 		ps := of(allowed, f)
 		if len(ps) == 0 {
 			return nil, &NeedError{Reason: fmt.Sprintf("no enabled IPPool with %s addresses is usable: create one", f)}

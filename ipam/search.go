@@ -5,7 +5,6 @@ package ipam
 import (
 	"crypto/sha256"
 	"encoding/binary"
-	"errors"
 	"net/netip"
 
 	"korat/api"
@@ -17,8 +16,10 @@ const maxIndexBits = 62
 
 // obstacles are what a new block must not touch.
 type obstacles struct {
-	// exact are taken blocks; ranges are larger ones, and reservations that cover whole blocks.
+	// exact are taken blocks of the pool's size; larger are taken ranges of more.
 	exact  map[netip.Prefix]bool
+	larger []netip.Prefix
+	// ranges are the reservations that cover whole blocks.
 	ranges []netip.Prefix
 	// reserved says whether an address is reserved; nil if none is.
 	reserved func(netip.Addr) bool
@@ -53,21 +54,36 @@ func (obs *obstacles) add(pool Pool, cidr string) {
 		return
 	}
 	if p.Bits() < pool.BlockBits {
-		obs.ranges = append(obs.ranges, p)
+		obs.larger = append(obs.larger, p)
 		return
 	}
 	obs.exact[pool.blockOf(p.Addr())] = true
 }
 
-// covering gives the range that stands in a block's way: the block itself or a larger one.
-func (obs *obstacles) covering(b netip.Prefix) (netip.Prefix, bool) {
+// taken gives the range that keeps anybody from claiming a block: the block itself or a larger one.
+func (obs *obstacles) taken(b netip.Prefix) (netip.Prefix, bool) {
 	if obs.exact[b] {
 		return b, true
 	}
-	for _, r := range obs.ranges {
+	return overlapping(b, obs.larger)
+}
+
+func overlapping(b netip.Prefix, ranges []netip.Prefix) (netip.Prefix, bool) {
+	for _, r := range ranges {
 		if r.Overlaps(b) {
 			return r, true
 		}
+	}
+	return b, false
+}
+
+// useless gives the range that keeps a block from being chosen: taken or wholly reserved.
+func (obs *obstacles) useless(b netip.Prefix) (netip.Prefix, bool) {
+	if r, ok := obs.taken(b); ok {
+		return r, true
+	}
+	if r, ok := overlapping(b, obs.ranges); ok {
+		return r, true
 	}
 	if obs.reserved == nil {
 		return b, false
@@ -93,8 +109,8 @@ func (p Pool) free(node string, obs obstacles) (netip.Prefix, bool) {
 func (p Pool) search(from, to uint64, obs obstacles) (netip.Prefix, bool) {
 	for i := from; i < to; {
 		b := p.block(i)
-		r, taken := obs.covering(b)
-		if !taken {
+		r, useless := obs.useless(b)
+		if !useless {
 			return b, true
 		}
 		if p.BlockBits-r.Bits() > maxIndexBits {
@@ -121,6 +137,3 @@ func (p Pool) block(index uint64) netip.Prefix {
 	binary.BigEndian.PutUint64(raw[8:], low|index<<shift)
 	return netip.PrefixFrom(netip.AddrFrom16(raw), p.BlockBits)
 }
-
-// errTaken: another node was faster.
-var errTaken = errors.New("the block belongs to another node")

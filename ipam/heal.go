@@ -1,0 +1,186 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+	"time"
+
+	"korat/api"
+	"korat/api/store"
+)
+
+// scanInterval is the least time between two searches of all blocks for ones without affinity.
+const scanInterval = 30 * time.Second
+
+// ownAffinities gives this node's affinities, in order of their names.
+func ownAffinities(snap api.Snapshot, node string) []*api.BlockAffinity {
+	var own []*api.BlockAffinity
+	for _, obj := range snap.BlockAffinities.All() {
+		if obj.Spec.Node == node {
+			own = append(own, obj)
+		}
+	}
+	return own
+}
+
+// heal completes or takes back what crashes left half done, and finds what it must leave to a
+// human. The Snapshot only says where to look: what is done is decided on fresh copies.
+func (c *claims) heal(ctx context.Context, now time.Time) error {
+	var errs []error
+	c.problems = nil
+	checked := map[string]check{}
+	for _, aff := range c.own {
+		blk := c.blockOf(aff)
+		v, ok := c.checked[aff.Name]
+		if !ok || v.aff != aff || v.blk != blk || now.Sub(v.at) >= scanInterval {
+			problem, err := c.settle(ctx, aff, now)
+			if err != nil {
+				errs = append(errs, fmt.Errorf("heal %s: %w", aff.Key(), err))
+			}
+			if errors.Is(err, store.ErrUnavailable) {
+				return errors.Join(errs...)
+			}
+			v = check{aff, blk, now, problem}
+			if err != nil {
+				continue
+			}
+		}
+		checked[aff.Name] = v
+		if v.problem != "" {
+			c.problems = append(c.problems, fmt.Sprintf("%s: %s", aff.Key(), v.problem))
+		}
+	}
+	c.checked = checked
+	return errors.Join(append(errs, c.adopt(ctx, now))...)
+}
+
+// check is what settle found, and for which copies.
+type check struct {
+	aff     *api.BlockAffinity
+	blk     *api.IPAMBlock
+	at      time.Time
+	problem string
+}
+
+// blockOf gives the Snapshot's copy of an affinity's block, or nil.
+func (c *claims) blockOf(aff *api.BlockAffinity) *api.IPAMBlock {
+	p, err := netip.ParsePrefix(aff.Spec.CIDR)
+	if err != nil {
+		return nil
+	}
+	blk, _ := c.snap.IPAMBlocks.Get(api.BlockName(p))
+	return blk
+}
+
+// settle deals with one affinity of this node.
+func (c *claims) settle(ctx context.Context, aff *api.BlockAffinity, now time.Time) (problem string, err error) {
+	p, err := netip.ParsePrefix(aff.Spec.CIDR)
+	if err != nil || p != p.Masked() || aff.Name != api.AffinityName(c.node, p) {
+		return fmt.Sprintf("spec.cidr %q does not fit its name: delete it", aff.Spec.CIDR), nil
+	}
+	if _, flying := c.flying[p]; flying || aff.Spec.State == api.AffinityConfirmed && c.ours(p) {
+		return "", nil
+	}
+	fresh, blk, err := c.read(ctx, p)
+	if err != nil || fresh == nil {
+		return "", err
+	}
+	switch {
+	case fresh.Spec.State == api.AffinityPendingDeletion:
+		return "is being released: the controller completes that", nil
+	case blk != nil && ownedBy(blk, c.node):
+		return "", c.claim(ctx, p, now)
+	case blk != nil:
+		return "", c.drop(ctx, fresh)
+	case fresh.Spec.State == api.AffinityConfirmed:
+		return c.recreate(ctx, p, now)
+	case c.wanted(p) && c.rival(p) == "":
+		return "", ignore(c.claim(ctx, p, now), errTaken)
+	default:
+		return "", c.drop(ctx, fresh)
+	}
+}
+
+// recreate makes the object of a confirmed block anew. The addresses that are in use here are
+// published into it later; those of another node could not be known, so nobody else may have a
+// claim to any of it.
+func (c *claims) recreate(ctx context.Context, p netip.Prefix, now time.Time) (problem string, err error) {
+	if why := c.rival(p); why != "" {
+		return fmt.Sprintf("its IPAMBlock/%s is gone, and %s: delete one of the two", api.BlockName(p), why), nil
+	}
+	objs, _, err := c.store.List(ctx, api.KindBlockAffinity)
+	if err != nil {
+		return "", err
+	}
+	for _, obj := range objs {
+		if other, ok := obj.(*api.BlockAffinity); ok && other.Spec.Node != c.node && overlaps(other.Spec.CIDR, p) {
+			return fmt.Sprintf("its IPAMBlock/%s is gone, and node %q claims %s: delete one of the two", api.BlockName(p), other.Spec.Node, other.Spec.CIDR), nil
+		}
+	}
+	c.log.Warn("block object was deleted: making it anew", "block", p.String())
+	return "", ignore(c.claim(ctx, p, now), errTaken)
+}
+
+// rival says who else has a claim to some of a block, by the Snapshot; empty if nobody.
+func (c *claims) rival(p netip.Prefix) string {
+	for _, obj := range c.snap.BlockAffinities.All() {
+		if obj.Spec.Node != c.node && obj.Spec.State == api.AffinityConfirmed && overlaps(obj.Spec.CIDR, p) {
+			return fmt.Sprintf("node %q has a confirmed claim on %s", obj.Spec.Node, obj.Spec.CIDR)
+		}
+	}
+	for name, obj := range c.snap.IPAMBlocks.All() {
+		if name != api.BlockName(p) && overlaps(obj.Spec.CIDR, p) {
+			return fmt.Sprintf("IPAMBlock/%s overlaps it", name)
+		}
+	}
+	return ""
+}
+
+func overlaps(cidr string, p netip.Prefix) bool {
+	q, err := netip.ParsePrefix(cidr)
+	return err == nil && q.Overlaps(p)
+}
+
+// wanted says whether an enabled pool has such blocks.
+func (c *claims) wanted(p netip.Prefix) bool {
+	return slices.ContainsFunc(readPools(c.snap.IPPools).enabled, func(pool Pool) bool {
+		return pool.holds(p) && pool.BlockBits == p.Bits()
+	})
+}
+
+// adopt completes blocks that name this node as their owner but have no affinity: somebody has
+// deleted it, or a write outlived the process that sent it.
+func (c *claims) adopt(ctx context.Context, now time.Time) error {
+	c.problems = append(c.problems, c.misnamed...)
+	same := c.snap.IPAMBlocks.Same(c.healed.IPAMBlocks) && c.snap.BlockAffinities.Same(c.healed.BlockAffinities)
+	if same || now.Sub(c.scanned) < scanInterval {
+		return nil
+	}
+	c.misnamed = nil
+	known := map[string]bool{}
+	for _, aff := range c.own {
+		known[aff.Spec.CIDR] = true
+	}
+	var errs []error
+	for name, obj := range c.snap.IPAMBlocks.All() {
+		if !ownedBy(obj, c.node) || known[obj.Spec.CIDR] {
+			continue
+		}
+		p, err := netip.ParsePrefix(obj.Spec.CIDR)
+		if err != nil || name != api.BlockName(p) {
+			c.misnamed = append(c.misnamed, fmt.Sprintf("%s: spec.cidr %q does not fit its name: delete it", obj.Key(), obj.Spec.CIDR))
+			continue
+		}
+		errs = append(errs, ignore(c.claim(ctx, p, now), errTaken))
+	}
+	err := errors.Join(errs...)
+	if err == nil {
+		c.scanned, c.healed = now, c.snap
+	}
+	return err
+}

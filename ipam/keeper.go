@@ -1,0 +1,206 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipam
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"slices"
+	"sync"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"korat/api"
+	"korat/api/store"
+)
+
+// publishInterval is the least time between two writes of one block.
+const publishInterval = time.Second
+
+// The pause after a failed pass grows from minPause to maxPause. It is short: 500 nodes that ask
+// every two seconds are no load, and pods may be waiting.
+const (
+	minPause = 100 * time.Millisecond
+	maxPause = 2 * time.Second
+)
+
+// maxPass bounds a pass, so that a datastore that hangs shows in Status.
+const maxPass = 10 * time.Second
+
+// Store is what the Keeper needs of the datastore.
+type Store interface {
+	store.Reader
+	store.Writer
+}
+
+// Keeper makes the datastore hold what the Allocator wants: blocks claimed for this node, and their
+// contents. It works from the newest Wants alone, so that nothing is lost while the datastore is
+// away or when the process dies.
+type Keeper struct {
+	log  *slog.Logger
+	kick chan struct{}
+	wake chan struct{}
+
+	claims  claims
+	publish publisher
+
+	mu    sync.Mutex
+	wants Wants
+	state Status
+	// full are the pools that had no free block at the last look.
+	full []string
+}
+
+// Status is how the Keeper fares.
+type Status struct {
+	// Err is what the last pass failed with; it is retried. Nil when all is as wanted.
+	Err error
+	// Problems are contradictions that the Keeper leaves to a human.
+	Problems []string
+}
+
+// NewKeeper allocates the keeper of a node's blocks.
+func NewKeeper(st Store, node string, log *slog.Logger) *Keeper {
+	return &Keeper{
+		log: log, kick: make(chan struct{}, 1), wake: make(chan struct{}, 1),
+		claims:  newClaims(st, node, log),
+		publish: publisher{store: st, node: node, last: map[string]time.Time{}},
+	}
+}
+
+// Want replaces what is wanted. It never blocks.
+func (k *Keeper) Want(w Wants) {
+	k.mu.Lock()
+	k.wants = w
+	k.mu.Unlock()
+	poke(k.kick)
+}
+
+// Status says how the last pass went.
+func (k *Keeper) Status() Status {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return Status{k.state.Err, slices.Clone(k.state.Problems)}
+}
+
+// Exhausted names the pools that a block was wanted from and that had none left; see
+// Allocator.SetExhausted.
+func (k *Keeper) Exhausted() []string {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.full)
+}
+
+// Wake gets a value when Status or Exhausted has changed.
+func (k *Keeper) Wake() <-chan struct{} { return k.wake }
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+// Run works until ctx is done.
+func (k *Keeper) Run(ctx context.Context) {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = minPause, maxPause
+	for {
+		due, err := k.pass(ctx)
+		if ctx.Err() != nil {
+			return
+		}
+		kick := k.kick
+		if err == nil {
+			pause.Reset()
+		} else {
+			due, kick = pause.NextBackOff(), nil // new wishes wait too, the datastore is unwell
+		}
+		if !wait(ctx, kick, due) {
+			return
+		}
+	}
+}
+
+// wait returns at a kick or when due, if that is not zero; false once ctx is done.
+func wait(ctx context.Context, kick <-chan struct{}, due time.Duration) bool {
+	var at <-chan time.Time
+	if due > 0 {
+		timer := time.NewTimer(due)
+		defer timer.Stop()
+		at = timer.C
+	}
+	select {
+	case <-ctx.Done():
+		return false
+	case <-kick:
+	case <-at:
+	}
+	return true
+}
+
+// pass does once what the newest Wants ask for, and says when it has to be called again without
+// being asked, if at all.
+func (k *Keeper) pass(ctx context.Context) (due time.Duration, err error) {
+	k.mu.Lock()
+	w := k.wants
+	k.mu.Unlock()
+	if !w.Snapshot.InSync || !writable(w.Snapshot) {
+		return 0, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, maxPass)
+	defer cancel()
+	now := time.Now()
+	k.claims.see(w.Snapshot)
+	errs := []error{k.claims.heal(ctx, now)}
+	if !errors.Is(errs[0], store.ErrUnavailable) {
+		errs = append(errs, k.claims.meet(ctx, w.Needs, now))
+		var publishErr error
+		due, publishErr = k.publish.all(ctx, w.Changes, now)
+		errs = append(errs, publishErr)
+	}
+	err = errors.Join(errs...)
+	k.report(err)
+	if len(k.claims.flying) > 0 && due == 0 {
+		due = flightTime
+	}
+	return due, err
+}
+
+// writable is the gate for migrations: with datastoreReady false nobody writes anything.
+func writable(snap api.Snapshot) bool {
+	info, ok := snap.ClusterInformations.Get(api.DefaultName)
+	return !ok || info.Spec.DatastoreReady == nil || *info.Spec.DatastoreReady
+}
+
+// report makes the pass's outcome visible, and logs an error when it first shows.
+func (k *Keeper) report(err error) {
+	next := Status{err, k.claims.problems}
+	full := k.claims.exhausted()
+	k.mu.Lock()
+	before := k.state
+	changed := text(before.Err) != text(err) || !slices.Equal(before.Problems, next.Problems) || !slices.Equal(k.full, full)
+	k.state, k.full = next, full
+	k.mu.Unlock()
+	if !changed {
+		return
+	}
+	if err != nil && text(before.Err) != text(err) {
+		k.log.Warn("address blocks", "error", err)
+	}
+	for _, problem := range next.Problems {
+		if !slices.Contains(before.Problems, problem) {
+			k.log.Warn("address blocks need a human", "problem", problem)
+		}
+	}
+	poke(k.wake)
+}
+
+func text(err error) string {
+	if err == nil {
+		return ""
+	}
+	return err.Error()
+}

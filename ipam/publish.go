@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"time"
+
+	"korat/api"
+	"korat/api/store"
+	"korat/ipam/block"
+)
+
+// casTries bounds the attempts of one compare-and-swap within a pass.
+const casTries = 4
+
+// publisher writes the contents of own blocks, each at most once in publishInterval.
+type publisher struct {
+	store Store
+	node  string
+	// last is when a block's object was last read or written, by name.
+	last map[string]time.Time
+}
+
+// all publishes the changes that are due, and says when the next one will be.
+func (p *publisher) all(ctx context.Context, changes []Change, now time.Time) (next time.Duration, err error) {
+	var errs []error
+	for _, c := range changes {
+		name := api.BlockName(c.Block)
+		if left := publishInterval - now.Sub(p.last[name]); left > 0 && left <= publishInterval {
+			if next == 0 || left < next {
+				next = left
+			}
+			continue
+		}
+		if err := p.one(ctx, name, c); err != nil {
+			errs = append(errs, fmt.Errorf("publish block %s: %w", c.Block, err))
+			if errors.Is(err, store.ErrUnavailable) {
+				break
+			}
+			continue
+		}
+		p.last[name] = now
+	}
+	p.forget(now)
+	return next, errors.Join(errs...)
+}
+
+func (p *publisher) forget(now time.Time) {
+	for name, at := range p.last {
+		if now.Sub(at) > publishInterval {
+			delete(p.last, name)
+		}
+	}
+}
+
+// one writes a block by compare-and-swap on a fresh copy, because the Snapshot's may lag. A
+// block that is ours no more is left alone: the Snapshot will say so soon.
+func (p *publisher) one(ctx context.Context, name string, c Change) error {
+	want, err := block.From(c.Spec)
+	if err != nil {
+		return err
+	}
+	for range casTries {
+		obj, err := p.store.Get(ctx, api.Key{Kind: api.KindIPAMBlock, Name: name})
+		if errors.Is(err, store.ErrNotFound) {
+			return nil
+		}
+		if err != nil {
+			return err
+		}
+		have, ok := obj.(*api.IPAMBlock)
+		if !ok || string(have.UID) != c.UID || !ownedBy(have, p.node) {
+			return nil
+		}
+		if b, err := block.From(have.Spec); err == nil && b.Equal(want) {
+			return nil
+		}
+		next := have.DeepCopy()
+		next.Spec = c.Spec
+		next.Spec.SequenceNumber = max(c.Spec.SequenceNumber, have.Spec.SequenceNumber+1)
+		if _, err = p.store.Update(ctx, next); !errors.Is(err, store.ErrConflict) {
+			return ignore(err, store.ErrNotFound)
+		}
+	}
+	return store.ErrConflict
+}
+
+// ignore turns one error into success.
+func ignore(err, harmless error) error {
+	if errors.Is(err, harmless) {
+		return nil
+	}
+	return err
+}
