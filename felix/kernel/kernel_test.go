@@ -109,3 +109,15 @@ func equal(t testing.TB, what string, want, have any) {
 		t.Errorf("%s: want (-), have (+):\n%s", what, diff)
 	}
 }
+
+// manyRoutes gives n host routes, to pods and via another node by turns.
+func manyRoutes(n int) routes {
+	want := make(routes, n+1)
+	for i := range n {
+		key := dataplane.RouteKey{Prefix: netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(1 + i>>16), byte(i >> 8), byte(i)}), 32)}
+		if want[key] = dev("cali1"); i%2 == 1 {
+			want[key] = via("192.0.2.1")
+		}
+	}
+	return want
+}

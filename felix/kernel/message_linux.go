@@ -5,6 +5,7 @@ package kernel
 import (
 	"encoding/binary"
 	"iter"
+	"net/netip"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -60,6 +61,18 @@ func (b *buffer) attr(typ uint16, data []byte) {
 func (b *buffer) attrUint32(typ uint16, v uint32) {
 	at := b.open(typ)
 	b.b = native.AppendUint32(b.b, v)
+	b.close(at)
+}
+
+func (b *buffer) attrAddr(typ uint16, a netip.Addr) {
+	at := b.open(typ)
+	if a.Is4() {
+		v := a.As4()
+		b.b = append(b.b, v[:]...)
+	} else {
+		v := a.As16()
+		b.b = append(b.b, v[:]...)
+	}
 	b.close(at)
 }
 

@@ -89,7 +89,7 @@ func encodeNeighbour(b *buffer, k dataplane.NeighbourKey, n dataplane.Neighbour,
 	}
 	b.begin(unix.RTM_NEWNEIGH, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
 	b.raw(bytesOf(&unix.NdMsg{Family: family(k.Address), Ifindex: int32(index), State: unix.NUD_PERMANENT}))
-	b.attr(unix.NDA_DST, k.Address.AsSlice())
+	b.attrAddr(unix.NDA_DST, k.Address)
 	b.attr(unix.NDA_LLADDR, mac)
 	b.attr(ndaProtocol, []byte{Protocol})
 	return nil
@@ -102,7 +102,7 @@ func encodeNeighbourDelete(b *buffer, k dataplane.NeighbourKey, devices *devices
 	}
 	b.begin(unix.RTM_DELNEIGH, 0)
 	b.raw(bytesOf(&unix.NdMsg{Family: family(k.Address), Ifindex: int32(index)}))
-	b.attr(unix.NDA_DST, k.Address.AsSlice())
+	b.attrAddr(unix.NDA_DST, k.Address)
 	return nil
 }
 

@@ -3,10 +3,19 @@
 package kernel_test
 
 import (
+	"bufio"
+	"fmt"
+	"math/rand/v2"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"strings"
 	"testing"
 	"time"
 
+	"korat/felix/dataplane"
 	"korat/felix/kernel"
+	"korat/felix/reconcile"
 )
 
 // wait hands every Notice to take until one of them is what is waited for.
@@ -26,6 +35,211 @@ func wait(t testing.TB, h *kernel.Handle, until func(kernel.Notice) bool, take f
 			}
 		case <-timeout:
 			t.Fatal("no such notice came")
+		}
+	}
+}
+
+// settle makes a change that is not ours, and gives all that was noticed up to it.
+func settle(t testing.TB, h host, handle *kernel.Handle) kernel.Notice {
+	t.Helper()
+	var all kernel.Notice
+	h.Batch("route add 203.0.113.0/24 dev eth0", "route delete 203.0.113.0/24 dev eth0")
+	mark := prefix("203.0.113.0/24").Prefix
+	wait(t, handle, func(n kernel.Notice) bool { return n.Routes[mark] }, func(n kernel.Notice) {
+		for p := range n.Routes {
+			if p != mark {
+				t.Errorf("noticed %v", p)
+			}
+		}
+		all = n
+	})
+	return all
+}
+
+func TestOurOwnChangesAreNotNoticed(t *testing.T) {
+	h := newHost(t)
+	handle := h.open()
+	settle(t, h, handle)
+	routeStep := reconcile.NewStep("routes", handle.Routes())
+	neighbourStep := reconcile.NewStep("neighbours", handle.Neighbours())
+	want := manyRoutes(500)
+	for range 3 {
+		apply(t, routeStep, want)
+		apply(t, neighbourStep, neighbours{neighbour("cali1", "10.0.0.1"): {MAC: "02:00:00:00:00:01"}})
+		apply(t, routeStep, nil)
+	}
+	n := settle(t, h, handle)
+	if n.TouchesNeighbours() || n.Host() || n.TouchesLinks() || n.TouchesSysctls() {
+		t.Errorf("noticed %+v", n)
+	}
+}
+
+func TestRepairAfterNotice(t *testing.T) {
+	for name, commands := range map[string][]string{
+		"deleted":                    {"route delete 10.0.0.1/32", "route delete 10.0.9.0/24"},
+		"all flushed":                {"route flush proto 75"},
+		"replaced":                   {"route replace 10.0.9.0/24 via 192.0.2.7", "route replace blackhole 10.0.0.1"},
+		"prepended":                  {"route prepend 10.0.9.0/24 via 192.0.2.7"},
+		"link flapped":               {"link set cali1 down", "link set cali1 up"},
+		"uplink flapped":             {"link set eth0 down", "link set eth0 up"},
+		"link made anew":             {"link delete cali1", "link add cali1 type veth peer name pod1", "link set pod1 up", "link set cali1 up"},
+		"link renamed and back":      {"link set cali1 down", "link set cali1 name other1", "link set other1 name cali1", "link set cali1 up"},
+		"link went away for a while": {"link add eth9 type veth peer name peer9", "link set cali1 name gone1", "link set gone1 name cali1"},
+		"last address removed":       {"address delete 192.0.2.10/24 dev eth0", "address add 192.0.2.10/24 dev eth0"},
+		"source removed":             {"address delete 198.51.100.9/32 dev lo", "address add 198.51.100.9/32 dev lo"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			h.Run("ip", "address", "add", "198.51.100.9/32", "dev", "lo")
+			handle := h.open()
+			sourced := dev("cali2")
+			sourced.Source = netip.MustParseAddr("198.51.100.9")
+			wantRoutes := routes{
+				prefix("10.0.0.1/32"): dev("cali1"), prefix("10.0.0.2/32"): dev("cali2"), prefix("10.0.9.0/24"): via("192.0.2.1"),
+				prefix("10.0.8.0/24"): via("192.0.2.1", "192.0.2.2"), prefix("10.0.0.0/24"): {Type: dataplane.Blackhole},
+				prefix("10.0.7.0/24"): sourced,
+			}
+			wantNeighbours := neighbours{neighbour("cali1", "10.0.0.1"): {MAC: "02:00:00:00:00:01"}}
+			routeStep := reconcile.NewStep("routes", handle.Routes())
+			neighbourStep := reconcile.NewStep("neighbours", handle.Neighbours())
+			apply(t, routeStep, wantRoutes)
+			apply(t, neighbourStep, wantNeighbours)
+			before := h.all() + h.permanent()
+
+			settle(t, h, handle)
+			h.Batch(commands...)
+			if h.all()+h.permanent() == before && name != "link went away for a while" {
+				t.Fatal("the commands changed nothing")
+			}
+			last := prefix("203.0.113.0/24").Prefix
+			h.Batch("route add 203.0.113.0/24 dev lo", "route delete 203.0.113.0/24 dev lo")
+			wait(t, handle, func(n kernel.Notice) bool { return n.Routes[last] }, func(n kernel.Notice) {
+				routeStep.Touch(n.TouchesRoute)
+				neighbourStep.Touch(n.TouchesNeighbour)
+			})
+			for _, r := range []reconcile.Result{apply(t, routeStep, wantRoutes), apply(t, neighbourStep, wantNeighbours)} {
+				if r.Read {
+					t.Error("a whole table was read")
+				}
+			}
+			equal(t, "repaired", before, h.all()+h.permanent())
+		})
+	}
+}
+
+// TestUnchangedRestartWritesNothing lets ip monitor watch.
+func TestUnchangedRestartWritesNothing(t *testing.T) {
+	h := newHost(t)
+	w := world{
+		links:      links{"cali1": {Up: true, MTU: 1450}, "cali2": {Up: true}},
+		sysctls:    sysctls{"net/ipv4/ip_forward": "1", "net/ipv4/conf/cali1/proxy_arp": "1"},
+		neighbours: neighbours{neighbour("cali1", "10.0.0.1"): {MAC: "02:00:00:00:00:01"}},
+		routes:     everyKind(),
+	}
+	w.apply(t, h.open())
+
+	cmd := exec.CommandContext(t.Context(), "ip", "monitor", "all")
+	out, err := cmd.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := h.Do(cmd.Start); err != nil {
+		t.Fatal(err)
+	}
+	seen := make(chan string, 1000)
+	go func() {
+		defer close(seen)
+		for lines := bufio.NewScanner(out); lines.Scan(); {
+			seen <- lines.Text()
+		}
+	}()
+	defer func() {
+		_ = cmd.Process.Kill()
+		for range seen {
+		}
+		_ = cmd.Wait()
+	}()
+	until := func(mark string) (lines []string) {
+		for i := 0; ; i++ {
+			// The monitor may not listen yet, so the mark is made until it is seen.
+			h.Batch("route replace 203.0.113.0/24 dev lo proto static metric "+fmt.Sprint(i+1), "route flush 203.0.113.0/24")
+			timeout := time.After(100 * time.Millisecond)
+			for waiting := true; waiting; {
+				select {
+				case line := <-seen:
+					if strings.Contains(line, mark) {
+						return lines
+					}
+					lines = append(lines, line)
+				case <-timeout:
+					waiting = false
+				}
+			}
+		}
+	}
+	const mark = "203.0.113.0/24 dev lo proto static scope link metric"
+	until(mark)
+	fresh := h.open()
+	w.apply(t, fresh)
+	w.apply(t, fresh)
+	equal(t, "writes", kernel.Writes{}, fresh.Writes())
+	stray := slices.DeleteFunc(until(mark), func(l string) bool { return strings.Contains(l, "203.0.113.0/24") })
+	if len(stray) > 0 {
+		t.Errorf("ip monitor saw\n%s", strings.Join(stray, "\n"))
+	}
+}
+
+// world is one state of all tables.
+type world struct {
+	links      links
+	sysctls    sysctls
+	neighbours neighbours
+	routes     routes
+}
+
+func (w world) apply(t testing.TB, h *kernel.Handle) {
+	t.Helper()
+	apply(t, reconcile.NewStep("links", h.Links()), w.links)
+	apply(t, reconcile.NewStep("sysctls", h.Sysctls()), w.sysctls)
+	apply(t, reconcile.NewStep("neighbours", h.Neighbours()), w.neighbours)
+	apply(t, reconcile.NewStep("routes", h.Routes()), w.routes)
+}
+
+// TestRandomWalk goes from one random state to another, with others interfering, and compares the
+// kernel with each.
+func TestRandomWalk(t *testing.T) {
+	h := newHost(t)
+	handle := h.open()
+	step := reconcile.NewStep("routes", handle.Routes())
+	seed := rand.Uint64()
+	random := rand.New(rand.NewPCG(seed, 0))
+	kinds := []dataplane.Route{
+		dev("cali1"), dev("cali2"), via("192.0.2.1"), via("192.0.2.2"), via("192.0.2.1", "192.0.2.2"), {Type: dataplane.Blackhole},
+	}
+	interference := []string{
+		"route replace 10.0.%d.0/24 via 192.0.2.7", "route replace 10.0.%d.0/24 via 192.0.2.7 metric 9", "route delete 10.0.%d.0/24",
+		"route prepend 10.0.%d.0/24 via 192.0.2.9", "route append 10.0.%d.0/24 dev cali1",
+	}
+	for range 100 {
+		want := routes{}
+		for i := range 10 {
+			if r := random.IntN(len(kinds) + 1); r < len(kinds) {
+				want[prefix(fmt.Sprintf("10.0.%d.0/24", i))] = kinds[r]
+			}
+		}
+		for range random.IntN(4) {
+			// Whether there was something to delete or not doesn't matter.
+			_, _ = h.Try(append([]string{"ip"}, strings.Fields(fmt.Sprintf(interference[random.IntN(len(interference))], random.IntN(10)))...)...)
+		}
+		step.Invalidate()
+		apply(t, step, want)
+		have, err := handle.Routes().Read(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, fmt.Sprintf("seed %d", seed), fmt.Sprint(want), fmt.Sprint(have))
+		if t.Failed() {
+			return
 		}
 	}
 }

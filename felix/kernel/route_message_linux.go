@@ -41,9 +41,9 @@ func encodeRoute(b *buffer, prefix netip.Prefix, r dataplane.Route, devices *dev
 	}
 	b.begin(unix.RTM_NEWROUTE, unix.NLM_F_CREATE|unix.NLM_F_REPLACE)
 	b.raw(bytesOf(&msg))
-	b.attr(unix.RTA_DST, prefix.Addr().AsSlice())
+	b.attrAddr(unix.RTA_DST, prefix.Addr())
 	if r.Source.IsValid() {
-		b.attr(unix.RTA_PREFSRC, r.Source.AsSlice())
+		b.attrAddr(unix.RTA_PREFSRC, r.Source)
 	}
 	return encodeNextHops(b, r.NextHops, devices)
 }
@@ -56,7 +56,7 @@ func encodeNextHops(b *buffer, hops []dataplane.NextHop, devices *devices) error
 		}
 		b.attrUint32(unix.RTA_OIF, index)
 		if hops[0].Gateway.IsValid() {
-			b.attr(unix.RTA_GATEWAY, hops[0].Gateway.AsSlice())
+			b.attrAddr(unix.RTA_GATEWAY, hops[0].Gateway)
 		}
 		return nil
 	}
@@ -76,7 +76,7 @@ func encodeNextHops(b *buffer, hops []dataplane.NextHop, devices *devices) error
 		}
 		b.raw(bytesOf(&nh))
 		if h.Gateway.IsValid() {
-			b.attr(unix.RTA_GATEWAY, h.Gateway.AsSlice())
+			b.attrAddr(unix.RTA_GATEWAY, h.Gateway)
 		}
 		native.PutUint16(b.b[at:], uint16(len(b.b)-at))
 	}
@@ -112,7 +112,7 @@ func encodeRouteDelete(b *buffer, prefix netip.Prefix, protocol uint8) {
 		Family: family(prefix.Addr()), Dst_len: uint8(prefix.Bits()),
 		Table: unix.RT_TABLE_MAIN, Protocol: protocol, Scope: unix.RT_SCOPE_NOWHERE,
 	}))
-	b.attr(unix.RTA_DST, prefix.Addr().AsSlice())
+	b.attrAddr(unix.RTA_DST, prefix.Addr())
 }
 
 // kernelRoute is a route as a message has it. Its slices are valid as long as the message is.

@@ -24,7 +24,8 @@ import (
 // is, so that setting a route also clears somebody else's out of our way; it changes nothing if the
 // first is ours already. If ours stands behind another ("ip route prepend"), the kernel answers
 // EEXIST instead: then the first is deleted and ours is set again. Foreign routes with another
-// prefix, metric or TOS, and those behind ours, are left alone.
+// prefix, metric or TOS, and those behind ours, are left alone. A deletion can't be limited to metric
+// 0 and takes all routes with the prefix and our protocol number.
 //
 // What others do to our prefixes is noticed as it happens. Read sees it as well, since it reads
 // foreign routes too: the kernel gives a prefix' routes in their order, so that one of ours in
@@ -148,21 +149,31 @@ func (t Routes) removeFront(ctx context.Context, keys []dataplane.RouteKey) erro
 	return wrap("delete routes in the way", err)
 }
 
+// remove deletes until nothing of ours is left under the keys. Replacing a foreign route that stood
+// before an older one of ours leaves that in second place, where it would come into effect again.
 func (t Routes) remove(ctx context.Context, del map[dataplane.RouteKey]dataplane.Route, failed *reconcile.WriteError[dataplane.RouteKey]) error {
 	keys := slices.Collect(maps.Keys(del))
-	err := t.h.conn.write(ctx, changes{
-		n: len(keys), count: &t.h.writes.routes,
-		encode: func(b *buffer, i int) error {
-			encodeRouteDelete(b, keys[i].Prefix, Protocol)
-			return nil
-		},
-		failed: func(i int, err error) {
-			if !errors.Is(err, unix.ESRCH) {
-				failed.Fail(keys[i], fmt.Errorf("delete %v %v: %w", keys[i], del[keys[i]], err))
-			}
-		},
-	})
-	return wrap("delete routes", err)
+	for len(keys) > 0 {
+		done := map[dataplane.RouteKey]bool{}
+		err := t.h.conn.write(ctx, changes{
+			n: len(keys), count: &t.h.writes.routes,
+			encode: func(b *buffer, i int) error {
+				encodeRouteDelete(b, keys[i].Prefix, Protocol)
+				return nil
+			},
+			failed: func(i int, err error) {
+				done[keys[i]] = true
+				if !errors.Is(err, unix.ESRCH) {
+					failed.Fail(keys[i], fmt.Errorf("delete %v %v: %w", keys[i], del[keys[i]], err))
+				}
+			},
+		})
+		if err != nil {
+			return fmt.Errorf("delete routes: %w", err)
+		}
+		keys = slices.DeleteFunc(keys, func(k dataplane.RouteKey) bool { return done[k] })
+	}
+	return nil
 }
 
 // subnets gives the prefixes for which the kernel made a route because the host has an address there.

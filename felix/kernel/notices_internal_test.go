@@ -1,0 +1,118 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"fmt"
+	"net/netip"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"korat/felix/dataplane"
+	"korat/test/netns"
+)
+
+func route(i int) netip.Prefix {
+	return netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 16), byte(i >> 8), byte(i)}), 32)
+}
+
+// TestNoticesAreBounded: what nobody takes is forgotten, but not that there was something.
+func TestNoticesAreBounded(t *testing.T) {
+	n := &notices{pending: newNotice(), wake: make(chan struct{}, 1)}
+	for i := range 10 * maxNoticed {
+		n.note(func(p *Notice) { p.Routes[route(i)] = true })
+		if size := n.pending.size(); size > maxNoticed {
+			t.Fatalf("%d entries are kept", size)
+		}
+	}
+	if len(n.wake) != 1 || !n.take().Lost || n.take().Lost {
+		t.Error("the loss must be told once")
+	}
+	n.note(func(p *Notice) {})
+	<-n.wake
+	if n.note(func(p *Notice) {}); len(n.wake) != 0 {
+		t.Error("woken for nothing")
+	}
+}
+
+// TestNoticesLostInTheSocket holds the reader up while more changes than its socket has room for.
+func TestNoticesLostInTheSocket(t *testing.T) {
+	ns := netns.New(t)
+	h, err := OpenAt(ns.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	err = h.notices.raw.Control(func(fd uintptr) {
+		if err := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	h.notices.mu.Lock()
+	var lines []string
+	for i := range 200 {
+		lines = append(lines, fmt.Sprintf("route add blackhole %v", route(i)))
+	}
+	ns.Batch(lines...)
+	h.notices.mu.Unlock()
+	for !h.Drain().Lost {
+		<-h.Wake()
+	}
+	for _, mark := range []string{"192.0.2.1/32", "192.0.2.2/32"} { // it goes on
+		ns.Run("ip", "route", "add", "blackhole", mark)
+		for !h.Drain().Routes[netip.MustParsePrefix(mark)] {
+			<-h.Wake()
+		}
+	}
+}
+
+func TestNoticeTouches(t *testing.T) {
+	hop := func(device string) dataplane.Route {
+		return dataplane.Route{NextHops: []dataplane.NextHop{{Device: "other"}, {Device: device}}}
+	}
+	sourced := dataplane.Route{Source: netip.MustParseAddr("192.0.2.1")}
+	key := dataplane.RouteKey{Prefix: route(1)}
+	cali1 := dataplane.NeighbourKey{Device: "cali1"}
+	for name, c := range map[string]struct {
+		notice Notice
+		have   func(Notice) bool
+		want   bool
+	}{
+		"route by prefix":              {Notice{Routes: map[netip.Prefix]bool{route(1): true}}, func(n Notice) bool { return n.TouchesRoute(key, hop("a")) }, true},
+		"route by flushed device":      {Notice{Links: map[string]bool{"a": true}}, func(n Notice) bool { return n.TouchesRoute(key, hop("a")) }, true},
+		"route by changed device":      {Notice{Links: map[string]bool{"a": false}}, func(n Notice) bool { return n.TouchesRoute(key, hop("a")) }, false},
+		"route by source":              {Notice{RemovedAddresses: map[netip.Addr]bool{sourced.Source: true}}, func(n Notice) bool { return n.TouchesRoute(key, sourced) }, true},
+		"another route":                {Notice{Routes: map[netip.Prefix]bool{route(2): true}}, func(n Notice) bool { return n.TouchesRoute(key, sourced) }, false},
+		"neighbour by flushed device":  {Notice{Links: map[string]bool{"cali1": true}}, func(n Notice) bool { return n.TouchesNeighbour(cali1, dataplane.Neighbour{}) }, true},
+		"neighbour by changed device":  {Notice{Links: map[string]bool{"cali1": false}}, func(n Notice) bool { return n.TouchesNeighbour(cali1, dataplane.Neighbour{}) }, false},
+		"neighbour":                    {Notice{Neighbours: map[dataplane.NeighbourKey]bool{cali1: true}}, func(n Notice) bool { return n.TouchesNeighbour(cali1, dataplane.Neighbour{}) }, true},
+		"link":                         {Notice{Links: map[string]bool{"cali1": false}}, func(n Notice) bool { return n.TouchesLink("cali1", dataplane.Link{}) }, true},
+		"another link":                 {Notice{Links: map[string]bool{"cali2": true}}, func(n Notice) bool { return n.TouchesLink("cali1", dataplane.Link{}) }, false},
+		"sysctl by link":               {Notice{Links: map[string]bool{"a.b": false}}, func(n Notice) bool { return n.TouchesSysctl("net/ipv4/conf/a.b/forwarding", "") }, true},
+		"sysctl":                       {Notice{Sysctls: map[string]bool{"a": true}}, func(n Notice) bool { return n.TouchesSysctl("net/ipv4/neigh/a/proxy_delay", "") }, true},
+		"sysctl of the host":           {Notice{Sysctls: map[string]bool{"all": true}}, func(n Notice) bool { return n.TouchesSysctl("net/ipv4/ip_forward", "") }, true},
+		"sysctl of another":            {Notice{Sysctls: map[string]bool{"b": true}}, func(n Notice) bool { return n.TouchesSysctl("net/ipv4/conf/a/forwarding", "") }, false},
+		"no link, no host":             {Notice{Sysctls: map[string]bool{"b": true}}, Notice.Host, false},
+		"addresses":                    {Notice{Addresses: true}, Notice.Host, true},
+		"default route":                {Notice{DefaultRoute: true}, Notice.Host, true},
+		"lost: links":                  {Everything(), Notice.TouchesLinks, true},
+		"lost: sysctls":                {Everything(), Notice.TouchesSysctls, true},
+		"lost: neighbours":             {Everything(), Notice.TouchesNeighbours, true},
+		"lost: routes":                 {Everything(), Notice.TouchesRoutes, true},
+		"nothing: routes":              {Notice{Links: map[string]bool{"a": false}}, Notice.TouchesRoutes, false},
+		"a link went down: routes":     {Notice{Links: map[string]bool{"a": true}}, Notice.TouchesRoutes, true},
+		"a link went down: neighbours": {Notice{Links: map[string]bool{"a": true}}, Notice.TouchesNeighbours, true},
+	} {
+		if have := c.have(c.notice); have != c.want {
+			t.Errorf("%s: have %v", name, have)
+		}
+	}
+}
