@@ -1,0 +1,199 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package lab
+
+import (
+	"context"
+	"crypto/rand"
+	"encoding/hex"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"slices"
+	"strings"
+
+	"github.com/containernetworking/cni/pkg/types"
+	types100 "github.com/containernetworking/cni/pkg/types/100"
+)
+
+// NetworkConfig is the network configuration that pods get unless they name another.
+const NetworkConfig = `{"cniVersion":"1.0.0","name":"korat","type":"korat"}`
+
+// PodConfig describes a pod.
+type PodConfig struct {
+	// Name is also the network namespace's name.
+	Name string
+	// Namespace is the Kubernetes namespace ["default"].
+	Namespace string
+	// Network is the network configuration that the plugin gets [NetworkConfig].
+	Network string
+	// Args are added to CNI_ARGS, e.g. "IP=172.17.0.9".
+	Args string
+}
+
+// Pod is a network namespace that the CNI plugin attached.
+type Pod struct {
+	PodConfig
+	Host        *Host
+	ContainerID string
+	// Result is what the plugin said.
+	Result *types100.Result
+}
+
+// CNI is one call of a CNI plugin.
+type CNI struct {
+	// Plugin is a program in /opt/cni/bin ["korat"].
+	Plugin string
+	// Command is CNI_COMMAND; the next four are the parameters of that name; an empty one is left out.
+	Command, ContainerID, NetNS, IfName, Args string
+	// Config is the plugin's standard input.
+	Config string
+}
+
+// CNI runs a CNI plugin as a runtime does and returns its standard output. A failure that the plugin
+// reports is a *types.Error in the chain.
+func (h *Host) CNI(ctx context.Context, call CNI) (string, error) {
+	plugin := call.Plugin
+	if plugin == "" {
+		plugin = "korat"
+	}
+	cmd := h.Command(ctx, "/opt/cni/bin/"+plugin)
+	cmd.Env = append(cmd.Env, "CNI_COMMAND="+call.Command, "CNI_PATH=/opt/cni/bin")
+	for name, value := range map[string]string{
+		"CNI_CONTAINERID": call.ContainerID, "CNI_NETNS": call.NetNS, "CNI_IFNAME": call.IfName, "CNI_ARGS": call.Args,
+	} {
+		if value != "" {
+			cmd.Env = append(cmd.Env, name+"="+value)
+		}
+	}
+	cmd.Stdin = strings.NewReader(call.Config)
+	var stdout, stderr strings.Builder
+	cmd.Stdout, cmd.Stderr = &stdout, &stderr
+	err := cmd.Run()
+	if err == nil {
+		return stdout.String(), nil
+	}
+	// The specification (section 5) has errors on standard output.
+	var reported types.Error
+	if json.Unmarshal([]byte(stdout.String()), &reported) == nil && reported.Code != 0 {
+		err = &reported
+	}
+	return stdout.String(), fmt.Errorf("cni %s of %s on %s: %w: %s", call.Command, call.ContainerID, h.Name, err, strings.TrimSpace(stderr.String()))
+}
+
+// AddPod makes a network namespace and attaches it.
+func (h *Host) AddPod(ctx context.Context, config PodConfig) (*Pod, error) {
+	if !hostName.MatchString(config.Name) {
+		return nil, fmt.Errorf("add pod %q: the name must be a DNS label (a-z, 0-9, -; 63 at most)", config.Name)
+	}
+	if config.Namespace == "" {
+		config.Namespace = "default"
+	}
+	if config.Network == "" {
+		config.Network = NetworkConfig
+	}
+	id := make([]byte, 32)
+	if _, err := rand.Read(id); err != nil {
+		return nil, fmt.Errorf("add pod %s: %w", config.Name, err)
+	}
+	p := &Pod{PodConfig: config, Host: h, ContainerID: hex.EncodeToString(id)}
+	// The runtime makes the namespace and its loopback interface; the plugin does the rest.
+	batch := fmt.Sprintf("netns add %[1]s\nnetns exec %[1]s ip link set lo up\n", p.Name)
+	if err := h.space.ip(ctx, batch); err != nil {
+		return nil, fmt.Errorf("add pod %s: %w", p.Name, err)
+	}
+	if err := p.attach(ctx); err != nil {
+		return nil, errors.Join(fmt.Errorf("add pod %s: %w", p.Name, err), h.space.ip(ctx, "netns del "+p.Name+"\n"))
+	}
+	h.lab.mu.Lock()
+	h.pods = append(h.pods, p)
+	h.lab.mu.Unlock()
+	h.lab.log.Info("pod added", "host", h.Name, "pod", p.Name, "address", p.Address())
+	return p, nil
+}
+
+// attach calls ADD and reads its result.
+func (p *Pod) attach(ctx context.Context) error {
+	out, err := p.CNI(ctx, "ADD")
+	if err != nil {
+		return err
+	}
+	result, err := types100.NewResult([]byte(out))
+	if err != nil {
+		return fmt.Errorf("read CNI result %q: %w", out, err)
+	}
+	p.Result = result.(*types100.Result)
+	if !p.Address().IsValid() {
+		return fmt.Errorf("read CNI result %q: it has no address", out)
+	}
+	return nil
+}
+
+// CNI calls the plugin for the pod's eth0.
+func (p *Pod) CNI(ctx context.Context, command string) (string, error) {
+	args := fmt.Sprintf("IgnoreUnknown=1;K8S_POD_NAMESPACE=%s;K8S_POD_NAME=%s;K8S_POD_INFRA_CONTAINER_ID=%s", p.Namespace, p.Name, p.ContainerID)
+	if p.Args != "" {
+		args += ";" + p.Args
+	}
+	return p.Host.CNI(ctx, CNI{
+		Command: command, ContainerID: p.ContainerID, NetNS: p.NetNS(), IfName: "eth0", Args: args, Config: p.Network,
+	})
+}
+
+// NetNS is the path of the network namespace on the host.
+func (p *Pod) NetNS() string { return "/run/netns/" + p.Name }
+
+// Address is the pod's first address.
+func (p *Pod) Address() netip.Addr {
+	if p.Result == nil || len(p.Result.IPs) == 0 {
+		return netip.Addr{}
+	}
+	a, _ := netip.AddrFromSlice(p.Result.IPs[0].Address.IP) // The result's parser has checked it.
+	return a.Unmap()
+}
+
+// enter is the command line that runs argv in the pod's network and the host's file system.
+func (p *Pod) enter(argv []string) []string {
+	// nsenter opens the file before it goes anywhere, so it has to be named as seen from here.
+	return p.Host.space.enterNet("--net="+p.Host.path(p.NetNS()), argv)
+}
+
+// Command returns a command that runs in the pod.
+func (p *Pod) Command(ctx context.Context, argv ...string) *exec.Cmd {
+	return p.Host.lab.command(ctx, p.enter(argv))
+}
+
+// Exec runs a program in the pod and returns its standard output, as Host.Exec does.
+func (p *Pod) Exec(ctx context.Context, argv ...string) (string, error) {
+	return output(p.Command(ctx, argv...), p.Host.Name+"/"+p.Name, argv)
+}
+
+// Start starts a program that stays, as Host.Start does.
+func (p *Pod) Start(name string, argv ...string) (*Process, error) {
+	return p.Host.start(p.Name+"-"+name, p.enter(argv))
+}
+
+// Delete detaches the pod and removes its network namespace, as a runtime does.
+func (p *Pod) Delete(ctx context.Context) error {
+	if _, err := p.CNI(ctx, "DEL"); err != nil {
+		return fmt.Errorf("delete pod %s: %w", p.Name, err)
+	}
+	if err := p.Host.space.ip(ctx, "netns del "+p.Name+"\n"); err != nil {
+		return fmt.Errorf("delete pod %s: %w", p.Name, err)
+	}
+	l := p.Host.lab
+	l.mu.Lock()
+	defer l.mu.Unlock()
+	p.Host.pods = slices.DeleteFunc(p.Host.pods, func(other *Pod) bool { return other == p })
+	l.log.Info("pod deleted", "host", p.Host.Name, "pod", p.Name)
+	return nil
+}
+
+// Pods returns the host's pods in the order in which they were added.
+func (h *Host) Pods() []*Pod {
+	h.lab.mu.Lock()
+	defer h.lab.mu.Unlock()
+	return slices.Clone(h.pods)
+}
