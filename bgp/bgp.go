@@ -77,8 +77,6 @@ type RIB struct {
 	Complete bool
 	// Running says that the speaker answers.
 	Running bool
-	// Error is what the last attempt to apply the Plan failed with; empty when it is in force.
-	Error string
 }
 
 // Session is the state of one neighbour.

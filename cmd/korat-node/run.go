@@ -1,0 +1,190 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"net"
+	"net/http"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"time"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"korat/api"
+	config "korat/cmd/settings"
+	"korat/felix"
+	"korat/felix/autodetect"
+)
+
+// settings are what `korat-node run` can be told.
+type settings struct {
+	nodeName, runDir, httpAddress string
+	logLevel, logFormat           string
+	ip, method                    string
+	poolCIDR                      string
+	poolBlockSize                 int
+	noPool                        bool
+	speakerSocket                 string
+	resync                        time.Duration
+	datastore                     datastoreSettings
+}
+
+type datastoreSettings struct {
+	kind                        string
+	endpoints                   []string
+	ca, cert, key               string
+	embeddedDir, embeddedListen string
+}
+
+const defaultConfigFile = "/etc/korat/korat-node.yaml"
+
+func runCommand() *cobra.Command {
+	var s settings
+	cmd := &cobra.Command{
+		Use:   "run",
+		Short: "Run the agent",
+		Long: `Run the agent of this node until SIGTERM, which leaves pods, routes and BGP sessions as they are.
+
+Every flag can also be set by an environment variable (--node-name: KORAT_NODE_NAME) and in a YAML file
+(node-name: …). The command line wins over the environment, and that over the file.`,
+		Args: cobra.NoArgs,
+	}
+	flags := cmd.Flags()
+	file := flags.String(config.Config, defaultConfigFile, "YAML file with the names of flags as keys")
+	s.register(flags)
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := config.Fill(flags, *file, os.LookupEnv); err != nil {
+			return err
+		}
+		log, err := newLogger(s.logLevel, s.logFormat)
+		if err != nil {
+			return err
+		}
+		cfg, err := s.agentConfig()
+		if err != nil {
+			return err
+		}
+		return run(cmd.Context(), s, cfg, log)
+	}
+	return cmd
+}
+
+func (s *settings) register(f *pflag.FlagSet) {
+	hostname, _ := os.Hostname()
+	f.StringVar(&s.nodeName, "node-name", hostname, "this node's name in the datastore")
+	f.StringVar(&s.runDir, "run-dir", "/run/korat", "directory of sockets and of the record of attached pods; must be on tmpfs and survive restarts")
+	f.StringVar(&s.httpAddress, "http-address", "127.0.0.1:9099", "where /livez, /readyz and /metrics are served")
+	f.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&s.logFormat, "log-format", "text", "text or json")
+	f.StringVar(&s.ip, "ip", "autodetect", "this node's address, or autodetect")
+	f.StringVar(&s.method, "ip-autodetection-method", "first-found", "first-found, can-reach=HOST, interface=REGEX, skip-interface=REGEX or cidr=CIDR")
+	f.StringVar(&s.poolCIDR, "default-pool-cidr", "172.17.0.0/16", "the pool created when the datastore has none")
+	f.IntVar(&s.poolBlockSize, "default-pool-block-size", 24, "prefix length of that pool's blocks")
+	f.BoolVar(&s.noPool, "no-default-pool", false, "create no pool")
+	f.StringVar(&s.speakerSocket, "speaker-socket", "", "socket of a speaker that runs beside the agent; empty: the agent starts one")
+	f.DurationVar(&s.resync, "resync-interval", 90*time.Second, "period of full comparisons with the kernel")
+	d := &s.datastore
+	f.StringVar(&d.kind, "datastore", "embedded", "embedded (an etcd server inside this agent) or etcd")
+	f.StringSliceVar(&d.endpoints, "etcd-endpoints", nil, "URLs of the etcd servers, e.g. https://192.0.2.1:2379")
+	f.StringVar(&d.ca, "etcd-ca", "", "file with the CA certificates of etcd's servers and clients")
+	f.StringVar(&d.cert, "etcd-cert", "", "file with the certificate to show to etcd (embedded: also to its clients)")
+	f.StringVar(&d.key, "etcd-key", "", "file with that certificate's private key")
+	f.StringVar(&d.embeddedDir, "embedded-dir", "/var/lib/korat/etcd", "data directory of the embedded etcd server")
+	f.StringVar(&d.embeddedListen, "embedded-listen", "127.0.0.1:2379", "address and port of the embedded etcd server; others than loopback need TLS")
+}
+
+// agentConfig checks the settings. Every error names the flag.
+func (s settings) agentConfig() (felix.Config, error) {
+	cfg := felix.Config{Version: version, Resync: s.resync, Identity: felix.Identity{Node: s.nodeName}}
+	node := &api.Node{}
+	node.Name = s.nodeName
+	if err := api.Validate(node); err != nil {
+		return cfg, fmt.Errorf("--node-name: %w", err)
+	}
+	var err error
+	if cfg.Method, err = autodetect.Parse(s.method); err != nil {
+		return cfg, fmt.Errorf("--ip-autodetection-method: %w", err)
+	}
+	if s.ip != "autodetect" && s.ip != "" {
+		if cfg.Address, err = parseAddress(s.ip); err != nil {
+			return cfg, fmt.Errorf("--ip: %w", err)
+		}
+	}
+	if s.resync < time.Second || s.resync > felix.MaxResync {
+		return cfg, fmt.Errorf("--resync-interval: %s: want 1s to %s", s.resync, felix.MaxResync)
+	}
+	if cfg.Bootstrap, err = s.bootstrap(); err != nil {
+		return cfg, err
+	}
+	return cfg, s.datastore.check()
+}
+
+// parseAddress takes an address with or without a prefix length; the kernel knows the length.
+func parseAddress(text string) (netip.Addr, error) {
+	if p, err := netip.ParsePrefix(text); err == nil {
+		return p.Addr(), nil
+	}
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return addr, err
+	}
+	if !addr.Is4() {
+		return addr, fmt.Errorf("%s: only IPv4 is supported", text)
+	}
+	return addr, nil
+}
+
+func (s settings) bootstrap() (felix.Bootstrap, error) {
+	b := felix.Bootstrap{Version: version, BlockSize: s.poolBlockSize}
+	if s.noPool {
+		return b, nil
+	}
+	pool := &api.IPPool{}
+	pool.Name = felix.DefaultPoolName
+	pool.Spec.CIDR, pool.Spec.BlockSize = s.poolCIDR, s.poolBlockSize
+	api.Default(pool)
+	if err := api.Validate(pool); err != nil {
+		return b, fmt.Errorf("--default-pool-cidr, --default-pool-block-size: %w", err)
+	}
+	var err error
+	b.Pool, err = netip.ParsePrefix(s.poolCIDR)
+	return b, err
+}
+
+func (d datastoreSettings) check() error {
+	switch {
+	case d.kind != "embedded" && d.kind != "etcd":
+		return fmt.Errorf("--datastore: %q: want embedded or etcd", d.kind)
+	case d.kind == "etcd" && len(d.endpoints) == 0:
+		return errors.New("--etcd-endpoints: needed with --datastore=etcd")
+	case d.kind == "embedded" && len(d.endpoints) > 0:
+		return errors.New("--etcd-endpoints: not with --datastore=embedded; say --datastore=etcd to use servers elsewhere")
+	case (d.cert == "") != (d.key == ""):
+		return errors.New("--etcd-cert, --etcd-key: both or neither")
+	}
+	return nil
+}
+
+// serveHTTP serves the health and metrics port until ctx is done.
+func serveHTTP(ctx context.Context, ln net.Listener, h http.Handler, log *slog.Logger) {
+	srv := &http.Server{Handler: h, ReadHeaderTimeout: 5 * time.Second}
+	go func() {
+		<-ctx.Done()
+		_ = srv.Close()
+	}()
+	if err := srv.Serve(ln); !errors.Is(err, http.ErrServerClosed) {
+		log.Error("health port", "error", err)
+	}
+}
+
+// runPaths are the files below the run directory.
+func (s settings) agentSocket() string      { return filepath.Join(s.runDir, "agent.sock") }
+func (s settings) journalFile() string      { return filepath.Join(s.runDir, "endpoints.journal") }
+func (s settings) ownSpeakerSocket() string { return filepath.Join(s.runDir, "speaker.sock") }

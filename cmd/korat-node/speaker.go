@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"os"
+	"path/filepath"
+
+	"github.com/spf13/cobra"
+
+	"korat/bgp/speaker/process"
+	config "korat/cmd/settings"
+)
+
+// speakerCommand runs the BGP speaker and nothing else. The agent starts it as its child, or a
+// service manager runs it beside the agent.
+func speakerCommand() *cobra.Command {
+	var runDir, level, format string
+	cmd := &cobra.Command{
+		Use:   "speaker",
+		Short: "Run the BGP speaker that the agent drives over a Unix socket",
+		Long: `Run the BGP speaker that the agent drives over a Unix socket.
+
+The socket carries GoBGP's own gRPC API: gobgp --target unix:///run/korat/speaker.sock neighbor.
+On SIGTERM the speaker exits without telling its peers: they keep our routes for the restart time
+(RFC 4724), within which the next one is expected.`,
+		Args: cobra.NoArgs,
+	}
+	flags := cmd.Flags()
+	flags.StringVar(&runDir, "run-dir", "/run/korat", "directory of the sockets")
+	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error")
+	flags.StringVar(&format, "log-format", "text", "text or json")
+	file := flags.String(config.Config, "", "YAML file with the names of flags as keys")
+	socket := flags.String("socket", "", "the speaker's socket [RUN-DIR/speaker.sock]")
+	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
+		if err := config.Fill(flags, *file, os.LookupEnv); err != nil {
+			return err
+		}
+		log, err := newLogger(level, format)
+		if err != nil {
+			return err
+		}
+		if *socket == "" {
+			*socket = filepath.Join(runDir, "speaker.sock")
+		}
+		return process.Run(cmd.Context(), process.Config{Socket: *socket, StatusFile: statusFile(*socket), Log: log})
+	}
+	return cmd
+}
+
+// statusFile is where the speaker notes why sessions are down: beside its socket.
+func statusFile(socket string) string { return socket + ".status.json" }

@@ -1,0 +1,147 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package main
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"net"
+	"os"
+	"sync"
+
+	"korat/api"
+	"korat/api/store"
+	"korat/api/store/etcd"
+	"korat/api/store/etcd/embedded"
+	"korat/bgp/speaker"
+	"korat/cni-plugin/socket"
+	"korat/felix"
+	"korat/felix/endpoint"
+	"korat/felix/kernel"
+	"korat/felix/mirror"
+	"korat/ipam"
+	"korat/ipam/journal"
+)
+
+// run is the program's graph: it makes every part, starts those that have a life of their own and
+// runs the loop until ctx is done.
+func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) error {
+	if err := os.MkdirAll(s.runDir, 0o700); err != nil {
+		return fmt.Errorf("--run-dir: %w", err)
+	}
+	record, err := journal.Open[endpoint.Endpoint](s.journalFile())
+	if err != nil {
+		return fmt.Errorf("record of attached pods: %w", err)
+	}
+	defer record.Close()
+	for _, damage := range record.Status().Damage {
+		log.Error("record of attached pods is damaged", "damage", damage.String())
+	}
+	host, err := kernel.Open()
+	if err != nil {
+		return fmt.Errorf("open netlink: %w", err)
+	}
+	defer host.Close()
+	plugins, err := socket.Listen(s.agentSocket())
+	if err != nil {
+		return err
+	}
+	defer plugins.Close()
+	plugins.Log = log
+	health, err := net.Listen("tcp", s.httpAddress)
+	if err != nil {
+		return fmt.Errorf("--http-address: %w", err)
+	}
+	defer health.Close()
+	st, stop, err := s.datastore.open(ctx, log)
+	if err != nil {
+		return err
+	}
+	defer stop()
+
+	follower := store.NewFollower(st, api.Kinds(), log)
+	keeper := ipam.NewKeeper(st, cfg.Node, log)
+	copies := mirror.New(st, cfg.Node, log)
+	client, supervisor, err := s.speaker(log)
+	if err != nil {
+		return err
+	}
+	parts := felix.Parts{
+		Datastore: follower, Store: st, Kernel: host, Speaker: client, Keeper: keeper, Mirror: copies, Journal: record, Log: log,
+		Tables: felix.Tables{Links: host.Links(), Sysctls: host.Sysctls(), Neighbours: host.Neighbours(), Routes: host.Routes()},
+	}
+	lives := []func(context.Context) error{client.Run}
+	if supervisor != nil {
+		parts.Supervisor = supervisor
+		lives = append(lives, supervisor.Run)
+	}
+	agent := felix.New(cfg, parts)
+	log.Info("agent starts", "node", cfg.Node, "version", version, "datastore", s.datastore.kind)
+	return together(ctx, append(lives, agent.Run,
+		func(ctx context.Context) error { follower.Run(ctx); return nil },
+		func(ctx context.Context) error { keeper.Run(ctx); return nil },
+		func(ctx context.Context) error { copies.Run(ctx); return nil },
+		func(ctx context.Context) error { return plugins.Serve(ctx, agent) },
+		func(ctx context.Context) error { serveHTTP(ctx, health, agent.Handler(), log); return nil },
+	)...)
+}
+
+// together runs every part until ctx is done or one of them fails, and gives the first failure.
+func together(ctx context.Context, parts ...func(context.Context) error) error {
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
+	var running sync.WaitGroup
+	var mu sync.Mutex
+	var first error
+	for _, part := range parts {
+		running.Go(func() {
+			if err := part(ctx); err != nil && ctx.Err() == nil {
+				mu.Lock()
+				first = err
+				mu.Unlock()
+				cancel(err)
+			}
+		})
+	}
+	running.Wait()
+	return first
+}
+
+// open connects to the datastore, and starts it first where it is embedded.
+func (d datastoreSettings) open(ctx context.Context, log *slog.Logger) (store.Store, func(), error) {
+	stop := func() {}
+	endpoints := d.endpoints
+	if d.kind == "embedded" {
+		srv, err := embedded.Start(ctx, embedded.Config{Dir: d.embeddedDir, Listen: d.embeddedListen,
+			CAFile: d.ca, CertFile: d.cert, KeyFile: d.key, Log: log})
+		if err != nil {
+			return nil, stop, fmt.Errorf("embedded etcd: %w", err)
+		}
+		stop, endpoints = srv.Stop, []string{srv.Endpoint()}
+	}
+	st, err := etcd.New(etcd.Config{Endpoints: endpoints, CAFile: d.ca, CertFile: d.cert, KeyFile: d.key, Log: log})
+	if err != nil {
+		stop()
+		return nil, func() {}, fmt.Errorf("etcd: %w", err)
+	}
+	return st, func() { _ = st.Close(); stop() }, nil
+}
+
+// speaker gives the client of the speaker, and its supervisor where keeping it alive is ours to do.
+func (s settings) speaker(log *slog.Logger) (*speaker.Client, *speaker.Supervisor, error) {
+	path := s.speakerSocket
+	var supervisor *speaker.Supervisor
+	if path == "" {
+		path = s.ownSpeakerSocket()
+		self, err := os.Executable()
+		if err != nil {
+			return nil, nil, fmt.Errorf("find our own program: %w", err)
+		}
+		supervisor = speaker.NewSupervisor(speaker.SupervisorConfig{
+			Command: []string{self, "speaker", "--socket", path, "--log-level", s.logLevel, "--log-format", s.logFormat},
+			Socket:  path, StatusFile: statusFile(path), Log: log,
+		})
+	}
+	return speaker.New(speaker.Config{Socket: path, StatusFile: statusFile(path), Log: log}), supervisor, nil
+}

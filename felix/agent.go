@@ -1,0 +1,307 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package felix
+
+import (
+	"context"
+	"log/slog"
+	"net/netip"
+	"time"
+
+	"github.com/cenkalti/backoff/v5"
+
+	"korat/api"
+	"korat/api/store"
+	"korat/bgp"
+	"korat/cni-plugin/socket"
+	"korat/felix/autodetect"
+	"korat/felix/dataplane"
+	"korat/felix/endpoint"
+	"korat/felix/kernel"
+	"korat/felix/mirror"
+	"korat/ipam"
+)
+
+// Datastore is where Snapshots come from.
+type Datastore interface {
+	Snapshot() api.Snapshot
+	Wake() <-chan struct{}
+	Status() store.Status
+}
+
+// Speaker speaks BGP as the Plan says and reports what it learns.
+type Speaker interface {
+	// Want replaces the Plan; restarting says that the kernel still forwards by routes of an earlier
+	// run (RFC 4724). It never blocks.
+	Want(plan bgp.Plan, restarting bool)
+	RIB() bgp.RIB
+	// Err says why the speaker is not doing all of the Plan.
+	Err() error
+	Wake() <-chan struct{}
+}
+
+// Supervisor keeps the speaker's process alive, where that is this agent's to do.
+type Supervisor interface {
+	// Suspects are the neighbours whose sessions crash the speaker, with the reason.
+	Suspects() map[netip.Addr]string
+	Wake() <-chan struct{}
+}
+
+// Kernel is this host as felix/kernel has it.
+type Kernel interface {
+	Observe(ctx context.Context) (dataplane.Host, error)
+	Drain() kernel.Notice
+	Wake() <-chan struct{}
+}
+
+// Config is what the agent is told.
+type Config struct {
+	Identity
+	Version   string
+	Bootstrap Bootstrap
+	// Resync is the period of full reads of the kernel.
+	Resync time.Duration
+}
+
+// Parts are what the agent works with; main makes them and runs those that have a Run.
+type Parts struct {
+	Datastore Datastore
+	Store     store.Store
+	Kernel    Kernel
+	Tables    Tables
+	Speaker   Speaker
+	// Supervisor is nil when the speaker runs beside the agent.
+	Supervisor Supervisor
+	Keeper     *ipam.Keeper
+	Mirror     *mirror.Mirror
+	Journal    Journal
+	Log        *slog.Logger
+}
+
+// Agent is the loop. One goroutine, the one in Run, owns all of its state.
+type Agent struct {
+	Config
+	Parts
+	calls  chan call
+	steps  []step
+	at     *attachments
+	world  world
+	queue  []call
+	pause  *backoff.ExponentialBackOff
+	retry  <-chan time.Time
+	report *report
+	// started is true once the first in-sync Snapshot has been acted on.
+	started bool
+}
+
+// world is what a pass works on.
+type world struct {
+	snap api.Snapshot
+	host dataplane.Host
+	rib  bgp.RIB
+	plan bgp.Plan
+	// self is the node's address, and selfErr why there is none or it may not be used.
+	self    autodetect.Choice
+	selfErr error
+	// restarting: at our start the kernel held learned routes of an earlier run.
+	restarting bool
+	// learned and want are what the last pass computed; problems what it worked around.
+	learned  map[dataplane.RouteKey]dataplane.Route
+	want     dataplane.State
+	problems []string
+}
+
+// maxCalls bounds the requests that wait for the loop; a caller beyond that waits in Handle.
+const maxCalls = 256
+
+// New allocates an agent.
+func New(cfg Config, parts Parts) *Agent {
+	pause := backoff.NewExponentialBackOff()
+	pause.InitialInterval, pause.MaxInterval = 50*time.Millisecond, 10*time.Second
+	return &Agent{
+		Config: cfg, Parts: parts, calls: make(chan call, maxCalls), steps: newSteps(parts.Tables), pause: pause,
+		at: &attachments{
+			node: cfg.Node, endpoints: map[endpoint.ID]endpoint.Endpoint{}, journal: parts.Journal,
+			alloc: ipam.NewAllocator(cfg.Node, time.Now), now: time.Now, log: parts.Log, unfinished: map[endpoint.ID]struct{}{},
+		},
+		report: newReport(cfg.Node, cfg.Version),
+	}
+}
+
+// Run is the loop: it returns when ctx is done, and leaves everything in the kernel in place.
+func (a *Agent) Run(ctx context.Context) error {
+	a.at.restore()
+	if err := a.look(ctx); err != nil {
+		return err
+	}
+	resync := time.NewTicker(a.Resync)
+	defer resync.Stop()
+	var suspects <-chan struct{}
+	if a.Supervisor != nil {
+		suspects = a.Supervisor.Wake()
+	}
+	for {
+		a.pass(ctx)
+		select {
+		case <-ctx.Done():
+			return nil
+		case c := <-a.calls:
+			a.queue = append(a.queue, c)
+		case <-a.Datastore.Wake():
+		case <-a.Kernel.Wake():
+		case <-a.Speaker.Wake():
+		case <-suspects:
+		case <-a.Keeper.Wake():
+		case <-a.retry:
+			a.retry = nil
+		case <-resync.C:
+			invalidate(a.steps, kernel.Everything())
+		}
+	}
+}
+
+// look takes the first picture of the kernel, before anything is decided.
+func (a *Agent) look(ctx context.Context) error {
+	host, err := a.Kernel.Observe(ctx)
+	if err != nil {
+		return err
+	}
+	routes, err := a.Tables.Routes.Read(ctx)
+	if err != nil {
+		return err
+	}
+	a.world.host = host
+	for _, r := range routes {
+		a.world.restarting = a.world.restarting || r.Learned()
+	}
+	return nil
+}
+
+// pass is drain → calculate → apply → answer → report.
+func (a *Agent) pass(ctx context.Context) {
+	began := time.Now()
+	a.drain(ctx)
+	if !a.world.snap.InSync || !ready(a.world.snap) {
+		a.expireCalls()
+		a.publish(began, nil)
+		return
+	}
+	a.start(ctx)
+	a.at.alloc.Update(a.world.snap)
+	a.at.alloc.SetExhausted(a.Keeper.Exhausted())
+	a.at.settle()
+	a.identify()
+	answers := a.serve()
+	a.Keeper.Want(a.at.alloc.Wants())
+	a.speak()
+	err := a.apply(ctx)
+	a.answer(answers, err)
+	a.reflect()
+	a.publish(began, err)
+}
+
+// ready is the gate for migrations: with datastoreReady false nobody writes anything.
+func ready(snap api.Snapshot) bool {
+	info, ok := snap.ClusterInformations.Get("default")
+	return !ok || info.Spec.DatastoreReady == nil || *info.Spec.DatastoreReady
+}
+
+// start does what the first in-sync Snapshot allows for the first time.
+func (a *Agent) start(ctx context.Context) {
+	if a.started {
+		return
+	}
+	a.started = true
+	a.Log.Info("in sync", "nodes", a.world.snap.Nodes.Len(), "pools", a.world.snap.IPPools.Len(), "endpoints", len(a.at.endpoints))
+	go a.Bootstrap.Run(ctx, a.Store, a.world.snap, a.Log)
+}
+
+// drain takes what has come since the last pass.
+func (a *Agent) drain(ctx context.Context) {
+	for more := true; more; {
+		select {
+		case c := <-a.calls:
+			a.queue = append(a.queue, c)
+		default:
+			more = false
+		}
+	}
+	a.world.snap = a.Datastore.Snapshot()
+	a.world.rib = a.Speaker.RIB()
+	notice := a.Kernel.Drain()
+	invalidate(a.steps, notice)
+	if !notice.Host() && !a.readyQueued() {
+		return
+	}
+	host, err := a.Kernel.Observe(ctx)
+	if err != nil {
+		a.report.hostErr = err
+		a.again()
+		return
+	}
+	a.report.hostErr = nil
+	a.world.host = host
+}
+
+// readyQueued says whether a plugin has just made an interface: its notice may still be under way.
+func (a *Agent) readyQueued() bool {
+	for _, c := range a.queue {
+		if c.req.Verb == socket.VerbReady {
+			return true
+		}
+	}
+	return false
+}
+
+// again asks for another pass after a pause that grows with each failure.
+func (a *Agent) again() {
+	if a.retry == nil {
+		a.retry = time.After(a.pause.NextBackOff())
+	}
+}
+
+// identify settles the node's own address and registers it.
+func (a *Agent) identify() {
+	w := &a.world
+	choice, err := a.choose(w.snap, w.host)
+	if err != nil && w.self.Address.IsValid() {
+		choice, err = w.self, nil // the uplink is down: what we were reached at stays ours
+	}
+	if err == nil {
+		err = a.conflict(w.snap, choice.Address.Addr())
+	}
+	if err == nil && choice != w.self {
+		a.Log.Info("node address", "address", choice.Address.String(), "interface", choice.Interface)
+	}
+	if err != nil && (w.selfErr == nil || w.selfErr.Error() != err.Error()) {
+		a.Log.Error("node address", "error", err)
+	}
+	w.self, w.selfErr = choice, err
+}
+
+// apply computes and writes the kernel's state.
+func (a *Agent) apply(ctx context.Context) error {
+	a.world.want = a.state()
+	err := applyAll(ctx, a.steps, a.world.want, a.report)
+	if err != nil {
+		a.again()
+		return err
+	}
+	if a.retry == nil {
+		a.pause.Reset()
+	}
+	return nil
+}
+
+// reflect brings the datastore's copy of this node's objects up to date.
+func (a *Agent) reflect() {
+	var node *api.Node
+	if a.world.selfErr == nil {
+		node = a.register(a.world.snap, a.world.self.Address)
+	}
+	if !a.at.changed && node == nil {
+		return
+	}
+	a.at.changed = false
+	a.Mirror.Want(node, workloadEndpoints(a.Node, a.at.endpoints))
+}

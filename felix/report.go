@@ -1,0 +1,210 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package felix
+
+import (
+	"cmp"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"net/http"
+	"strings"
+	"sync"
+	"time"
+
+	"github.com/prometheus/client_golang/prometheus"
+	"github.com/prometheus/client_golang/prometheus/collectors"
+	"github.com/prometheus/client_golang/prometheus/promhttp"
+
+	"korat/felix/reconcile"
+)
+
+// report is what the loop tells the outside: readiness with reasons, status and metrics. The loop
+// writes it at the end of each pass; HTTP and the socket read it at any time.
+type report struct {
+	registry *prometheus.Registry
+	metrics  metrics
+	hostErr  error
+
+	mu      sync.Mutex
+	status  func() NodeStatus
+	reasons []string
+	beat    time.Time
+}
+
+type metrics struct {
+	passes    prometheus.Counter
+	passTime  prometheus.Histogram
+	errors    *prometheus.CounterVec
+	writes    *prometheus.CounterVec
+	reads     *prometheus.CounterVec
+	endpoints prometheus.Gauge
+	routes    prometheus.Gauge
+	sessions  *prometheus.GaugeVec
+	ready     prometheus.Gauge
+}
+
+func newReport(node, version string) *report {
+	m := metrics{
+		passes:    prometheus.NewCounter(prometheus.CounterOpts{Name: "korat_passes_total", Help: "Passes of the agent's loop."}),
+		passTime:  prometheus.NewHistogram(prometheus.HistogramOpts{Name: "korat_pass_seconds", Help: "Duration of a pass.", Buckets: prometheus.ExponentialBuckets(0.0001, 4, 9)}),
+		errors:    counters("korat_step_errors_total", "Failed applications of a kernel table.", "step"),
+		writes:    counters("korat_step_changes_total", "Entries set or deleted in a kernel table.", "step", "change"),
+		reads:     counters("korat_step_reads_total", "Full reads of a kernel table.", "step"),
+		endpoints: prometheus.NewGauge(prometheus.GaugeOpts{Name: "korat_endpoints", Help: "Attached pod interfaces."}),
+		routes:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "korat_learned_routes", Help: "Routes learned over BGP that are wanted in the kernel."}),
+		sessions: prometheus.NewGaugeVec(prometheus.GaugeOpts{
+			Name: "korat_bgp_sessions", Help: "Planned BGP sessions by whether they are established."}, []string{"established"}),
+		ready: prometheus.NewGauge(prometheus.GaugeOpts{Name: "korat_ready", Help: "1 when the node is ready."}),
+	}
+	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "korat_info", Help: "Always 1.",
+		ConstLabels: prometheus.Labels{"node": node, "version": version}})
+	info.Set(1)
+	reg := prometheus.NewRegistry()
+	reg.MustRegister(m.passes, m.passTime, m.errors, m.writes, m.reads, m.endpoints, m.routes, m.sessions, m.ready, info,
+		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	return &report{registry: reg, metrics: m, beat: time.Now(), reasons: []string{"starting"}}
+}
+
+func counters(name, help string, labels ...string) *prometheus.CounterVec {
+	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+}
+
+// applied counts what one step did.
+func (r *report) applied(step string, result reconcile.Result, err error) {
+	if result.Read {
+		r.metrics.reads.WithLabelValues(step).Inc()
+	}
+	r.metrics.writes.WithLabelValues(step, "set").Add(float64(result.Set))
+	r.metrics.writes.WithLabelValues(step, "delete").Add(float64(result.Deleted))
+	if err != nil {
+		r.metrics.errors.WithLabelValues(step).Inc()
+	}
+}
+
+// publish ends a pass.
+func (a *Agent) publish(began time.Time, err error) {
+	r, w := a.report, &a.world
+	reasons := a.reasons(err)
+	established := 0
+	for addr := range w.plan.Peers {
+		if w.rib.Sessions[addr].Established() {
+			established++
+		}
+	}
+	m := r.metrics
+	m.passes.Inc()
+	m.passTime.Observe(time.Since(began).Seconds())
+	m.endpoints.Set(float64(len(a.at.endpoints)))
+	m.routes.Set(float64(len(w.learned)))
+	m.sessions.WithLabelValues("true").Set(float64(established))
+	m.sessions.WithLabelValues("false").Set(float64(len(w.plan.Peers) - established))
+	m.ready.Set(0)
+	if len(reasons) == 0 {
+		m.ready.Set(1)
+	}
+	problems := append(append([]string{}, reasons...), w.problems...)
+	status := a.statusOf(problems)
+	a.logReadiness(reasons)
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.status, r.reasons, r.beat = status, reasons, time.Now()
+}
+
+// logReadiness says once when the node becomes ready or stops being so.
+func (a *Agent) logReadiness(reasons []string) {
+	was := a.report.notReady()
+	switch {
+	case len(reasons) == 0 && len(was) > 0:
+		a.Log.Info("ready")
+	case len(reasons) > 0 && strings.Join(was, "; ") != strings.Join(reasons, "; "):
+		a.Log.Info("not ready", "reasons", strings.Join(reasons, "; "))
+	}
+}
+
+// reasons are why the node can't attach pods or forward for them now. A BGP session that is down is
+// none: one dead neighbour must not make every node unready.
+func (a *Agent) reasons(err error) []string {
+	reasons := []string{}
+	add := func(what string, err error) {
+		if err != nil {
+			reasons = append(reasons, what+": "+err.Error())
+		}
+	}
+	w := &a.world
+	if !w.snap.InSync {
+		return []string{"datastore not in sync: " + a.datastoreTrouble()}
+	}
+	if !ready(w.snap) {
+		return []string{"ClusterInformation/default has datastoreReady false: a migration is under way"}
+	}
+	add("node address", w.selfErr)
+	add("observe host", a.report.hostErr)
+	add("kernel", err)
+	if !w.rib.Running {
+		add("speaker", cmp.Or(a.Speaker.Err(), errors.New("does not answer")))
+	} else {
+		add("speaker", a.Speaker.Err())
+	}
+	return reasons
+}
+
+// datastoreTrouble says why the datastore is not connected.
+func (a *Agent) datastoreTrouble() string {
+	if s := a.Datastore.Status(); s.Err != nil {
+		return s.Err.Error()
+	}
+	return "not read yet"
+}
+
+func (r *report) notReady() []string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	return r.reasons
+}
+
+func (r *report) statusJSON() json.RawMessage {
+	r.mu.Lock()
+	status := r.status
+	r.mu.Unlock()
+	if status == nil {
+		status = func() NodeStatus { return NodeStatus{Problems: []string{"starting"}} }
+	}
+	text, err := json.Marshal(status())
+	if err != nil {
+		return json.RawMessage(`{}`)
+	}
+	return text
+}
+
+// maxSilence is how long the loop may go without a pass before /livez fails. The resync wakes it
+// more often than that.
+const maxSilence = 5 * time.Minute
+
+// MaxResync is the longest allowed period of the resync.
+const MaxResync = maxSilence / 2
+
+// Handler serves /livez, /readyz and /metrics.
+func (a *Agent) Handler() http.Handler {
+	r := a.report
+	mux := http.NewServeMux()
+	mux.HandleFunc("GET /livez", func(w http.ResponseWriter, _ *http.Request) {
+		r.mu.Lock()
+		silent := time.Since(r.beat)
+		r.mu.Unlock()
+		if silent > maxSilence {
+			http.Error(w, fmt.Sprintf("the loop has made no pass for %s", silent.Round(time.Second)), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
+		if reasons := r.notReady(); len(reasons) > 0 {
+			http.Error(w, strings.Join(reasons, "\n"), http.StatusServiceUnavailable)
+			return
+		}
+		fmt.Fprintln(w, "ok")
+	})
+	mux.Handle("GET /metrics", promhttp.HandlerFor(r.registry, promhttp.HandlerOpts{}))
+	return mux
+}
