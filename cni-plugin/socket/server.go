@@ -17,7 +17,8 @@ import (
 
 // Handler is the agent's side of the conversation.
 type Handler interface {
-	// Handle answers one request. ctx ends when the peer hangs up or the server stops.
+	// Handle answers one request. ctx ends when the peer hangs up or the server stops; an error that it
+	// returns then is not sent, so that the peer asks again when there is an agent again.
 	Handle(ctx context.Context, req Request) Reply
 	// Abort undoes an attachment whose conversation ended before Ready was answered without error. It is
 	// called only if the answer to Add was an Endpoint that was not Ready, and never when the
@@ -126,7 +127,7 @@ func (s *Server) serveConn(ctx context.Context, conn *net.UnixConn, h Handler) {
 		defer hangUp()
 		s.read(peer, conn, requests)
 	})
-	t := &talk{server: s, handler: h, conn: conn}
+	t := &talk{server: s, handler: h, conn: conn, stopping: ctx.Done()}
 	defer func() {
 		t.end(ctx)
 		hangUp()

@@ -243,6 +243,26 @@ func TestStopLeavesTheUnfinished(t *testing.T) {
 	}
 }
 
+// An agent that is stopped while it works on a request gives no verdict on it.
+func TestStopDuringHandle(t *testing.T) {
+	h := newFake(func(ctx context.Context, _ Request) Reply {
+		<-ctx.Done()
+		return refusal(CodeInternal, ctx.Err().Error())
+	})
+	path, stop := serve(t, h, nil)
+	result := make(chan error, 1)
+	c := dial(t, path)
+	go func() {
+		_, err := c.Call(context.Background(), Request{Verb: VerbAdd, ID: idA})
+		result <- err
+	}()
+	h.next(t)
+	stop()
+	if err := <-result; !errors.Is(err, ErrBroken) {
+		t.Errorf("have %v, want %v", err, ErrBroken)
+	}
+}
+
 func TestBadRequests(t *testing.T) {
 	tests := []struct{ name, send, want string }{
 		{"not JSON", "hello\n", `"code":6,"msg":"request not understood`},

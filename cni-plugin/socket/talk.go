@@ -16,6 +16,8 @@ type talk struct {
 	server  *Server
 	handler Handler
 	conn    net.Conn
+	// stopping is closed when the server stops.
+	stopping <-chan struct{}
 
 	// id is the attachment that the conversation is about, once it holds it.
 	id   endpoint.ID
@@ -31,6 +33,9 @@ func (t *talk) turn(ctx context.Context, req Request) bool {
 		return false
 	}
 	reply := t.handler.Handle(ctx, req)
+	if reply.Error != nil && t.stopped() {
+		return false // no verdict: without an answer the peer asks the next agent
+	}
 	if req.Verb == VerbAdd && reply.Error == nil {
 		t.unfinished = reply.Endpoint != nil && !reply.Endpoint.Ready
 	}
@@ -41,6 +46,15 @@ func (t *talk) turn(ctx context.Context, req Request) bool {
 		t.unfinished = false
 	}
 	return true
+}
+
+func (t *talk) stopped() bool {
+	select {
+	case <-t.stopping:
+		return true
+	default:
+		return false
+	}
 }
 
 // hold makes the conversation the only one about its attachment: an Add that a runtime repeats, or the

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package podnet
+// Package podnettest gives tests hosts and pods as network namespaces, and the kernel's own listing of
+// them. All of it ends with the test.
+package podnettest
 
 import (
 	"fmt"
@@ -15,23 +17,23 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// enterHost puts the test into a new network namespace, its host. The thread is never unlocked, so it
+// EnterHost puts the test into a new network namespace, its host. The thread is never unlocked, so it
 // and the namespace end with the test's goroutine.
-func enterHost(t *testing.T) {
+func EnterHost(t *testing.T) {
 	t.Helper()
 	runtime.LockOSThread()
 	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
 		t.Fatalf("make a network namespace (needs root): %v", err)
 	}
-	run(t, "sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1")
+	Run(t, "sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1")
 	// Both sides of a pair having the same index, each in its namespace, makes the kernel report their
 	// carrier up to a second late. (Linux, linkwatch_urgent_event)
-	run(t, "ip link add unused type veth peer name unused1")
-	run(t, "ip link del unused")
+	Run(t, "ip link add unused type veth peer name unused1")
+	Run(t, "ip link del unused")
 }
 
-// newPod makes a network namespace that lives as long as the test and gives its path.
-func newPod(t *testing.T) string {
+// NewPod makes a network namespace that lives as long as the test and gives its path.
+func NewPod(t *testing.T) string {
 	t.Helper()
 	type opened struct {
 		file *os.File
@@ -53,12 +55,23 @@ func newPod(t *testing.T) string {
 	}
 	t.Cleanup(func() { _ = ns.file.Close() })
 	path := fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), ns.file.Fd())
-	inPod(t, path, "sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1")
+	InPod(t, path, "sysctl -qw net.ipv6.conf.all.disable_ipv6=1 net.ipv6.conf.default.disable_ipv6=1")
 	return path
 }
 
-// run runs a command in the test's host and gives its output.
-func run(t *testing.T, command string) string {
+// Here gives a path of the test's host that every goroutine and process can use.
+func Here(t *testing.T) string {
+	t.Helper()
+	f, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		t.Fatal(err)
+	}
+	t.Cleanup(func() { _ = f.Close() })
+	return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), f.Fd())
+}
+
+// Run runs a command in the test's host and gives its output.
+func Run(t *testing.T, command string) string {
 	t.Helper()
 	words := strings.Fields(command)
 	out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
@@ -68,14 +81,14 @@ func run(t *testing.T, command string) string {
 	return string(out)
 }
 
-// inPod runs a command in the pod.
-func inPod(t *testing.T, netNS, command string) string {
+// InPod runs a command in the pod.
+func InPod(t *testing.T, netNS, command string) string {
 	t.Helper()
-	return run(t, "nsenter --net="+netNS+" "+command)
+	return Run(t, "nsenter --net="+netNS+" "+command)
 }
 
-// waitFor waits until a condition holds.
-func waitFor(t *testing.T, what string, holds func() bool) {
+// WaitFor waits until a condition holds.
+func WaitFor(t *testing.T, what string, holds func() bool) {
 	t.Helper()
 	deadline := time.After(20 * time.Second)
 	tick := time.NewTicker(5 * time.Millisecond)
@@ -92,13 +105,13 @@ func waitFor(t *testing.T, what string, holds func() bool) {
 // carrierNews matches what the kernel's link watch brings up to date some time after a change.
 var carrierNews = regexp.MustCompile(`NO-CARRIER,|,LOWER_UP|state \w+`)
 
-// listing is all that the kernel says of both namespaces' networks, but for carriers.
-func listing(t *testing.T, netNS string) string {
+// Listing is all that the kernel says of both namespaces' networks, but for carriers.
+func Listing(t *testing.T, netNS string) string {
 	t.Helper()
 	var b strings.Builder
 	for _, command := range []string{"ip -o link", "ip -o addr", "ip route show table all", "ip neigh"} {
-		fmt.Fprintf(&b, "host: %s\n%s", command, run(t, command))
-		fmt.Fprintf(&b, "pod: %s\n%s", command, inPod(t, netNS, command))
+		fmt.Fprintf(&b, "host: %s\n%s", command, Run(t, command))
+		fmt.Fprintf(&b, "pod: %s\n%s", command, InPod(t, netNS, command))
 	}
 	return carrierNews.ReplaceAllString(b.String(), "")
 }

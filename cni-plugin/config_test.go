@@ -1,0 +1,253 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package cniplugin
+
+import (
+	"encoding/json"
+	"fmt"
+	"strings"
+	"testing"
+)
+
+// withKeys gives a configuration with the keys added to a minimal one.
+func withKeys(keys string) string {
+	if keys != "" {
+		keys = ", " + keys
+	}
+	return `{"cniVersion": "1.0.0", "name": "net", "type": "korat"` + keys + `}`
+}
+
+func TestParseConfig(t *testing.T) {
+	tests := []struct{ keys, want string }{
+		{``, "{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN [] false}"},
+		{
+			`"mtu": 1400, "nodename": "node-1", "socket": "/run/k.sock", "timeout": 3, "log_level": "Debug",
+			 "ipam": {"type": "calico-ipam", "ipv4_pools": ["172.17.0.0/16", "second"], "assign_ipv4": "true", "assign_ipv6": "false"},
+			 "container_settings": {"allow_ip_forwarding": true}, "dns": {"nameservers": ["10.0.0.10"], "domain": "d"}`,
+			"{1.0.0 net {[10.0.0.10] d [] []} <nil> 1400 node-1 /run/k.sock 3s DEBUG [172.17.0.0/16 second] true}",
+		},
+		{
+			`"cniVersions": ["1.0.0"], "args": {"cni": {}}, "ipMasq": false, "runtimeConfig": {"x": 1}, "capabilities": {"ips": true},
+			 "cni.dev/valid-attachments": [], "disableCheck": true, "disableGC": true, "loadOnlyInlinedPlugins": true,
+			 "ipam": {"type": "korat-ipam", "assign_ipv4": true}`,
+			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN [] false}",
+		},
+		{`"mtu": null, "ipam": {}, "container_settings": {}, "prevResult": null, "nodename": "", "log_level": ""`,
+			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN [] false}"},
+	}
+	for _, tt := range tests {
+		c, err := ParseConfig([]byte(withKeys(tt.keys)))
+		if err != nil {
+			t.Errorf("%s: %v", tt.keys, err)
+		}
+		if have := fmt.Sprint(c); have != tt.want {
+			t.Errorf("%s:\nhave %s\nwant %s", tt.keys, have, tt.want)
+		}
+	}
+}
+
+func TestParseConfigRefuses(t *testing.T) {
+	tests := []struct {
+		keys string
+		code uint
+		want string
+	}{
+		{`"kubernetes": {"kubeconfig": "/k"}`, 2, `network configuration "net": kubernetes: {"kubeconfig":"/k"} is not supported: remove it`},
+		{`"MTU": 1400`, 2, `MTU: 1400 is not supported`},
+		{`"policy": null`, 2, `policy: null is not supported`},
+		{`"ipMasq": true`, 2, `ipMasq: true is not supported`},
+		{`"ipam": {"type": "host-local"}`, 2, `ipam.type: "host-local" is not supported: addresses come from korat's IP pools`},
+		{`"ipam": {"subnet": "usePodCidr"}`, 2, `ipam.subnet: "usePodCidr" is not supported: remove it`},
+		{`"ipam": {"assign_ipv4": "false"}`, 2, `ipam.assign_ipv4: "false" is not supported until IPv6 is`},
+		{`"ipam": {"assign_ipv4": false}`, 2, `ipam.assign_ipv4: false is not supported until IPv6 is`},
+		{`"ipam": {"assign_ipv6": "true"}`, 2, `ipam.assign_ipv6: "true" is not supported yet`},
+		{`"container_settings": {"x": 1}`, 2, `container_settings.x: 1 is not supported`},
+		{`"x": "` + strings.Repeat("y", 1000) + `"`, 2, `yyy… is not supported`},
+		{`"mtu": "1400"`, 7, `mtu: "1400": json: cannot unmarshal string`},
+		{`"mtu": 67`, 7, `mtu: 67 is out of range: want 68 to 65535, or 0 for the agent's choice`},
+		{`"mtu": 65536`, 7, `mtu: 65536 is out of range`},
+		{`"mtu": -1`, 7, `mtu: -1 is out of range`},
+		{`"timeout": 0`, 7, `timeout: 0 is out of range: want 1 to 600 seconds`},
+		{`"timeout": 601`, 7, `timeout: 601 is out of range`},
+		{`"socket": "agent.sock"`, 7, `socket: "agent.sock": must be an absolute path`},
+		{`"socket": ""`, 7, `socket: "": must be an absolute path`},
+		{`"socket": "/` + strings.Repeat("s", 110) + `"`, 7, `a Unix socket's path has at most 107`},
+		{`"nodename": "Node_1"`, 7, `nodename: "Node_1": want lower-case letters`},
+		{`"log_level": "loud"`, 7, `log_level: "loud": want debug, info, warning or error`},
+		{`"ipam": []`, 7, `ipam: []: want an object`},
+		{`"ipam": {"assign_ipv4": "yes"}`, 7, `ipam.assign_ipv4: "yes": want true or false`},
+		{`"ipam": {"ipv4_pools": "172.17.0.0/16"}`, 7, `ipam.ipv4_pools: "172.17.0.0/16": json: cannot unmarshal`},
+		{`"ipam": {"ipv4_pools": ["172.17.0.1/16"]}`, 7, `ipam.ipv4_pools: entry 0, "172.17.0.1/16": it has host bits: write 172.17.0.0/16`},
+		{`"ipam": {"ipv4_pools": ["a", "172.17.0.0/33"]}`, 7, `entry 1, "172.17.0.0/33": want an IPv4 CIDR`},
+		{`"ipam": {"ipv4_pools": ["fd00::/64"]}`, 7, `only IPv4 is supported yet`},
+		{`"ipam": {"ipv4_pools": [""]}`, 7, `entry 0, "": neither a CIDR nor an IP pool's name`},
+		{`"container_settings": {"allow_ip_forwarding": "yes"}`, 7, `container_settings.allow_ip_forwarding: "yes": json`},
+		{`"dns": {"nameservers": 1}`, 7, `dns: {"nameservers":1}: json`},
+		{`"prevResult": 7`, 6, `prevResult: json`},
+		{`"prevResult": {"cniVersion": "9.9.9"}`, 6, `prevResult: `},
+	}
+	for _, tt := range tests {
+		_, err := ParseConfig([]byte(withKeys(tt.keys)))
+		if err == nil || err.Code != tt.code || !strings.Contains(err.Msg, tt.want) || !strings.Contains(err.Msg, `network configuration "net": `) {
+			t.Errorf("%s:\nhave %+v\nwant code %d, %s", tt.keys, err, tt.code, tt.want)
+		}
+	}
+	for text, want := range map[string]string{
+		`{`: "unexpected end of JSON input", `null`: "want an object", `[]`: "cannot unmarshal array", ``: "unexpected end",
+	} {
+		if _, err := ParseConfig([]byte(text)); err == nil || err.Code != 6 || !strings.Contains(err.Msg, want) {
+			t.Errorf("%s: have %+v, want code 6, %s", text, err, want)
+		}
+	}
+	for text, want := range map[string]string{
+		`{}`:               `name: it is missing`,
+		`{"name": "a b"}`:  `name: "a b": want letters, digits`,
+		`{"name": "../x"}`: `name: "../x": want letters, digits`,
+		`{"name": 1}`:      `name: 1: json`,
+		`{"name": "` + strings.Repeat("n", 254) + `"}`: `has 254 characters: at most 253 are allowed`,
+	} {
+		if _, err := ParseConfig([]byte(text)); err == nil || err.Code != 7 || !strings.Contains(err.Msg, want) {
+			t.Errorf("%s: have %+v, want code 7, %s", text, err, want)
+		}
+	}
+}
+
+// What DEL needs survives faults elsewhere.
+func TestParseConfigIsUsableWithFaults(t *testing.T) {
+	c, err := ParseConfig([]byte(withKeys(`"a": 1, "mtu": -1, "socket": "/run/k.sock", "timeout": 3, "prevResult": 7`)))
+	if err == nil || c.Socket != "/run/k.sock" || c.Timeout.Seconds() != 3 || c.Network != "net" {
+		t.Errorf("have %+v, %v", c, err)
+	}
+}
+
+func FuzzParseConfig(f *testing.F) {
+	f.Add([]byte(withKeys(`"mtu": 1400, "ipam": {"type": "calico-ipam", "ipv4_pools": ["10.0.0.0/8"], "assign_ipv4": "true"}`)))
+	f.Add([]byte(withKeys(`"prevResult": {"cniVersion": "1.0.0", "interfaces": [{"name": "eth0"}], "ips": [{"address": "10.0.0.1/32"}]}`)))
+	f.Add([]byte(`{"name": "n", "ipam": null, "container_settings": {"allow_ip_forwarding": true}, "x": "` + "\xff" + `"}`))
+	f.Fuzz(func(t *testing.T, data []byte) {
+		c, err := ParseConfig(data)
+		if err != nil {
+			if err.Code != 2 && err.Code != 6 && err.Code != 7 || err.Msg == "" {
+				t.Errorf("error %+v is none of the specification's", err)
+			}
+			return
+		}
+		if c.Network == "" || c.Socket == "" || c.Timeout <= 0 || c.MTU < 0 {
+			t.Errorf("accepted %q as %+v", data, c)
+		}
+		var object map[string]any
+		if json.Unmarshal(data, &object) != nil {
+			t.Errorf("accepted %q", data)
+		}
+	})
+}
+
+func TestParseArgs(t *testing.T) {
+	tests := []struct{ text, want string }{
+		{"", "{default c1 invalid IP}"},
+		{"IP=10.0.0.7", "{default c1 10.0.0.7}"},
+		{"IgnoreUnknown=1;K8S_POD_NAMESPACE=kube-system;K8S_POD_NAME=dns-0.a;K8S_POD_INFRA_CONTAINER_ID=c1;K8S_POD_UID=u;X=y=z", "{kube-system dns-0.a invalid IP}"},
+		{"IgnoreUnknown=true;OTHER=", "{default c1 invalid IP}"},
+		{"K8S_POD_NAMESPACE=;K8S_POD_NAME=", "{default c1 invalid IP}"},
+	}
+	for _, tt := range tests {
+		args, err := ParseArgs(tt.text, "c1")
+		if err != nil || fmt.Sprint(args) != tt.want {
+			t.Errorf("%s: have %v, %v, want %s", tt.text, args, err, tt.want)
+		}
+	}
+}
+
+func TestParseArgsRefuses(t *testing.T) {
+	for text, want := range map[string]string{
+		"IP":                                    `CNI_ARGS: "IP": want KEY=VALUE`,
+		"=x":                                    `CNI_ARGS: "=x": want KEY=VALUE`,
+		"IgnoreUnknown=1;":                      `CNI_ARGS: "": want KEY=VALUE`,
+		"IP=10.0.0.1;IP=10.0.0.2":               `CNI_ARGS: "IP" is given twice`,
+		"MAC=02:00:00:00:00:01":                 `CNI_ARGS: "MAC" is not known: leave it out, or add IgnoreUnknown=1`,
+		"IgnoreUnknown=0;X=1":                   `"X" is not known`,
+		"IgnoreUnknown=maybe":                   `IgnoreUnknown="maybe": want 1 or 0`,
+		"IP=10.0.0.1/24":                        `IP="10.0.0.1/24": want one IPv4 address, without prefix length`,
+		"IP=10.0.0.1,10.0.0.2":                  `want one IPv4 address`,
+		"IP=":                                   `want one IPv4 address`,
+		"IP=fd00::1":                            `only IPv4 is supported yet`,
+		"IP=127.0.0.1":                          `a pod cannot have this address`,
+		"IP=169.254.1.1":                        `a pod cannot have this address`,
+		"K8S_POD_NAME=a":                        `come together: one is missing`,
+		"K8S_POD_NAMESPACE=a":                   `come together: one is missing`,
+		"K8S_POD_NAMESPACE=A;K8S_POD_NAME=b":    `K8S_POD_NAMESPACE="A": want lower-case letters`,
+		"K8S_POD_NAMESPACE=a;K8S_POD_NAME=../b": `K8S_POD_NAME="../b": want lower-case letters`,
+		"K8S_POD_NAMESPACE=a;K8S_POD_NAME=-b":   `K8S_POD_NAME="-b": want lower-case letters`,
+		"K8S_POD_NAMESPACE=a;K8S_POD_NAME=b\nc": `K8S_POD_NAME="b\nc": want lower-case letters`,
+		"K8S_POD_NAMESPACE=a;K8S_POD_NAME=" + strings.Repeat("b", 254): `it has 254 characters: at most 253`,
+		"K8S_POD_NAME=b;K8S_POD_NAMESPACE=" + strings.Repeat("a", 64):  `it has 64 characters: at most 63`,
+	} {
+		if _, err := ParseArgs(text, "c1"); err == nil || err.Code != 4 || !strings.Contains(err.Msg, want) {
+			t.Errorf("%s: have %+v, want code 4, %s", text, err, want)
+		}
+	}
+}
+
+func FuzzParseArgs(f *testing.F) {
+	f.Add("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;IP=10.0.0.1;X=y")
+	f.Fuzz(func(t *testing.T, text string) {
+		args, err := ParseArgs(text, "c1")
+		if err != nil {
+			if err.Code != 4 {
+				t.Errorf("%q: have %+v, want code 4", text, err)
+			}
+			return
+		}
+		if strings.ContainsAny(args.Namespace+args.Pod, "/ \n,~") || len(args.Namespace) > 63 || len(args.Pod) > 253 {
+			t.Errorf("%q: accepted %+v", text, args)
+		}
+	})
+}
+
+func TestCheckEnvironment(t *testing.T) {
+	tests := []struct{ name, value, want string }{
+		{"CNI_CONTAINERID", "c1_.-X", ""},
+		{"CNI_CONTAINERID", "", ""}, // skel says that it is missing
+		{"CNI_CONTAINERID", "../etc", `CNI_CONTAINERID "../etc": a container ID begins with a letter or digit`},
+		{"CNI_CONTAINERID", "-c1", `CNI_CONTAINERID "-c1": a container ID begins`},
+		{"CNI_CONTAINERID", "c 1", `a container ID begins`},
+		{"CNI_CONTAINERID", "c1\n", `a container ID begins`},
+		{"CNI_CONTAINERID", "cä", `a container ID begins`},
+		{"CNI_CONTAINERID", strings.Repeat("c", 253), ""},
+		{"CNI_CONTAINERID", strings.Repeat("c", 300), `ccc"…: it has 300 characters: at most 253 are allowed`},
+		{"CNI_IFNAME", "eth0.100", ""},
+		{"CNI_IFNAME", "fifteen-bytes-x", ""},
+		{"CNI_IFNAME", "sixteen-bytes-xx", `CNI_IFNAME "sixteen-bytes-xx": it has 16 bytes: an interface's name has at most 15`},
+		{"CNI_IFNAME", strings.Repeat("e", 300), `it has 300 bytes`},
+		{"CNI_IFNAME", ".", "the name is reserved"},
+		{"CNI_IFNAME", "..", "the name is reserved"},
+		{"CNI_IFNAME", "all", "the name is reserved"},
+		{"CNI_IFNAME", "lo", "the name is reserved"},
+		{"CNI_IFNAME", "../eth0", "may not hold '/'"},
+		{"CNI_IFNAME", "eth:0", "may not hold '/', ':'"},
+		{"CNI_IFNAME", "eth 0", "blanks"},
+		{"CNI_IFNAME", "eth%d", "'%'"},
+		{"CNI_IFNAME", "eth\x01", "printable ASCII"},
+		{"CNI_IFNAME", "-x", "may not begin with '-'"},
+		{"CNI_NETNS", "/run/netns/x", ""},
+		{"CNI_NETNS", "netns/x", `CNI_NETNS "netns/x": it must be an absolute path`},
+	}
+	for _, tt := range tests {
+		for _, command := range []string{"ADD", "CHECK", "DEL"} {
+			env := map[string]string{"CNI_COMMAND": command, tt.name: tt.value}
+			err := checkEnvironment(func(name string) string { return env[name] })
+			switch {
+			case tt.want == "" && err != nil:
+				t.Errorf("%s %s=%q: %+v", command, tt.name, tt.value, err)
+			case tt.want != "" && (err == nil || err.Code != 4 || !strings.Contains(err.Msg, tt.want) || !strings.Contains(err.Msg, tt.name)):
+				t.Errorf("%s %s=%q: have %+v, want code 4, %s", command, tt.name, tt.value, err, tt.want)
+			}
+		}
+	}
+	for _, command := range []string{"VERSION", "STATUS", "GC", ""} {
+		env := map[string]string{"CNI_COMMAND": command, "CNI_IFNAME": "a/b"}
+		if err := checkEnvironment(func(name string) string { return env[name] }); err != nil {
+			t.Errorf("%s: %+v, though it has no interface", command, err)
+		}
+	}
+}
