@@ -156,11 +156,18 @@ func (c *claims) wanted(p netip.Prefix) bool {
 // adopt completes blocks that name this node as their owner but have no affinity: somebody has
 // deleted it, or a write outlived the process that sent it.
 func (c *claims) adopt(ctx context.Context, now time.Time) error {
-	c.problems = append(c.problems, c.misnamed...)
 	same := c.snap.IPAMBlocks.Same(c.healed.IPAMBlocks) && c.snap.BlockAffinities.Same(c.healed.BlockAffinities)
-	if same || now.Sub(c.scanned) < scanInterval {
-		return nil
+	var err error
+	if !same && now.Sub(c.scanned) >= scanInterval {
+		if err = c.scan(ctx, now); err == nil {
+			c.scanned, c.healed = now, c.snap
+		}
 	}
+	c.problems = append(c.problems, c.misnamed...)
+	return err
+}
+
+func (c *claims) scan(ctx context.Context, now time.Time) error {
 	c.misnamed = nil
 	known := map[string]bool{}
 	for _, aff := range c.own {
@@ -178,9 +185,5 @@ func (c *claims) adopt(ctx context.Context, now time.Time) error {
 		}
 		errs = append(errs, ignore(c.claim(ctx, p, now), errTaken))
 	}
-	err := errors.Join(errs...)
-	if err == nil {
-		c.scanned, c.healed = now, c.snap
-	}
-	return err
+	return errors.Join(errs...)
 }

@@ -1,0 +1,439 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math/rand/v2"
+	"slices"
+	"strings"
+	"testing"
+	"testing/synctest"
+	"time"
+
+	"github.com/google/go-cmp/cmp"
+
+	"korat/api"
+	"korat/api/store"
+)
+
+// run makes one pass of a fresh keeper of a node, with what a fresh allocator wants.
+func run(t *testing.T, st Store, node string, requests ...Request) (*Keeper, error) {
+	t.Helper()
+	k := NewKeeper(st, node, quiet())
+	return k, again(t, k, st, node, requests...)
+}
+
+func again(t *testing.T, k *Keeper, st store.Reader, node string, requests ...Request) error {
+	t.Helper()
+	if f, ok := st.(*faulty); ok {
+		st = f.Store // the Snapshot is older than the outage
+	}
+	a := NewAllocator(node, fixed)
+	a.Update(picture(t, st))
+	for _, r := range requests {
+		_, _ = a.Assign(r)
+	}
+	k.Want(a.Wants())
+	_, err := k.pass(t.Context())
+	return err
+}
+
+// starts are datastores that a keeper of node a finds; each is healed to the wanted state, or has
+// it already. The first block that a would choose of 10.0.0.0/29 is 10.0.0.4/30.
+func starts(t *testing.T) map[string]struct {
+	objs []api.Object
+	want string
+} {
+	p := pool("p", "10.0.0.0/29", 30)
+	blk := func(node, cidr string) *api.IPAMBlock {
+		b := ipamBlock(t, node, cidr, "")
+		b.UID = ""
+		return b
+	}
+	const mine = "10.0.0.4/30=a a:confirmed"
+	return map[string]struct {
+		objs []api.Object
+		want string
+	}{
+		"nothing":                 {[]api.Object{p}, mine},
+		"pending":                 {[]api.Object{p, affinity("a", "10.0.0.4/30", "pending")}, mine},
+		"pending, other place":    {[]api.Object{p, affinity("a", "10.0.0.0/30", "pending")}, "10.0.0.0/30=a a:confirmed"},
+		"pending with block":      {[]api.Object{p, affinity("a", "10.0.0.4/30", "pending"), blk("a", "10.0.0.4/30")}, mine},
+		"confirmed":               {[]api.Object{p, affinity("a", "10.0.0.4/30", "confirmed"), blk("a", "10.0.0.4/30")}, mine},
+		"block without affinity":  {[]api.Object{p, blk("a", "10.0.0.4/30")}, mine},
+		"confirmed without block": {[]api.Object{p, affinity("a", "10.0.0.4/30", "confirmed")}, mine},
+		"pending, block taken": {
+			[]api.Object{p, affinity("a", "10.0.0.4/30", "pending"), affinity("b", "10.0.0.4/30", "confirmed"), blk("b", "10.0.0.4/30")},
+			"10.0.0.0/30=a a:confirmed\n10.0.0.4/30=b b:confirmed",
+		},
+		"confirmed, block taken": {
+			[]api.Object{p, affinity("a", "10.0.0.4/30", "confirmed"), affinity("b", "10.0.0.4/30", "confirmed"), blk("b", "10.0.0.4/30")},
+			"10.0.0.0/30=a a:confirmed\n10.0.0.4/30=b b:confirmed",
+		},
+		"block of nobody": {
+			[]api.Object{p, affinity("b", "10.0.0.4/30", "confirmed"), blk("b", "10.0.0.4/30")},
+			"10.0.0.0/30=a a:confirmed\n10.0.0.4/30=b b:confirmed",
+		},
+		"pending of a pool that is gone": {
+			[]api.Object{p, affinity("a", "10.5.0.0/30", "pending")}, mine,
+		},
+		"another's claim without block": {
+			[]api.Object{p, affinity("b", "10.0.0.4/30", "pending")},
+			"10.0.0.0/30=a a:confirmed\n10.0.0.4/30 without block b:pending",
+		},
+	}
+}
+
+// TestCrashAtEveryCall stops a keeper at each call to the datastore, before and after it had its
+// effect, and lets a fresh one find what was left.
+func TestCrashAtEveryCall(t *testing.T) {
+	reached := map[string]bool{}
+	for name, c := range starts(t) {
+		for _, late := range []bool{false, true} {
+			for n := 0; ; n++ {
+				st := filled(t, c.objs...)
+				broken := &faulty{Store: st, left: n, late: late}
+				_, err := run(t, broken, "a")
+				for _, what := range broken.calls {
+					reached[what] = true
+				}
+				done := broken.left >= 0
+				if !done && !errors.Is(err, store.ErrUnavailable) {
+					t.Fatalf("%s, call %d: error %v", name, n, err)
+				}
+				k, err := run(t, st, "a")
+				if err == nil {
+					err = again(t, k, st, "a")
+				}
+				if diff := cmp.Diff(c.want, owners(t, st)); diff != "" || err != nil {
+					t.Fatalf("%s, call %d of %v (late %v): %v\n%s", name, n, broken.calls, late, err, diff)
+				}
+				if done {
+					break
+				}
+			}
+		}
+	}
+	for _, what := range []string{
+		"create BlockAffinity", "create IPAMBlock", "update BlockAffinity", "delete BlockAffinity",
+		"get BlockAffinity", "get IPAMBlock", "list BlockAffinity",
+	} {
+		if !reached[what] {
+			t.Errorf("no crash was tried at %q", what)
+		}
+	}
+}
+
+// stepped lets each call through when told to.
+type stepped struct {
+	store.Store
+	turn chan struct{}
+}
+
+func (s stepped) Get(ctx context.Context, key api.Key) (api.Object, error) {
+	<-s.turn
+	return s.Store.Get(ctx, key)
+}
+
+func (s stepped) Create(ctx context.Context, o api.Object) (api.Object, error) {
+	<-s.turn
+	return s.Store.Create(ctx, o)
+}
+
+func (s stepped) Update(ctx context.Context, o api.Object) (api.Object, error) {
+	<-s.turn
+	return s.Store.Update(ctx, o)
+}
+
+func (s stepped) Delete(ctx context.Context, key api.Key, revision string) error {
+	<-s.turn
+	return s.Store.Delete(ctx, key, revision)
+}
+
+// TestRaceForTheLastBlock interleaves the calls of nodes that want the same block in random order.
+func TestRaceForTheLastBlock(t *testing.T) {
+	winners := map[string]int{}
+	for seed := range uint64(300) {
+		r := rand.New(rand.NewPCG(seed, 0))
+		st := filled(t, pool("p", "10.0.0.0/30", 30))
+		nodes := []string{"a", "b", "c"}
+		var keepers []*Keeper
+		var turns, dones []chan struct{}
+		for _, node := range nodes {
+			turn, done := make(chan struct{}), make(chan struct{})
+			k := NewKeeper(stepped{st, turn}, node, quiet())
+			a := NewAllocator(node, fixed)
+			a.Update(picture(t, st))
+			k.Want(a.Wants())
+			go func() {
+				defer close(done)
+				_, _ = k.pass(t.Context())
+			}()
+			keepers, turns, dones = append(keepers, k), append(turns, turn), append(dones, done)
+		}
+		for running := []int{0, 1, 2}; len(running) > 0; {
+			i := running[r.IntN(len(running))]
+			select {
+			case turns[i] <- struct{}{}:
+			case <-dones[i]:
+				running = slices.DeleteFunc(running, func(x int) bool { return x == i })
+			}
+		}
+		have := owners(t, st)
+		if len(have) != len("10.0.0.0/30=a a:confirmed") || strings.Count(have, have[12:13]) < 2 {
+			t.Fatalf("seed %d: %s", seed, have)
+		}
+		winners[have[12:13]]++
+		for i, node := range nodes {
+			if full := keepers[i].Exhausted(); (node != have[12:13]) != slices.Equal(full, []string{"p"}) {
+				t.Fatalf("seed %d: %s won, and node %s has %v exhausted", seed, have, node, full)
+			}
+		}
+	}
+	if len(winners) < 3 {
+		t.Errorf("the interleaving decides nothing: %v", winners)
+	}
+}
+
+func TestManyNodesDontCollide(t *testing.T) {
+	st := filled(t, pool("p", "10.0.0.0/16", 26))
+	tries := 0
+	for i := range 100 {
+		f := &faulty{Store: st, left: 1 << 30}
+		k := NewKeeper(f, fmt.Sprint("node", i), quiet())
+		a := NewAllocator(fmt.Sprint("node", i), fixed)
+		a.Update(synced(pool("p", "10.0.0.0/16", 26))) // all of them started at once
+		k.Want(a.Wants())
+		if _, err := k.pass(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+		for _, what := range f.calls {
+			if what == "create IPAMBlock" {
+				tries++
+			}
+		}
+	}
+	if s := picture(t, st); s.IPAMBlocks.Len() != 100 || s.BlockAffinities.Len() != 100 || tries > 120 {
+		t.Errorf("%d blocks, %d affinities after %d tries", s.IPAMBlocks.Len(), s.BlockAffinities.Len(), tries)
+	}
+}
+
+func TestExhaustedAndBack(t *testing.T) {
+	st := filled(t, pool("p", "10.0.0.0/30", 30), pool("q", "10.1.0.0/30", 30))
+	for _, node := range []string{"b", "c"} {
+		if _, err := run(t, st, node); err != nil {
+			t.Fatal(err)
+		}
+	}
+	k, err := run(t, st, "a")
+	if full := k.Exhausted(); err != nil || !slices.Equal(full, []string{"p", "q"}) {
+		t.Fatalf("have %v, %v", full, err)
+	}
+	select {
+	case <-k.Wake():
+	default:
+		t.Error("nobody was woken")
+	}
+	for o := range picture(t, st).Objects(api.KindIPAMBlock) {
+		for _, key := range []api.Key{o.Key(), {Kind: api.KindBlockAffinity, Name: owner(o.(*api.IPAMBlock)) + "-" + o.GetName()}} {
+			if err := st.Delete(t.Context(), key, ""); err != nil {
+				t.Fatal(err)
+			}
+		}
+		break
+	}
+	if err := again(t, k, st, "a"); err != nil || len(k.Exhausted()) > 0 || !strings.Contains(owners(t, st), "=a a:confirmed") {
+		t.Errorf("after a block was given up: %v, %v, %s", k.Exhausted(), err, owners(t, st))
+	}
+}
+
+// TestOneClaimAtATime: until the Snapshot shows a claim, no second block is taken for the same need.
+func TestOneClaimAtATime(t *testing.T) {
+	st := filled(t, pool("p", "10.0.0.0/16", 30))
+	k := NewKeeper(st, "a", quiet())
+	a := NewAllocator("a", fixed)
+	a.Update(picture(t, st))
+	for range 3 {
+		_, _ = a.Assign(auto("h"))
+		k.Want(a.Wants())
+		if _, err := k.pass(t.Context()); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if n := picture(t, st).IPAMBlocks.Len(); n != 1 {
+		t.Errorf("%d blocks were claimed", n)
+	}
+	for p := range k.claims.flying {
+		if err := st.Delete(t.Context(), affinity("a", p.String(), "").Key(), ""); err != nil {
+			t.Fatal(err)
+		}
+		k.claims.flying[p] = time.Now().Add(-time.Minute)
+	}
+	if _, err := k.pass(t.Context()); err != nil || len(k.claims.flying) != 1 || !strings.HasSuffix(owners(t, st), "=a a:confirmed") {
+		t.Errorf("a claim that came to nothing is made again: %v, %v, %s", err, k.claims.flying, owners(t, st))
+	}
+}
+
+func TestClaimSpecificBlock(t *testing.T) {
+	st := filled(t, pool("p", "10.0.0.0/16", 30), reservation("10.0.9.0/24"), affinity("b", "10.0.8.0/31", "confirmed"))
+	k, err := run(t, st, "a", want("h", "10.0.9.9"), want("i", "10.0.8.1"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	if have := owners(t, st); have != "10.0.8.0/31 without block b:confirmed\n10.0.9.8/30=a a:confirmed" {
+		t.Errorf("have %s", have)
+	}
+	if p := k.Status().Problems; len(p) != 1 || !strings.Contains(p[0], "block 10.0.8.0/30 is wanted, but 10.0.8.0/30 is taken") {
+		t.Errorf("problems %v", p)
+	}
+}
+
+func TestContradictionsAreReported(t *testing.T) {
+	odd := affinity("a", "10.0.0.8/30", "confirmed")
+	odd.Name = "a-something-else"
+	stray := ipamBlock(t, "a", "10.0.0.16/30", "")
+	stray.Name, stray.UID = "stray", ""
+	st := filled(t, pool("p", "10.0.0.0/27", 30), odd, stray,
+		affinity("a", "10.0.0.0/30", "confirmed"), affinity("b", "10.0.0.0/30", "confirmed"),
+		affinity("a", "10.0.0.4/30", "pendingDeletion"))
+	before := owners(t, st)
+	k, err := run(t, st, "a")
+	if err != nil {
+		t.Fatal(err)
+	}
+	wanted := []string{
+		`BlockAffinity/a-10-0-0-0-30: its IPAMBlock/10-0-0-0-30 is gone, and node "b" has a confirmed claim on 10.0.0.0/30: delete one of the two`,
+		`BlockAffinity/a-10-0-0-4-30: is being released: the controller completes that`,
+		`BlockAffinity/a-something-else: spec.cidr "10.0.0.8/30" does not fit its name: delete it`,
+		`IPAMBlock/stray: spec.cidr "10.0.0.16/30" does not fit its name: delete it`,
+	}
+	if diff := cmp.Diff(wanted, k.Status().Problems); diff != "" {
+		t.Error(diff)
+	}
+	for line := range strings.SplitSeq(before, "\n") {
+		if !strings.Contains(owners(t, st), line) {
+			t.Errorf("%s was touched", line)
+		}
+	}
+	if err := again(t, k, st, "a"); err != nil || !slices.Equal(k.Status().Problems, wanted) {
+		t.Errorf("second pass: %v, %v", err, k.Status().Problems)
+	}
+}
+
+func TestNothingIsWrittenTooEarly(t *testing.T) {
+	info := &api.ClusterInformation{}
+	info.Name = "default"
+	info.Spec.DatastoreReady = new(false)
+	for name, s := range map[string]api.Snapshot{
+		"not in sync":         {},
+		"datastore not ready": synced(info, pool("p", "10.0.0.0/16", 30)),
+	} {
+		f := &faulty{Store: filled(t), left: 100}
+		k := NewKeeper(f, "a", quiet())
+		k.Want(Wants{Snapshot: s, Needs: []Need{{Pools: readPools(synced(pool("p", "10.0.0.0/16", 30)).IPPools).enabled}}})
+		if _, err := k.pass(t.Context()); err != nil || len(f.calls) > 0 {
+			t.Errorf("%s: %v, %v", name, f.calls, err)
+		}
+	}
+}
+
+// TestPublish runs a keeper on a fake clock.
+func TestPublish(t *testing.T) {
+	synctest.Test(t, func(t *testing.T) {
+		f := &faulty{Store: filled(t, pool("p", "10.0.0.0/16", 28)), left: 1 << 30}
+		ctx, cancel := context.WithCancel(t.Context())
+		k, a := NewKeeper(f, "a", quiet()), NewAllocator("a", time.Now)
+		go k.Run(ctx)
+		pass := func() {
+			synctest.Wait()
+			a.Update(picture(t, f.Store))
+			k.Want(a.Wants())
+			synctest.Wait()
+		}
+		updates := func() int {
+			return len(slices.DeleteFunc(slices.Clone(f.calls), func(s string) bool { return s != "update IPAMBlock" }))
+		}
+		stored := func() int {
+			n := 0
+			for _, b := range picture(t, f.Store).IPAMBlocks.All() {
+				n += len(b.Spec.Attributes)
+			}
+			return n
+		}
+		pass()
+		pass()
+		for i := range 10 {
+			if _, err := a.Assign(auto(fmt.Sprint(i))); err != nil {
+				t.Fatal(err)
+			}
+			pass()
+		}
+		if updates() != 1 || stored() != 1 {
+			t.Errorf("at once: %d writes, %d addresses: want the first", updates(), stored())
+		}
+		time.Sleep(publishInterval)
+		pass()
+		if updates() != 2 || stored() != 10 {
+			t.Errorf("a second later: %d writes, %d addresses: want one write for the others", updates(), stored())
+		}
+		f.left = 0
+		a.Release("3")
+		time.Sleep(publishInterval)
+		pass()
+		if err := k.Status().Err; !errors.Is(err, store.ErrUnavailable) {
+			t.Errorf("datastore down: status %v", err)
+		}
+		tries := len(f.calls)
+		for range 50 {
+			pass()
+		}
+		if len(f.calls) > tries {
+			t.Errorf("%d calls while it should pause", len(f.calls)-tries)
+		}
+		f.left = 1 << 30
+		time.Sleep(2 * maxPause)
+		pass()
+		if err := k.Status().Err; err != nil || stored() != 9 {
+			t.Errorf("datastore back: status %v, %d addresses", err, stored())
+		}
+		cancel()
+	})
+}
+
+// TestPublishConflict: another writer's change is read again, and overwritten.
+func TestPublishConflict(t *testing.T) {
+	st := filled(t, pool("p", "10.0.0.0/16", 28))
+	k, _ := run(t, st, "a")
+	a := NewAllocator("a", fixed)
+	a.Update(picture(t, st))
+	ask(a, auto("h"))
+	obj := slices.Collect(picture(t, st).Objects(api.KindIPAMBlock))[0].(*api.IPAMBlock).DeepCopy()
+	obj.Spec.SequenceNumber = 50
+	obj.Spec.Unallocated = nil // broken, even
+	if _, err := st.Update(t.Context(), obj); err != nil {
+		t.Fatal(err)
+	}
+	k.Want(a.Wants())
+	if _, err := k.pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+	a.Update(picture(t, st))
+	if c := a.Changes(); len(c) > 0 || a.blocks.own()[0].stored.Spec.SequenceNumber != 51 {
+		t.Errorf("left to change: %v, sequence number %d", c, a.blocks.own()[0].stored.Spec.SequenceNumber)
+	}
+	foreign := a.blocks.own()[0].stored.DeepCopy()
+	foreign.Spec.Affinity = new("host:b")
+	if _, err := st.Update(t.Context(), foreign); err != nil {
+		t.Fatal(err)
+	}
+	a.Release("h")
+	if err := k.publish.one(t.Context(), foreign.Name, a.Changes()[0]); err != nil {
+		t.Fatal(err)
+	}
+	if got, _ := st.Get(t.Context(), foreign.Key()); len(got.(*api.IPAMBlock).Spec.Attributes) != 1 {
+		t.Error("another node's block was written")
+	}
+}

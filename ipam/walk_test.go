@@ -1,0 +1,202 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipam
+
+import (
+	"errors"
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	"korat/api"
+	"korat/api/store"
+)
+
+// host is one node of a walk: what survives its agent (record) and what does not.
+type host struct {
+	name   string
+	alloc  *Allocator
+	keeper *Keeper
+	link   *faulty
+	// record is the journal: handle → addresses.
+	record map[string][]netip.Addr
+	// seen are the Snapshots that it has had; a restart may begin with an old one.
+	seen []api.Snapshot
+}
+
+// world is several nodes on one datastore.
+type world struct {
+	t     *testing.T
+	r     *rand.Rand
+	st    store.Store
+	hosts []*host
+	// live is the model: who holds an address, over all nodes.
+	live map[netip.Addr]string
+	next int
+}
+
+// TestWalk goes through random sequences of assignments, releases, crashes, outages and lagging
+// Snapshots on nodes that share small pools. After each step no address has two holders; in the
+// end the datastore says what the records say.
+func TestWalk(t *testing.T) {
+	for seed := range uint64(60) {
+		w := &world{t: t, r: rand.New(rand.NewPCG(seed, 7)), live: map[netip.Addr]string{}}
+		w.st = filled(t, pool("p", "10.0.0.0/27", 30), pool("q", "10.1.0.0/28", 29), reservation("10.0.0.7", "10.1.0.0/30"))
+		for _, name := range []string{"a", "b", "c"} {
+			h := &host{name: name, record: map[string][]netip.Addr{}}
+			w.restart(h)
+			w.hosts = append(w.hosts, h)
+		}
+		for step := range 300 {
+			if err := w.step(); err != nil {
+				t.Fatalf("seed %d step %d: %v", seed, step, err)
+			}
+		}
+		if err := w.settle(); err != nil {
+			t.Fatalf("seed %d: %v", seed, err)
+		}
+	}
+}
+
+func (w *world) restart(h *host) {
+	h.link = &faulty{Store: w.st, left: 1 << 30}
+	h.alloc, h.keeper = NewAllocator(h.name, fixed), NewKeeper(h.link, h.name, quiet())
+	for handle, as := range h.record {
+		h.alloc.Restore(handle, nil, as)
+	}
+}
+
+// look brings the newest Snapshot; one that half lags if only the first of two kinds has come yet.
+func (w *world) look(h *host) {
+	s := picture(w.t, w.st)
+	if len(h.seen) > 0 && w.r.IntN(4) == 0 {
+		s.IPAMBlocks = h.seen[len(h.seen)-1].IPAMBlocks
+	}
+	h.seen = append(h.seen, s)
+	h.alloc.Update(s)
+	h.alloc.SetExhausted(h.keeper.Exhausted())
+}
+
+func (w *world) keep(h *host) {
+	h.keeper.Want(h.alloc.Wants())
+	clear(h.keeper.publish.last) // a second has passed
+	_, _ = h.keeper.pass(w.t.Context())
+}
+
+func (w *world) step() error {
+	h := w.hosts[w.r.IntN(len(w.hosts))]
+	switch w.r.IntN(12) {
+	case 0, 1, 2, 3:
+		w.next++
+		return w.assign(h, Request{Handle: fmt.Sprint(h.name, w.next)})
+	case 4:
+		w.next++
+		addr := netip.AddrFrom4([4]byte{10, byte(w.r.IntN(2)), 0, byte(w.r.IntN(32))})
+		return w.assign(h, Request{Handle: fmt.Sprint(h.name, w.next), Addresses: []netip.Addr{addr}})
+	case 5, 6:
+		w.release(h)
+	case 7:
+		w.restart(h)
+		if len(h.seen) > 0 { // the first Snapshot lags
+			h.alloc.Update(h.seen[max(0, len(h.seen)-1-w.r.IntN(3))])
+		}
+	case 8:
+		h.link.left, h.link.late = w.r.IntN(6), w.r.IntN(2) == 0
+	case 9:
+		h.link.left = 1 << 30
+	case 10:
+		w.look(h)
+		w.keep(h)
+	case 11:
+		w.look(h)
+	}
+	return nil
+}
+
+func (w *world) assign(h *host, r Request) error {
+	w.look(h)
+	got, err := h.alloc.Assign(r)
+	w.keep(h)
+	if err != nil {
+		if errors.Is(err, ErrNeedBlock) || errors.Is(err, ErrNoAddress) || errors.Is(err, ErrPool) {
+			h.alloc.Release(r.Handle)
+			return nil
+		}
+		return err
+	}
+	for _, addr := range got {
+		if by, taken := w.live[addr]; taken {
+			return fmt.Errorf("%s was given to %s, but %s has it", addr, r.Handle, by)
+		}
+		if len(r.Addresses) == 0 && (addr.String() == "10.0.0.7" || netip.MustParsePrefix("10.1.0.0/30").Contains(addr)) {
+			return fmt.Errorf("%s is reserved", addr)
+		}
+	}
+	if w.r.IntN(8) == 0 {
+		w.restart(h) // the crash comes before the record: the pod never got it
+		return nil
+	}
+	for _, addr := range got {
+		w.live[addr] = r.Handle
+	}
+	h.record[r.Handle] = got
+	if same, err := h.alloc.Assign(Request{Handle: r.Handle}); err != nil || !slices.Equal(same, got) {
+		return fmt.Errorf("asked again: %v, %w", same, err)
+	}
+	return nil
+}
+
+func (w *world) release(h *host) {
+	handles := slices.Sorted(maps.Keys(h.record))
+	if len(handles) == 0 {
+		return
+	}
+	handle := handles[w.r.IntN(len(handles))]
+	for _, addr := range h.record[handle] {
+		delete(w.live, addr)
+	}
+	delete(h.record, handle)
+	h.alloc.Release(handle)
+}
+
+// settle lets everybody finish, and compares datastore and model.
+func (w *world) settle() error {
+	for range 3 {
+		for _, h := range w.hosts {
+			h.link.left = 1 << 30
+			h.alloc.Update(picture(w.t, w.st))
+			if err := h.alloc.ReleaseOrphans(h.alloc.Orphans()...); err != nil {
+				return err
+			}
+			h.keeper.Want(h.alloc.Wants())
+			clear(h.keeper.publish.last)
+			clear(h.keeper.claims.checked)
+			if _, err := h.keeper.pass(w.t.Context()); err != nil {
+				return err
+			}
+		}
+	}
+	have := map[netip.Addr]string{}
+	for _, h := range w.hosts {
+		h.alloc.Update(picture(w.t, w.st))
+		for _, o := range h.alloc.blocks.own() {
+			for addr, al := range o.copied.All() {
+				have[addr] = al.Handle
+			}
+		}
+	}
+	if !maps.Equal(have, w.live) {
+		return fmt.Errorf("the datastore has %v, the pods %v", have, w.live)
+	}
+	for line := range strings.SplitSeq(owners(w.t, w.st), "\n") {
+		cidr, rest, _ := strings.Cut(line, "=")
+		if rest != rest[:1]+" "+rest[:1]+":confirmed" {
+			return fmt.Errorf("block %s: %s", cidr, rest)
+		}
+	}
+	return nil
+}
