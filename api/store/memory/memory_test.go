@@ -15,3 +15,11 @@ func TestStore(t *testing.T) {
 		return storetest.Backend{Store: st, Compact: func(*testing.T) { st.Compact() }}
 	})
 }
+
+// TestFaults runs the suite through the wrapper: while nothing fails, it is a Store like any other.
+func TestFaults(t *testing.T) {
+	storetest.Run(t, func(*testing.T) storetest.Backend {
+		st := memory.New()
+		return storetest.Backend{Store: storetest.NewFaults(st), Compact: func(*testing.T) { st.Compact() }}
+	})
+}

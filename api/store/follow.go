@@ -1,0 +1,167 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package store
+
+import (
+	"context"
+	"fmt"
+	"log/slog"
+	"sync"
+	"sync/atomic"
+
+	"korat/api"
+)
+
+// burst limits how many changes go into one new Snapshot, so that a stream of changes without a
+// pause cannot put it off for ever.
+const burst = 4096
+
+// Follower keeps a Snapshot equal to a datastore. Disconnects, compaction and slow readers only
+// delay it: it lists again, and changes only what differs.
+type Follower struct {
+	store Store
+	kinds []api.Kind
+
+	snapshot atomic.Pointer[api.Snapshot]
+	wake     chan struct{}
+	changes  chan change
+	status   *tracker
+}
+
+// NewFollower gives a Follower of the kinds; Run makes it work.
+func NewFollower(st Store, kinds []api.Kind, log *slog.Logger) *Follower {
+	f := &Follower{
+		store: st, kinds: kinds,
+		wake: make(chan struct{}, 1), changes: make(chan change, 64), status: newTracker(kinds, log),
+	}
+	f.snapshot.Store(&api.Snapshot{})
+	return f
+}
+
+// Snapshot gives the latest picture. It is InSync once every kind has been listed, and stays so:
+// after a disconnect it is merely old, as Status tells.
+func (f *Follower) Snapshot() api.Snapshot { return *f.snapshot.Load() }
+
+// Wake is poked after each new Snapshot. Several pokes become one.
+func (f *Follower) Wake() <-chan struct{} { return f.wake }
+
+// Status says whether the datastore is reachable.
+func (f *Follower) Status() Status { return f.status.get() }
+
+// Run follows until ctx is done. It runs once.
+func (f *Follower) Run(ctx context.Context) {
+	var wg sync.WaitGroup
+	defer wg.Wait()
+	for _, kind := range f.kinds {
+		wg.Go(func() { f.follow(ctx, kind) })
+	}
+	listed := map[api.Kind]bool{}
+	for {
+		select {
+		case <-ctx.Done():
+			return
+		case c := <-f.changes:
+			f.apply(f.gather(c), listed)
+		}
+	}
+}
+
+// change is what a kind's goroutine found: a whole list, or one event.
+type change struct {
+	kind  api.Kind
+	list  []api.Object
+	event *Event
+}
+
+// gather gives a change and those that wait behind it.
+func (f *Follower) gather(first change) []change {
+	batch := []change{first}
+	for len(batch) < burst {
+		select {
+		case c := <-f.changes:
+			batch = append(batch, c)
+		default:
+			return batch
+		}
+	}
+	return batch
+}
+
+// apply puts changes into a new Snapshot, if they make a difference.
+func (f *Follower) apply(batch []change, listed map[api.Kind]bool) {
+	have := f.Snapshot()
+	snap, changed := have, false
+	for _, c := range batch {
+		var differs bool
+		if c.event != nil {
+			snap, differs = withEvent(snap, *c.event)
+		} else {
+			snap, differs = withList(snap, c.kind, c.list)
+			listed[c.kind] = true
+		}
+		changed = changed || differs
+	}
+	snap.InSync = len(listed) == len(f.kinds)
+	if !changed && snap.InSync == have.InSync {
+		return
+	}
+	f.snapshot.Store(&snap)
+	select {
+	case f.wake <- struct{}{}:
+	default:
+	}
+}
+
+// withEvent gives the Snapshot after an event, and whether it differs.
+func withEvent(snap api.Snapshot, ev Event) (api.Snapshot, bool) {
+	old, ok := snap.Get(ev.Key)
+	switch {
+	case ev.Object == nil && !ok:
+		return snap, false
+	case ev.Object == nil:
+		return snap.Without(ev.Key), true
+	case ok && sameVersion(old, ev.Object):
+		return snap, false
+	}
+	return snap.With(ev.Object), true
+}
+
+// withList gives the Snapshot with exactly the listed objects of a kind, and whether it differs. An
+// object that did not change keeps its identity.
+func withList(snap api.Snapshot, kind api.Kind, objs []api.Object) (next api.Snapshot, changed bool) {
+	next = snap
+	present := make(map[api.Key]bool, len(objs))
+	for _, obj := range objs {
+		key := obj.Key()
+		present[key] = true
+		if old, ok := snap.Get(key); !ok || !sameVersion(old, obj) {
+			next, changed = next.With(obj), true
+		}
+	}
+	for obj := range snap.Objects(kind) {
+		if key := obj.Key(); !present[key] {
+			next, changed = next.Without(key), true
+		}
+	}
+	return next, changed
+}
+
+// sameVersion says whether both are one state of one object. The UID tells apart objects of a
+// datastore that was set up anew, where revisions begin again.
+func sameVersion(a, b api.Object) bool {
+	return a.GetResourceVersion() == b.GetResourceVersion() && a.GetUID() == b.GetUID()
+}
+
+// Load lists the kinds once, for a command that needs one picture and no Follower.
+func Load(ctx context.Context, r Reader, kinds []api.Kind) (api.Snapshot, error) {
+	var snap api.Snapshot
+	for _, kind := range kinds {
+		objs, _, err := r.List(ctx, kind)
+		if err != nil {
+			return api.Snapshot{}, fmt.Errorf("load snapshot: %w", err)
+		}
+		snap, _ = withList(snap, kind, objs)
+	}
+	snap.InSync = true
+	return snap, nil
+}
