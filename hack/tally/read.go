@@ -38,6 +38,8 @@ type tally struct {
 	output map[testName][]string
 	// running are the top-level tests without a result, of packages without one.
 	running map[testName]bool
+	// failures names what failed, for the summary at the end.
+	failures []string
 	// pkgFailed counts a package's failed tests.
 	pkgFailed map[string]int
 	// tierStart is when the tier began, with the failures until then.
@@ -59,6 +61,9 @@ func read(in io.Reader, out io.Writer) (counts, error) {
 		}
 		if errors.Is(err, io.EOF) {
 			t.endTier()
+			if len(t.failures) > 0 {
+				fmt.Fprintf(t.out, "failed:\n  %s\n", strings.Join(t.failures, "\n  "))
+			}
 			return t.counts, nil
 		}
 		if err != nil {
@@ -96,7 +101,7 @@ func (t *tally) line(line []byte) {
 // tierFail counts a failure that no test or package of the tier accounts for.
 func (t *tally) tierFail(what string) {
 	if t.failed == t.tierFailed {
-		t.failed++
+		t.fail(what)
 		fmt.Fprintf(t.out, "FAIL  %s: see above\n", what)
 	}
 }
@@ -121,7 +126,10 @@ func (t *tally) test(e event) {
 	case "pass":
 		t.count(&t.passed, name, top)
 	case "fail":
-		t.count(&t.failed, name, top)
+		if top {
+			t.fail(name.pkg + " " + name.test)
+			delete(t.running, name)
+		}
 		t.pkgFailed[e.Package]++
 		fmt.Fprintf(t.out, "--- FAIL  %s %s (%.1fs)\n%s", e.Package, e.Test, e.Elapsed, t.said(name))
 	case "skip":
@@ -131,6 +139,11 @@ func (t *tally) test(e event) {
 		return
 	}
 	delete(t.output, name)
+}
+
+func (t *tally) fail(what string) {
+	t.failed++
+	t.failures = append(t.failures, what)
 }
 
 func (t *tally) count(n *int, name testName, top bool) {
@@ -149,8 +162,8 @@ func (t *tally) pkg(e event) {
 		fmt.Fprintf(t.out, "ok    %s (%.1fs)\n", e.Package, e.Elapsed)
 	case "fail":
 		fmt.Fprintf(t.out, "FAIL  %s (%.1fs)\n%s", e.Package, e.Elapsed, t.said(name))
-		if n := t.unended(e.Package); n > 0 || t.pkgFailed[e.Package] == 0 {
-			t.failed += max(n, 1)
+		if t.unended(e.Package) == 0 && t.pkgFailed[e.Package] == 0 {
+			t.fail(e.Package)
 		}
 	case "skip": // no test files
 	default:
@@ -169,6 +182,7 @@ func (t *tally) unended(pkg string) int {
 	}
 	slices.SortFunc(names, func(a, b testName) int { return strings.Compare(a.test, b.test) })
 	for _, name := range names {
+		t.fail(name.pkg + " " + name.test)
 		fmt.Fprintf(t.out, "--- FAIL  %s %s: never ended\n%s", name.pkg, name.test, t.said(name))
 		delete(t.running, name)
 		delete(t.output, name)
@@ -176,14 +190,18 @@ func (t *tally) unended(pkg string) int {
 	return len(names)
 }
 
-// said gives a test's output without go test's own framing, indented.
+// said gives a test's output without go test's own framing, indented; of a long one head and tail.
 func (t *tally) said(name testName) string {
-	var b strings.Builder
+	const head, tail = 40, 80
+	var lines []string
 	for _, s := range t.output[name] {
 		if trimmed := strings.TrimSpace(s); strings.HasPrefix(trimmed, "=== ") || strings.HasPrefix(trimmed, "--- ") {
 			continue
 		}
-		b.WriteString("      " + strings.TrimRight(s, "\n") + "\n")
+		lines = append(lines, "      "+strings.TrimRight(s, "\n")+"\n")
 	}
-	return b.String()
+	if more := len(lines) - head - tail; more > 0 {
+		lines = slices.Concat(lines[:head], []string{fmt.Sprintf("      … %d more lines …\n", more)}, lines[len(lines)-tail:])
+	}
+	return strings.Join(lines, "")
 }

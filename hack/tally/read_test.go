@@ -40,7 +40,7 @@ func TestRead(t *testing.T) {
 {"Action":"output","Package":"korat/a","Output":"FAIL\n"}
 {"Action":"fail","Package":"korat/a","Elapsed":0.1}
 `,
-			want:   "--- FAIL  korat/a TestA (0.1s)\n          a_test.go:7: have 1, want 2\nFAIL  korat/a (0.1s)\n      FAIL\n",
+			want:   "--- FAIL  korat/a TestA (0.1s)\n          a_test.go:7: have 1, want 2\nFAIL  korat/a (0.1s)\n      FAIL\nfailed:\n  korat/a TestA\n",
 			counts: counts{passed: 1, failed: 1},
 		},
 		{
@@ -62,7 +62,7 @@ func TestRead(t *testing.T) {
 {"Action":"fail","Package":"korat/a","Elapsed":0,"FailedBuild":"korat/a"}
 {"Action":"tier-fail","Package":"unit"}
 `,
-			want:   "== unit\na/a.go:3: undefined: x\nFAIL  korat/a (0.0s)\n      FAIL\tkorat/a [build failed]\n   unit took 0s\n",
+			want:   "== unit\na/a.go:3: undefined: x\nFAIL  korat/a (0.0s)\n      FAIL\tkorat/a [build failed]\n   unit took 0s\nfailed:\n  korat/a\n",
 			counts: counts{failed: 1},
 		},
 		{
@@ -71,7 +71,7 @@ func TestRead(t *testing.T) {
 go: cannot find main module
 {"Action":"tier-fail","Package":"lab"}
 `,
-			want:   "== lab\ngo: cannot find main module\nFAIL  lab: see above\n   lab took 0s\n",
+			want:   "== lab\ngo: cannot find main module\nFAIL  lab: see above\n   lab took 0s\nfailed:\n  lab\n",
 			counts: counts{failed: 1},
 		},
 		{
@@ -83,7 +83,7 @@ go: cannot find main module
 {"Action":"fail","Package":"korat/a","Elapsed":3}
 `,
 			want: "FAIL  korat/a (3.0s)\n--- FAIL  korat/a TestA: never ended\n" +
-				"      fatal error: all goroutines are asleep\n",
+				"      fatal error: all goroutines are asleep\nfailed:\n  korat/a TestA\n",
 			counts: counts{passed: 1, failed: 1},
 		},
 	} {

@@ -80,7 +80,7 @@ var Directions = []Direction{
 	{"ipam/block", []string{"api"}},
 	{"ipam/...", []string{"api", "api/store", "ipam/...", "felix/endpoint"}},
 
-	{"cni-plugin/podnet", []string{"felix/endpoint", "cni-plugin/socket"}},
+	{"cni-plugin/podnet/...", []string{"felix/endpoint", "cni-plugin/socket", "cni-plugin/podnet"}},
 	{"cni-plugin/socket", []string{"felix/endpoint"}},
 	{"cni-plugin", []string{"felix/endpoint", "cni-plugin/..."}},
 
@@ -104,7 +104,7 @@ var Bans = []Ban{
 		Why: "a pure package computes values; kernel, datastore, BGP and commands are the edges' business",
 	},
 	{
-		In: []string{"..."}, But: []string{"felix/kernel/...", "cni-plugin/podnet", "test/..."},
+		In: []string{"..."}, But: []string{"felix/kernel/...", "cni-plugin/podnet/...", "test/..."},
 		Of:  []string{netlinkModule, netnsModule},
 		Why: "only felix/kernel and cni-plugin/podnet touch the kernel",
 	},
