@@ -17,7 +17,8 @@ import (
 )
 
 // Links are the host's sides of pods' interfaces, cali…. They are made and removed by the CNI plugin:
-// setting one that doesn't exist succeeds and does nothing, and so does every deletion.
+// setting one that doesn't exist succeeds and does nothing, and so does every deletion. Read gives all
+// of them; whoever applies keeps those that are not wanted.
 type Links struct{ h *Handle }
 
 // Links gives the table.

@@ -158,7 +158,7 @@ func TestRoutesOfOthersAreLeftAlone(t *testing.T) {
 		"route add 10.0.6.0/24 via 192.0.2.7 table 100 proto 75",
 		"route add 10.0.7.0/24 via 192.0.2.7 metric 7 proto 75",
 	)
-	before := h.Run("ip", "route", "show", "table", "all")
+	before := h.Run("ip", "-4", "route", "show", "table", "all")
 	step := reconcile.NewStep("routes", h.open().Routes())
 	apply(t, step, routes{prefix("10.0.1.0/24"): via("192.0.2.1")})
 	equal(t, "ip route", `default via 192.0.2.1 dev eth0
@@ -170,7 +170,7 @@ func TestRoutesOfOthersAreLeftAlone(t *testing.T) {
 10.9.0.0/16 via 192.0.2.1 dev eth0 proto bird
 `, strings.ReplaceAll(h.all(), "tos 0x10", "tos lowdelay"))
 	apply(t, step, nil)
-	equal(t, "all tables afterwards", before, h.Run("ip", "route", "show", "table", "all"))
+	equal(t, "all tables afterwards", before, h.Run("ip", "-4", "route", "show", "table", "all"))
 }
 
 func TestRoutesInOurWay(t *testing.T) {
