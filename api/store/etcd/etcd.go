@@ -83,7 +83,7 @@ func New(cfg Config) (*Store, error) {
 				Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
 				MinConnectTimeout: timeout,
 			}),
-			grpc.WithChainUnaryInterceptor(failFast),
+			grpc.WithChainUnaryInterceptor(failFast()),
 		},
 	})
 	if err != nil {
@@ -94,8 +94,10 @@ func New(cfg Config) (*Store, error) {
 
 // failFast answers with the reason (connection refused, a certificate not trusted) while there is no
 // connection; etcd's client would wait until the deadline, and tell nothing.
-func failFast(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
-	return invoke(ctx, method, req, reply, conn, append(opts, grpc.WaitForReady(false))...)
+func failFast() grpc.UnaryClientInterceptor {
+	return func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
+		return invoke(ctx, method, req, reply, conn, append(opts, grpc.WaitForReady(false))...)
+	}
 }
 
 // Close ends every connection; watches end with ErrUnavailable.
