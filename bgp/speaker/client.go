@@ -24,6 +24,8 @@ const (
 	// minBackoff and maxBackoff bound the time between attempts to reach the speaker.
 	minBackoff = 50 * time.Millisecond
 	maxBackoff = time.Second
+	// startPatience is how long a speaker that is being started may stay away without a warning.
+	startPatience = 3 * time.Second
 	// maxMessage is the largest message that is accepted from the speaker. It is root's own process;
 	// gRPC's default of 4 MiB is for strangers.
 	maxMessage = 1 << 30
@@ -46,9 +48,10 @@ type Client struct {
 	// wanted tells the connection of a new wish; it has room for one.
 	wanted chan struct{}
 
-	mu   sync.Mutex
-	wish wish
-	err  error
+	mu     sync.Mutex
+	wish   wish
+	err    error
+	logged string
 
 	// instance is the connection goroutine's alone.
 	instance instance
@@ -104,38 +107,40 @@ func (c *Client) Err() error {
 	return c.err
 }
 
-// fail remembers why the speaker is not as wanted, logs it once, and says whether it is news.
-func (c *Client) fail(err error) {
+// fail remembers why the speaker is not as wanted, nil for that it is, and logs it once. A quiet
+// one is not worth a log line yet.
+func (c *Client) fail(err error, quiet bool) {
 	c.mu.Lock()
-	old := c.err
+	defer c.mu.Unlock()
 	c.err = err
-	c.mu.Unlock()
-	if err != nil && (old == nil || old.Error() != err.Error()) {
-		c.cfg.Log.Warn("speaker is not as wanted", "error", err)
-	}
-	if err == nil && old != nil {
+	switch {
+	case err == nil && c.logged != "":
+		c.logged = ""
 		c.cfg.Log.Info("speaker is as wanted again")
+	case err != nil && !quiet && err.Error() != c.logged:
+		c.logged = err.Error()
+		c.cfg.Log.Warn("speaker is not as wanted", "error", err)
 	}
 }
 
 // Run connects and reconnects until ctx is done. The speaker stays as it is then.
 func (c *Client) Run(ctx context.Context) error {
-	backoff := minBackoff
+	backoff, since := minBackoff, time.Now()
 	for {
-		connected, err := c.connect(ctx)
+		served, err := c.connect(ctx)
 		if ctx.Err() != nil {
 			return nil
 		}
 		if errors.Is(err, errGlobal) {
 			continue // the speaker has to start over with new global settings: a new connection's job
 		}
-		if connected {
-			backoff = minBackoff
+		if served {
+			backoff, since = minBackoff, time.Now()
 		}
 		if c.table.lost() {
 			poke(c.wake)
 		}
-		c.fail(err)
+		c.fail(err, !served && time.Since(since) < startPatience)
 		select {
 		case <-ctx.Done():
 			return nil
@@ -145,8 +150,8 @@ func (c *Client) Run(ctx context.Context) error {
 	}
 }
 
-// connect serves one connection; connected says whether the speaker ever answered.
-func (c *Client) connect(ctx context.Context) (connected bool, err error) {
+// connect serves one connection; served says whether it got as far as the plan.
+func (c *Client) connect(ctx context.Context) (served bool, err error) {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	conn, err := grpc.NewClient("unix://"+c.cfg.Socket, grpc.WithTransportCredentials(insecure.NewCredentials()),
@@ -157,7 +162,7 @@ func (c *Client) connect(ctx context.Context) (connected bool, err error) {
 	defer func() { _ = conn.Close() }()
 	s := newSession(c, gobgp.NewGobgpApiClient(conn))
 	if err := s.start(ctx); err != nil {
-		return s.answered, err
+		return false, err
 	}
 	return true, s.serve(ctx)
 }

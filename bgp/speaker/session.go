@@ -19,18 +19,6 @@ const (
 	callTimeout = 10 * time.Second
 	// stopTimeout bounds StopBgp, which waits for every session to close.
 	stopTimeout = time.Minute
-
-	// listPeriod is how often counters and reasons are read; after a session's change they are read
-	// once listDelay has passed, so that a hundred changes cost one reading.
-	listPeriod = 5 * time.Second
-	listDelay  = 200 * time.Millisecond
-	// cheapAdvertised is the number of sessions times prefixes up to which every reading counts what
-	// is advertised: GoBGP runs its export filter over the whole table for each session, and does
-	// nothing else meanwhile. Above it the count is read at every rareAdvertised-th reading.
-	cheapAdvertised = 20000
-	rareAdvertised  = 60
-
-	minRetry, maxRetry = time.Second, 30 * time.Second
 )
 
 // errGlobal ends a connection whose speaker must start over with other global settings.
@@ -38,9 +26,8 @@ var errGlobal = errors.New("global BGP settings changed")
 
 // session is one connection to one speaker. One goroutine owns it.
 type session struct {
-	c        *Client
-	api      gobgp.GobgpApiClient
-	answered bool
+	c   *Client
+	api gobgp.GobgpApiClient
 	// fresh says that this connection started the speaker, and restarting that its first peers are
 	// to announce a restart.
 	fresh, restarting bool
@@ -74,13 +61,21 @@ func call(ctx context.Context) (context.Context, context.CancelFunc) {
 
 // start brings the speaker's global settings in line. It waits for the first plan.
 func (s *session) start(ctx context.Context) error {
+	if err := s.startGlobal(ctx); err != nil {
+		return err
+	}
+	s.changed = s.c.table.setComplete(false)
+	s.changed = s.c.table.setRunning() || s.changed
+	return nil
+}
+
+func (s *session) startGlobal(ctx context.Context) error {
 	rpc, cancel := call(ctx)
 	got, err := s.api.GetBgp(rpc, &gobgp.GetBgpRequest{})
 	cancel()
 	if err != nil {
 		return fmt.Errorf("ask speaker for its settings: %w", err)
 	}
-	s.answered = true
 	s.meet(got.Global.GetAsn() == 0)
 	for s.c.wishNow().plan.Global.AS == 0 {
 		select {
@@ -116,8 +111,6 @@ func (s *session) meet(idle bool) {
 	if in := &s.c.instance; idle || in.seen.IsZero() || in.pid != f.PID {
 		*in = instance{pid: f.PID, seen: time.Now()}
 	}
-	s.changed = s.c.table.setComplete(false) || s.changed
-	s.changed = s.c.table.setRunning() || s.changed
 }
 
 func (s *session) startBgp(ctx context.Context) error {
@@ -145,57 +138,62 @@ func (s *session) serve(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	list := time.NewTimer(0)
-	defer list.Stop()
-	retry, backoff := time.NewTimer(0), minRetry
-	retry.Stop()
-	defer retry.Stop()
-	deadline := time.NewTimer(time.Hour)
-	defer deadline.Stop()
+	k := newClock()
+	defer k.stop()
 	s.due = true
 	for {
-		sessionMoved := false
-		select {
-		case <-ctx.Done():
-			return ctx.Err()
-		case e := <-events:
-			if sessionMoved, err = s.drain(e, events); err != nil {
-				return err
-			}
-		case <-s.c.wanted:
-			s.due = true
-			deadline.Reset(time.Until(s.deadline()))
-		case <-retry.C:
-			s.due = true
-		case <-deadline.C:
-		case <-list.C:
-			// A speaker that is gone ends the event stream; one that is only slow is asked again.
-			if err := s.list(ctx); err != nil {
-				s.c.fail(err)
-			}
-			list.Reset(listPeriod)
+		moved, err := s.next(ctx, k, events)
+		if err != nil {
+			return err
 		}
 		if s.due && s.initial == nil && s.peers != nil {
-			s.due = false
-			err := s.apply(ctx)
-			if errors.Is(err, errGlobal) {
+			if err := s.settle(ctx, k); err != nil {
 				return err
 			}
-			s.c.fail(err)
-			if err != nil {
-				retry.Reset(backoff)
-				backoff = min(2*backoff, maxRetry)
-			} else {
-				backoff = minRetry
-			}
-			deadline.Reset(time.Until(s.deadline()))
-			sessionMoved = true
+			moved = true
 		}
-		if sessionMoved {
-			list.Reset(listDelay)
+		if moved {
+			k.listSoon()
 		}
 		s.report()
 	}
+}
+
+// next waits for one thing to happen and takes it in; moved says that a session may have changed.
+func (s *session) next(ctx context.Context, k *clock, events <-chan event) (moved bool, err error) {
+	select {
+	case <-ctx.Done():
+		return false, ctx.Err()
+	case e := <-events:
+		return s.drain(e, events)
+	case <-s.c.wanted:
+		s.due = true
+	case <-k.retry.C:
+		s.due = true
+	case <-k.deadline.C:
+	case <-k.list.C:
+		// A speaker that is gone ends the event stream; one that is only slow is asked again.
+		err := s.list(ctx)
+		if err != nil {
+			s.c.fail(err, false)
+		}
+		s.due = s.due || k.listFailed // apply says how things stand now
+		k.listed(err != nil)
+	}
+	return false, nil
+}
+
+// settle applies the plan; an error that it returns ends the connection, others are retried.
+func (s *session) settle(ctx context.Context, k *clock) error {
+	s.due = false
+	err := s.apply(ctx)
+	if errors.Is(err, errGlobal) {
+		return err
+	}
+	s.c.fail(err, false)
+	k.applied(err != nil)
+	k.deadline.Reset(time.Until(s.deadline()))
+	return nil
 }
 
 // report judges completeness and wakes the consumer if anything changed.
@@ -231,110 +229,4 @@ func (s *session) deadline() time.Time {
 		longest = max(longest, p.RestartTime)
 	}
 	return s.c.instance.seen.Add(longest)
-}
-
-// list reads what the event stream does not tell: counters, capabilities, and the reasons of
-// sessions that are down. It also notices peers that somebody else added or removed.
-func (s *session) list(ctx context.Context) error {
-	plan := s.c.wishNow().plan
-	advertised := len(plan.Peers)*s.c.table.prefixes() <= cheapAdvertised || s.readings%rareAdvertised == 0
-	s.readings++
-	have, err := s.listPeers(ctx, advertised)
-	if err != nil {
-		return err
-	}
-	history, err := status.Read(s.c.cfg.StatusFile)
-	if err != nil {
-		s.c.cfg.Log.Warn("sessions' history unknown", "error", err)
-	}
-	peers := make(map[netip.Addr]string, len(have))
-	for addr, p := range have {
-		peers[addr] = ourHash(p.GetConf().GetDescription())
-		s.graceful[addr] = restartsGracefully(p.GetState().GetRemoteCap())
-		if !s.c.table.session(addr).Established() {
-			delete(s.graceful, addr)
-		}
-	}
-	for addr, want := range plan.Peers {
-		s.refresh(want, have[addr], history.Peers[addr], advertised)
-	}
-	if s.peers == nil || differ(peers, plan.Peers) {
-		s.due = true
-	}
-	s.peers = peers
-	return nil
-}
-
-// differ says whether the speaker's peers are other than the wanted ones.
-func differ(have map[netip.Addr]string, want map[netip.Addr]bgp.Peer) bool {
-	if len(have) != len(want) {
-		return true
-	}
-	for addr, p := range want {
-		if have[addr] != sessionHash(p) {
-			return true
-		}
-	}
-	return false
-}
-
-func (s *session) listPeers(ctx context.Context, advertised bool) (map[netip.Addr]*gobgp.Peer, error) {
-	rpc, cancel := call(ctx)
-	defer cancel()
-	stream, err := s.api.ListPeer(rpc, &gobgp.ListPeerRequest{EnableAdvertised: advertised})
-	if err != nil {
-		return nil, fmt.Errorf("list peers: %w", err)
-	}
-	peers := map[netip.Addr]*gobgp.Peer{}
-	for {
-		r, err := stream.Recv()
-		if done, err := ended(err); done {
-			return peers, err
-		}
-		if addr, err := netip.ParseAddr(r.GetPeer().GetState().GetNeighborAddress()); err == nil {
-			peers[addr] = r.Peer
-		}
-	}
-}
-
-// refresh brings one session's counters, times and reason up to date. Its state and its End-of-RIB
-// come from the events alone, which are in order with the paths.
-func (s *session) refresh(want bgp.Peer, have *gobgp.Peer, past status.Peer, advertised bool) {
-	out := s.c.table.session(want.Address)
-	if out.State == "" {
-		out.State = stateIdle
-	}
-	out.Flaps = past.Flaps
-	out.Received = 0
-	if advertised {
-		out.Advertised = 0
-	}
-	for _, f := range have.GetAfiSafis() {
-		out.Received += f.GetState().GetReceived()
-		if advertised {
-			out.Advertised += f.GetState().GetAdvertised()
-		}
-	}
-	if out.Established() {
-		out.Since, out.Reason = past.Up, ""
-		if up := have.GetTimers().GetState().GetUptime(); out.Since.IsZero() && up != nil {
-			out.Since = up.AsTime()
-		}
-	} else {
-		out.Since, out.Reason = past.Down, reason(want, past.Reason, s.refused[want.Address])
-	}
-	s.changed = s.c.table.setSession(want.Address, out) || s.changed
-}
-
-func reason(want bgp.Peer, recorded string, refused error) string {
-	switch {
-	case refused != nil:
-		return refused.Error()
-	case recorded != "":
-		return recorded
-	case want.Passive:
-		return "waiting for the neighbour to connect"
-	default:
-		return "connecting"
-	}
 }

@@ -20,12 +20,12 @@ import (
 type logger struct {
 	log    *slog.Logger
 	level  atomic.Int64
-	record func(msg string, fields map[string]any) error
+	record func(msg string, fields map[string]any)
 	// died gets what GoBGP calls fatal; it has room for one.
 	died chan error
 }
 
-func newLogger(log *slog.Logger, level slog.Level, record func(string, map[string]any) error) *logger {
+func newLogger(log *slog.Logger, level slog.Level, record func(string, map[string]any)) *logger {
 	l := &logger{log: log, record: record, died: make(chan error, 1)}
 	l.level.Store(int64(level))
 	return l
@@ -81,9 +81,7 @@ func (l *logger) SetLevel(level gobgplog.LogLevel) {
 func (l *logger) GetLevel() gobgplog.LogLevel { return gobgplog.DebugLevel }
 
 func (l *logger) emit(level slog.Level, msg string, f gobgplog.Fields) {
-	if err := l.record(msg, f); err != nil {
-		l.log.Error("status not recorded", "error", err)
-	}
+	l.record(msg, f)
 	if int64(level) < l.level.Load() || !l.log.Enabled(context.Background(), level) {
 		return
 	}

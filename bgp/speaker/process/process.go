@@ -14,6 +14,7 @@ import (
 	"net"
 	"os"
 	"path/filepath"
+	"runtime/debug"
 	"strings"
 	"time"
 
@@ -47,8 +48,8 @@ func Run(ctx context.Context, cfg Config) error {
 		return fmt.Errorf("speaker socket %s: %w", cfg.Socket, err)
 	}
 	defer unlock()
-	if err := status.RemoveLastUp(cfg.StatusFile); err != nil {
-		return err
+	if err := keepCrash(status.CrashPath(cfg.StatusFile)); err != nil {
+		return fmt.Errorf("speaker: keep the stack of a crash: %w", err)
 	}
 	rec := newRecorder(cfg.StatusFile, os.Getpid())
 	log := newLogger(cfg.Log, cfg.LogLevel, rec.record)
@@ -73,6 +74,24 @@ func Run(ctx context.Context, cfg Config) error {
 	case err := <-log.died:
 		return fmt.Errorf("speaker: %w", err)
 	}
+}
+
+// keepCrash has the runtime write the stack of a crash into a file, goroutine labels included: it is
+// all that tells which neighbour's message was read.
+func keepCrash(path string) error {
+	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
+	if err != nil {
+		return err
+	}
+	defer func() { _ = f.Close() }() // the runtime keeps a duplicate
+	if err := debug.SetCrashOutput(f, debug.CrashOptions{}); err != nil {
+		return err
+	}
+	settings := []string{"tracebacklabels=1"}
+	if s := os.Getenv("GODEBUG"); s != "" {
+		settings = append([]string{s}, settings...)
+	}
+	return os.Setenv("GODEBUG", strings.Join(settings, ","))
 }
 
 // claim makes the socket's path ours: it takes a lock that lasts as long as the process, refuses a

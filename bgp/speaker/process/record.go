@@ -9,13 +9,21 @@ import (
 	"maps"
 	"net"
 	"net/netip"
+	"runtime/pprof"
+	"strings"
 	"sync"
 	"time"
 
-	"github.com/osrg/gobgp/v3/pkg/packet/bgp"
+	packet "github.com/osrg/gobgp/v3/pkg/packet/bgp"
 
 	"korat/bgp/speaker/status"
 )
+
+// weSent begins the reason of a session that this end closed.
+const weSent = "we sent "
+
+// stateChanged is GoBGP's message for each step of a session's state machine.
+const stateChanged = "state changed"
 
 // recorder gathers, from GoBGP's log records, what its API does not tell: why a session is down.
 type recorder struct {
@@ -54,15 +62,13 @@ func (r *recorder) write() error {
 }
 
 // record looks at one log record. It is called with GoBGP's locks held and so must not wait.
-func (r *recorder) record(msg string, fields map[string]any) error {
+func (r *recorder) record(msg string, fields map[string]any) {
 	peer, ok := peerOf(fields)
 	if !ok {
-		return nil
+		return
 	}
-	if msg == "Peer Up" {
-		if err := status.WriteLastUp(r.path, peer); err != nil {
-			return err
-		}
+	if msg == stateChanged {
+		label(peer)
 	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
@@ -70,7 +76,7 @@ func (r *recorder) record(msg string, fields map[string]any) error {
 	next, keep := advance(have, msg, fields)
 	switch {
 	case !keep && !known, keep && known && next == have, keep && !known && next == status.Peer{}:
-		return nil
+		return
 	case keep:
 		r.peers[peer] = next
 	default:
@@ -80,7 +86,13 @@ func (r *recorder) record(msg string, fields map[string]any) error {
 	case r.changed <- struct{}{}:
 	default:
 	}
-	return nil
+}
+
+// label names the neighbour on this goroutine, GoBGP's server, which next starts the goroutines of
+// the session's new state; these inherit the label, and the one that reads the neighbour's messages
+// carries it into the stack of a crash.
+func label(peer netip.Addr) {
+	pprof.SetGoroutineLabels(pprof.WithLabels(context.Background(), pprof.Labels(status.PeerLabel, peer.String())))
 }
 
 func peerOf(fields map[string]any) (netip.Addr, bool) {
@@ -107,9 +119,11 @@ func advance(p status.Peer, msg string, fields map[string]any) (next status.Peer
 			p.Reason += fmt.Sprintf(" (%q)", text)
 		}
 	case "sent notification":
-		p.Reason = "we sent " + notification(fields)
+		p.Reason = weSent + notification(fields)
 	case "hold timer expired":
 		p.Reason = "hold timer expired: the neighbour was silent"
+	case stateChanged:
+		p.Reason = refusedReason(p.Reason, fields)
 	case "Mismatched local address":
 		p.Reason = fmt.Sprintf("neighbour connected to %v, not to %v", fields["Addr"], fields["Configured addr"])
 	case "graceful restart timer expired":
@@ -138,6 +152,16 @@ func downReason(recorded string, reason any) string {
 	}
 }
 
+// refusedReason gives the reason of a session that ended while it was being opened: GoBGP neither
+// logs the notification that it got then, nor calls it a loss.
+func refusedReason(recorded string, fields map[string]any) string {
+	opening := fields["old"] == packet.BGP_FSM_OPENSENT.String() || fields["old"] == packet.BGP_FSM_OPENCONFIRM.String()
+	if !opening || fields["new"] != packet.BGP_FSM_IDLE.String() || strings.HasPrefix(recorded, weSent) {
+		return recorded
+	}
+	return "the neighbour ended the session while it was being opened: is this node configured there, with the right AS?"
+}
+
 func connectError(v any) string {
 	err, ok := v.(error)
 	if !ok {
@@ -157,8 +181,8 @@ func connectError(v any) string {
 // notification describes the message of a log record, which has its code either in fields of their
 // own or inside an error.
 func notification(fields map[string]any) string {
-	if e, ok := fields["Data"].(*bgp.MessageError); ok {
-		text := bgp.NewNotificationErrorCode(e.TypeCode, e.SubTypeCode).String()
+	if e, ok := fields["Data"].(*packet.MessageError); ok {
+		text := packet.NewNotificationErrorCode(e.TypeCode, e.SubTypeCode).String()
 		if e.Message != "" {
 			text += ": " + e.Message
 		}
@@ -166,5 +190,5 @@ func notification(fields map[string]any) string {
 	}
 	code, _ := fields["Code"].(uint8)
 	subcode, _ := fields["Subcode"].(uint8)
-	return bgp.NewNotificationErrorCode(code, subcode).String()
+	return packet.NewNotificationErrorCode(code, subcode).String()
 }

@@ -67,35 +67,45 @@ func Write(path string, f File) error {
 	return nil
 }
 
-// WriteLastUp records which session came up last. It goes into a small file of its own because it
-// must be on disk before the session's first message is read: if that message crashes the process,
-// it is the evidence.
-func WriteLastUp(path string, peer netip.Addr) error {
-	if err := os.WriteFile(lastUpPath(path), []byte(peer.String()+"\n"), 0o600); err != nil {
-		return fmt.Errorf("write last established session: %w", err)
+// CrashPath is where the process whose status file is path leaves the stack of a crash. The file is
+// empty while the process lives and after an orderly end.
+func CrashPath(path string) string { return path + ".crash" }
+
+// PeerLabel is the goroutine label that names the neighbour whose messages a goroutine reads. The Go
+// runtime prints labels in the stack of a crash (GODEBUG=tracebacklabels=1).
+const PeerLabel = "peer"
+
+// Crashed says whether the last process whose status file is path crashed, and while it read a
+// message of which neighbour; culprit is the zero Addr when that is not known.
+func Crashed(path string) (crashed bool, culprit netip.Addr, err error) {
+	b, err := os.ReadFile(CrashPath(path))
+	if errors.Is(err, fs.ErrNotExist) {
+		return false, netip.Addr{}, nil
 	}
-	return nil
+	if err != nil {
+		return false, netip.Addr{}, fmt.Errorf("read speaker's crash: %w", err)
+	}
+	return len(b) > 0, culpritOf(string(b)), nil
 }
 
-// ReadLastUp gives the session that came up last, or the zero Addr.
-func ReadLastUp(path string) netip.Addr {
-	b, err := os.ReadFile(lastUpPath(path))
-	if err != nil {
+// culpritOf reads the stack of the goroutine that crashed, the first in the text. Its label counts
+// only within GoBGP's session handler: the server's own goroutine carries that of the last session
+// that changed its state.
+func culpritOf(trace string) netip.Addr {
+	_, stack, found := strings.Cut(trace, "\ngoroutine ")
+	if !found {
 		return netip.Addr{}
 	}
-	addr, err := netip.ParseAddr(strings.TrimSpace(string(b)))
+	stack, _, _ = strings.Cut(stack, "\n\n")
+	header, calls, _ := strings.Cut(stack, "\n")
+	if !strings.Contains(calls, "server.(*fsmHandler).") {
+		return netip.Addr{}
+	}
+	_, label, _ := strings.Cut(header, `"`+PeerLabel+`": "`)
+	label, _, _ = strings.Cut(label, `"`)
+	addr, err := netip.ParseAddr(label)
 	if err != nil {
 		return netip.Addr{}
 	}
 	return addr
 }
-
-// RemoveLastUp forgets it.
-func RemoveLastUp(path string) error {
-	if err := os.Remove(lastUpPath(path)); err != nil && !errors.Is(err, fs.ErrNotExist) {
-		return fmt.Errorf("forget last established session: %w", err)
-	}
-	return nil
-}
-
-func lastUpPath(path string) string { return path + ".last-up" }

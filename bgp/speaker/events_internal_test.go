@@ -1,0 +1,154 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package speaker
+
+import (
+	"fmt"
+	"maps"
+	"net/netip"
+	"slices"
+	"strings"
+	"testing"
+
+	gobgp "github.com/osrg/gobgp/v3/api"
+	"google.golang.org/protobuf/types/known/anypb"
+
+	"korat/bgp"
+)
+
+// message builds a table event from "prefix neighbour" (next hop = neighbour), "prefix local",
+// "-prefix" (withdrawn) and "eor neighbour".
+func message(t *testing.T, lines ...string) []*gobgp.Path {
+	t.Helper()
+	var out []*gobgp.Path
+	for _, line := range lines {
+		f := strings.Fields(line)
+		if f[0] == "eor" {
+			out = append(out, &gobgp.Path{Family: ipv4Unicast(), NeighborIp: f[1]})
+			continue
+		}
+		prefix, withdrawn := strings.CutPrefix(f[0], "-")
+		p, err := apiOrigin(netip.MustParsePrefix(prefix))
+		if err != nil {
+			t.Fatal(err)
+		}
+		p.IsWithdraw, p.NeighborIp = withdrawn, "<nil>"
+		if len(f) > 1 && f[1] != "local" {
+			p.NeighborIp = f[1]
+			if p.Pattrs[1], err = anypb.New(&gobgp.NextHopAttribute{NextHop: f[1]}); err != nil {
+				t.Fatal(err)
+			}
+		}
+		out = append(out, p)
+	}
+	return out
+}
+
+func (s *session) render() string {
+	var out []string
+	for p, paths := range s.c.table.rib().Paths {
+		line := p.String()
+		for _, path := range paths {
+			line += " " + path.NextHop.String()
+		}
+		out = append(out, line)
+	}
+	for p := range maps.Keys(s.local) {
+		out = append(out, p.String()+" local")
+	}
+	slices.Sort(out)
+	return strings.Join(out, ", ")
+}
+
+func TestTableEvents(t *testing.T) {
+	peer := netip.MustParseAddr("10.0.0.2")
+	c := New(Config{})
+	c.Want(bgp.Plan{Peers: map[netip.Addr]bgp.Peer{peer: {Address: peer}}}, false)
+	c.table.setPaths(netip.MustParsePrefix("172.31.0.0/24"), []bgp.Path{{NextHop: peer, Peer: peer}})
+	s := newSession(c, nil)
+	check := func(step, want string) {
+		t.Helper()
+		if got := s.render(); got != want {
+			t.Errorf("%s: table is %q, want %q", step, got, want)
+		}
+	}
+	s.peerEvent(&gobgp.WatchEventResponse_PeerEvent{Type: gobgp.WatchEventResponse_PeerEvent_END_OF_INIT})
+
+	// A full message is one path longer than the batch; the prefix at its end goes on in the next.
+	var full []string
+	for i := range batch {
+		full = append(full, fmt.Sprintf("172.16.%d.%d/32 local", i/256, i%256))
+	}
+	full = append(full, "172.17.0.0/24 10.0.0.3")
+	s.tableEvent(message(t, full...))
+	check("half of the first table", "172.31.0.0/24 10.0.0.2")
+	s.tableEvent(message(t, "172.17.0.0/24 10.0.0.2", "172.18.0.0/24 local"))
+	if s.initial != nil {
+		t.Fatal("a message that is not full did not end the first table")
+	}
+	if len(s.local) != batch+1 {
+		t.Errorf("%d local prefixes, want %d", len(s.local), batch+1)
+	}
+	clear(s.local)
+	check("first table replaces what was known", "172.17.0.0/24 10.0.0.2 10.0.0.3")
+
+	s.tableEvent(message(t, "172.17.0.0/24 10.0.0.4", "172.17.0.0/24 10.0.0.2", "172.18.0.0/24 10.0.0.2"))
+	check("each prefix comes with all its members", "172.17.0.0/24 10.0.0.2 10.0.0.4, 172.18.0.0/24 10.0.0.2")
+	s.tableEvent(message(t, "-172.17.0.0/24 10.0.0.2"))
+	check("withdrawal", "172.18.0.0/24 10.0.0.2")
+	s.due = false
+	s.tableEvent(message(t, "172.18.0.0/24 local"))
+	check("own origin hides the learned path", "172.18.0.0/24 local")
+	if !s.due {
+		t.Error("a change of the local prefixes does not make the plan due")
+	}
+	s.tableEvent(message(t, "-172.18.0.0/24 local"))
+	check("origin withdrawn", "")
+
+	s.changed = false
+	s.tableEvent(nil)
+	s.tableEvent(message(t, "eor 10.0.0.9"))
+	if s.changed {
+		t.Error("nothing changed, but a change is reported")
+	}
+	s.tableEvent(message(t, "eor 10.0.0.2"))
+	if !s.changed || !c.RIB().Sessions[peer].EndOfRIB {
+		t.Errorf("End-of-RIB was lost: %+v", c.RIB().Sessions)
+	}
+}
+
+func TestUnchangedRIBIsFree(t *testing.T) {
+	c := New(Config{})
+	c.table.setPaths(netip.MustParsePrefix("172.17.0.0/24"), []bgp.Path{{NextHop: netip.MustParseAddr("10.0.0.2")}})
+	first := c.RIB()
+	if n := testing.AllocsPerRun(10, func() { c.RIB() }); n != 0 {
+		t.Errorf("an unchanged RIB costs %v allocations", n)
+	}
+	c.table.setPaths(netip.MustParsePrefix("172.17.1.0/24"), []bgp.Path{{NextHop: netip.MustParseAddr("10.0.0.2")}})
+	if len(first.Paths) != 1 || len(c.RIB().Paths) != 2 {
+		t.Errorf("RIBs have %d and %d prefixes, want 1 and 2", len(first.Paths), len(c.RIB().Paths))
+	}
+}
+
+// The hash must cover every field of a session and no other.
+func TestSessionHash(t *testing.T) {
+	base := bgp.Peer{Name: "a", Kind: bgp.MeshPeer, Address: netip.MustParseAddr("10.0.0.2"), Port: 179, AS: 1,
+		LocalAddress: netip.MustParseAddr("10.0.0.1"), HoldTime: 9, Keepalive: 3, RestartTime: 120}
+	same := base
+	same.Name, same.Kind = "b", bgp.GlobalPeer
+	if sessionHash(same) != sessionHash(base) {
+		t.Error("a new name restarts the session")
+	}
+	for name, change := range map[string]func(*bgp.Peer){
+		"address": func(p *bgp.Peer) { p.Address = p.LocalAddress }, "port": func(p *bgp.Peer) { p.Port++ },
+		"AS": func(p *bgp.Peer) { p.AS++ }, "local address": func(p *bgp.Peer) { p.LocalAddress = p.Address },
+		"passive": func(p *bgp.Peer) { p.Passive = true }, "hold time": func(p *bgp.Peer) { p.HoldTime++ },
+		"keepalive": func(p *bgp.Peer) { p.Keepalive++ }, "restart time": func(p *bgp.Peer) { p.RestartTime++ },
+	} {
+		p := base
+		change(&p)
+		if sessionHash(p) == sessionHash(base) {
+			t.Errorf("a change of the %s goes unnoticed", name)
+		}
+	}
+}

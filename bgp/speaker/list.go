@@ -1,0 +1,141 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package speaker
+
+import (
+	"context"
+	"fmt"
+	"net/netip"
+
+	gobgp "github.com/osrg/gobgp/v3/api"
+
+	"korat/bgp"
+	"korat/bgp/speaker/status"
+)
+
+const (
+	// cheapAdvertised is the number of sessions times prefixes up to which every reading counts what
+	// is advertised: GoBGP runs its export filter over the whole table for each session, and does
+	// nothing else meanwhile. Above it the count is read at every rareAdvertised-th reading.
+	cheapAdvertised = 20000
+	rareAdvertised  = 60
+)
+
+// list reads what the event stream does not tell: counters, capabilities, and the reasons of
+// sessions that are down. It also notices peers that somebody else added or removed.
+func (s *session) list(ctx context.Context) error {
+	plan := s.c.wishNow().plan
+	advertised := len(plan.Peers)*s.c.table.prefixes() <= cheapAdvertised || s.readings%rareAdvertised == 0
+	s.readings++
+	have, err := s.listPeers(ctx, advertised)
+	if err != nil {
+		return err
+	}
+	history, err := status.Read(s.c.cfg.StatusFile)
+	if err != nil {
+		s.c.cfg.Log.Warn("sessions' history unknown", "error", err)
+	}
+	peers := make(map[netip.Addr]string, len(have))
+	for addr, p := range have {
+		peers[addr] = ourHash(p.GetConf().GetDescription())
+		s.graceful[addr] = restartsGracefully(p.GetState().GetRemoteCap())
+		if !s.c.table.session(addr).Established() {
+			delete(s.graceful, addr)
+		}
+	}
+	for addr, want := range plan.Peers {
+		s.refresh(want, have[addr], history.Peers[addr], advertised)
+	}
+	if s.peers == nil || differ(peers, plan.Peers) {
+		s.due = true
+	}
+	s.peers = peers
+	return nil
+}
+
+// differ says whether the speaker's peers are other than the wanted ones.
+func differ(have map[netip.Addr]string, want map[netip.Addr]bgp.Peer) bool {
+	if len(have) != len(want) {
+		return true
+	}
+	for addr, p := range want {
+		if have[addr] != sessionHash(p) {
+			return true
+		}
+	}
+	return false
+}
+
+func (s *session) listPeers(ctx context.Context, advertised bool) (map[netip.Addr]*gobgp.Peer, error) {
+	rpc, cancel := call(ctx)
+	defer cancel()
+	stream, err := s.api.ListPeer(rpc, &gobgp.ListPeerRequest{EnableAdvertised: advertised})
+	if err != nil {
+		return nil, fmt.Errorf("list peers: %w", err)
+	}
+	peers := map[netip.Addr]*gobgp.Peer{}
+	for {
+		r, err := stream.Recv()
+		if done, err := ended(err); done {
+			return peers, err
+		}
+		if addr, err := netip.ParseAddr(r.GetPeer().GetState().GetNeighborAddress()); err == nil {
+			peers[addr] = r.Peer
+		}
+	}
+}
+
+// refresh brings one session's counters, times and reason up to date. Its state and its End-of-RIB
+// come from the events alone, which are in order with the paths.
+func (s *session) refresh(want bgp.Peer, have *gobgp.Peer, past status.Peer, advertised bool) {
+	out := s.c.table.session(want.Address)
+	if out.State == "" {
+		out.State = stateIdle
+	}
+	out.Flaps = past.Flaps
+	out.Received, out.Advertised = s.counters(have, out, advertised)
+	if out.Established() {
+		out.Since, out.Reason = past.Up, ""
+		if up := have.GetTimers().GetState().GetUptime(); out.Since.IsZero() && up != nil {
+			out.Since = up.AsTime()
+		}
+	} else {
+		out.Since, out.Reason = past.Down, reason(want, past.Reason, s.refused[want.Address])
+	}
+	s.changed = s.c.table.setSession(want.Address, out) || s.changed
+}
+
+// counters gives how many prefixes were received and advertised; the latter is as before if it was
+// not asked for. GoBGP counts the End-of-RIB as one, and even what it would send to a neighbour that
+// is not there.
+func (s *session) counters(have *gobgp.Peer, before bgp.Session, asked bool) (received, advertised uint64) {
+	addr, _ := netip.ParseAddr(have.GetState().GetNeighborAddress())
+	for _, f := range have.GetAfiSafis() {
+		received += f.GetState().GetReceived()
+		n := f.GetState().GetAdvertised()
+		if s.graceful[addr] && n > 0 {
+			n--
+		}
+		advertised += n
+	}
+	switch {
+	case !before.Established():
+		return received, 0
+	case !asked:
+		return received, before.Advertised
+	}
+	return received, advertised
+}
+
+func reason(want bgp.Peer, recorded string, refused error) string {
+	switch {
+	case refused != nil:
+		return refused.Error()
+	case recorded != "":
+		return recorded
+	case want.Passive:
+		return "waiting for the neighbour to connect"
+	default:
+		return "connecting"
+	}
+}
