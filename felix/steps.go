@@ -27,6 +27,7 @@ func newSteps(t Tables) []step {
 		&tableStep[string, dataplane.Link]{
 			Step: reconcile.NewStep("links", t.Links),
 			want: func(s dataplane.State) map[string]dataplane.Link { return s.Links },
+			keep: func(dataplane.State) func(string, dataplane.Link) bool { return keepLink },
 			any:  kernel.Notice.TouchesLinks,
 			one:  kernel.Notice.TouchesLink,
 		},
@@ -85,6 +86,9 @@ func (t *tableStep[K, V]) invalidate(n kernel.Notice) {
 		t.Step.Touch(func(k K, v V) bool { return t.one(n, k, v) })
 	}
 }
+
+// keepLink keeps every link: the plugin removes them.
+func keepLink(string, dataplane.Link) bool { return true }
 
 func invalidate(steps []step, n kernel.Notice) {
 	for _, s := range steps {
