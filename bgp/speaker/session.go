@@ -11,7 +11,6 @@ import (
 
 	gobgp "github.com/osrg/gobgp/v3/api"
 
-	"korat/bgp"
 	"korat/bgp/speaker/status"
 )
 

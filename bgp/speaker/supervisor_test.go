@@ -54,10 +54,15 @@ func (r *router) pid() int {
 	return f.PID
 }
 
-// endSpeaker kills what a supervisor left behind.
+// endSpeaker kills what a supervisor left behind and waits until it is gone.
 func (r *router) endSpeaker() {
-	if pid := r.pid(); pid != 0 {
-		_ = syscall.Kill(pid, syscall.SIGKILL)
+	pid := r.pid()
+	if pid == 0 {
+		return
+	}
+	end := time.Now().Add(patience)
+	for syscall.Kill(pid, syscall.SIGKILL) == nil && time.Now().Before(end) {
+		pause(context.Background())
 	}
 }
 
