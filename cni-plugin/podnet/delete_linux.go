@@ -86,23 +86,28 @@ func halfMade(host netlink.Link) bool {
 // order, removes what an earlier attachment of the pod left, and refuses to touch others'.
 func (e *edge) clear(want Pair) (have Made, found bool, err error) {
 	host, err := linkByName(e.host, want.Interface)
-	if err != nil {
+	switch {
+	case err != nil:
+		return Made{}, false, err
+	case host == nil:
+		return Made{}, false, e.clearPod(want)
+	case !halfMade(host) && !ofPod(host, want):
+		return Made{}, false, fmt.Errorf("%w: %s (%s, alias %q): remove it: ip link delete %s",
+			ErrTaken, want.Interface, host.Type(), host.Attrs().Alias, want.Interface)
+	}
+	if mac, ok := e.inOrder(want); ok {
+		return Made{MAC: mac}, true, nil
+	}
+	if err := remove(e.host, host); err != nil {
 		return Made{}, false, err
 	}
-	if host != nil {
-		alias, err := ParseAlias(host.Attrs().Alias)
-		if (err != nil || host.Type() != "veth" || !alias.Of(want.Namespace, want.Pod)) && !halfMade(host) {
-			return Made{}, false, fmt.Errorf("%w: %s (%s, alias %q): remove it: ip link delete %s",
-				ErrTaken, want.Interface, host.Type(), host.Attrs().Alias, want.Interface)
-		}
-		if mac, ok := e.inOrder(want); ok {
-			return Made{MAC: mac}, true, nil
-		}
-		if err := remove(e.host, host); err != nil {
-			return Made{}, false, err
-		}
-	}
 	return Made{}, false, e.clearPod(want)
+}
+
+// ofPod says whether a host's side is marked as one of the pod's.
+func ofPod(host netlink.Link, want Pair) bool {
+	alias, err := ParseAlias(host.Attrs().Alias)
+	return err == nil && host.Type() == "veth" && alias.Of(want.Namespace, want.Pod)
 }
 
 // clearPod removes the attachment's pod side if its host side has another name than wanted.

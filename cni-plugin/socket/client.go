@@ -43,8 +43,7 @@ func Dial(ctx context.Context, path string) (*Conn, error) {
 	}
 	pause := redialMin
 	for {
-		// Connecting to a Unix socket does not block: a full backlog is EAGAIN.
-		raw, err := net.Dial("unix", path)
+		raw, err := connect(path)
 		if err == nil {
 			metered := &meteredReader{r: raw}
 			return &Conn{path: path, conn: raw, dec: json.NewDecoder(metered), read: metered}, nil
@@ -61,6 +60,11 @@ func Dial(ctx context.Context, path string) (*Conn, error) {
 		}
 		pause = min(2*pause, redialMax)
 	}
+}
+
+// connect tries once. Connecting to a Unix socket does not block: a full backlog is EAGAIN.
+func connect(path string) (net.Conn, error) {
+	return new(net.Dialer).DialContext(context.Background(), "unix", path)
 }
 
 // transient says whether an agent that starts or catches up would end the error.

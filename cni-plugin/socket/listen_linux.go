@@ -74,7 +74,7 @@ func removeStale(path string) error {
 	case info.Mode().Type() != fs.ModeSocket:
 		return errors.New("it exists and is no socket: remove it, or choose another path")
 	}
-	conn, err := net.Dial("unix", path)
+	conn, err := connect(path)
 	switch {
 	case err == nil:
 		_ = conn.Close()

@@ -74,7 +74,7 @@ func Here(t *testing.T) string {
 func Run(t *testing.T, command string) string {
 	t.Helper()
 	words := strings.Fields(command)
-	out, err := exec.Command(words[0], words[1:]...).CombinedOutput()
+	out, err := exec.CommandContext(t.Context(), words[0], words[1:]...).CombinedOutput()
 	if err != nil {
 		t.Fatalf("%s: %v\n%s", command, err, out)
 	}
