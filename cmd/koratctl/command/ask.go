@@ -15,6 +15,7 @@ import (
 	"korat/cmd/koratctl/picture"
 	"korat/cmd/koratctl/show"
 	"korat/cni-plugin/socket"
+	"korat/felix"
 )
 
 func (c *ctl) ipam() *cobra.Command {
@@ -75,8 +76,8 @@ func (c *ctl) node() *cobra.Command {
 }
 
 // askNode gets the status from the agent on this node.
-func (c *ctl) askNode(ctx context.Context) (show.NodeStatus, error) {
-	var s show.NodeStatus
+func (c *ctl) askNode(ctx context.Context) (felix.NodeStatus, error) {
+	var s felix.NodeStatus
 	ctx, cancel, err := c.limited(ctx)
 	if err != nil {
 		return s, err

@@ -8,10 +8,12 @@ import (
 	"strconv"
 	"strings"
 	"time"
+
+	"korat/felix"
 )
 
 // Status prints a node's status for people. now is what ages are counted from.
-func Status(w io.Writer, s NodeStatus, now time.Time) error {
+func Status(w io.Writer, s felix.NodeStatus, now time.Time) error {
 	rows := [][]string{
 		{"Node", s.Node},
 		{"Version", s.Version},
@@ -74,37 +76,4 @@ func age(since *time.Time, now time.Time) string {
 		return ""
 	}
 	return max(now.Sub(*since), 0).Truncate(time.Second).String()
-}
-
-// NodeStatus is the agent's answer to node status.
-type NodeStatus struct {
-	Node     string    `json:"node"`
-	Version  string    `json:"version"`
-	Address  string    `json:"address,omitempty"`
-	AS       uint32    `json:"as,omitempty"`
-	RouterID string    `json:"routerID,omitempty"`
-	Sessions []Session `json:"sessions"`
-	Routes   []Route   `json:"routes"`
-	Problems []string  `json:"problems"`
-}
-
-// Session is one BGP session.
-type Session struct {
-	Name       string     `json:"name"`
-	Kind       string     `json:"kind"`
-	Address    string     `json:"address"`
-	AS         uint32     `json:"as"`
-	State      string     `json:"state"`
-	Since      *time.Time `json:"since,omitempty"`
-	Reason     string     `json:"reason,omitempty"`
-	Received   uint64     `json:"received"`
-	Advertised uint64     `json:"advertised"`
-	Flaps      uint32     `json:"flaps"`
-}
-
-// Route is one route that the agent wants in the kernel.
-type Route struct {
-	Prefix   string   `json:"prefix"`
-	NextHops []string `json:"nextHops"`
-	From     string   `json:"from"`
 }
