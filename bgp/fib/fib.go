@@ -5,6 +5,7 @@
 package fib
 
 import (
+	"fmt"
 	"net/netip"
 	"slices"
 
@@ -25,6 +26,14 @@ type Unresolved struct {
 	// NextHop is invalid when the prefix is refused whatever its next hop.
 	NextHop netip.Addr
 	Reason  string
+}
+
+// String says what was left out and why.
+func (u Unresolved) String() string {
+	if !u.NextHop.IsValid() {
+		return fmt.Sprintf("prefix %s refused: %s", u.Prefix, u.Reason)
+	}
+	return fmt.Sprintf("path to %s via %s not used: %s", u.Prefix, u.NextHop, u.Reason)
 }
 
 // The reasons why a path is left out.

@@ -46,11 +46,7 @@ func render(routes map[dataplane.RouteKey]dataplane.Route, left []fib.Unresolved
 		b.WriteByte('\n')
 	}
 	for _, u := range left {
-		hop := ""
-		if u.NextHop.IsValid() {
-			hop = " via " + u.NextHop.String()
-		}
-		fmt.Fprintf(&b, "left out %s%s: %s\n", u.Prefix, hop, u.Reason)
+		fmt.Fprintf(&b, "%s\n", u)
 	}
 	return b.String()
 }
@@ -80,11 +76,11 @@ func TestRoutes(t *testing.T) {
 `},
 		{"next hops that can't be used", "172.17.9.0/24 10.2.0.2 10.0.0.2 192.0.2.1\n172.17.10.0/24 10.0.0.1\n172.17.11.0/24 127.0.0.5\n172.17.12.0/24 0.0.0.0", `
 172.17.9.0/24 via 10.0.0.2 dev eth0
-left out 172.17.9.0/24 via 10.2.0.2: next hop is on no connected subnet of a running interface
-left out 172.17.9.0/24 via 192.0.2.1: next hop is on no connected subnet of a running interface
-left out 172.17.10.0/24 via 10.0.0.1: next hop is no neighbour's address
-left out 172.17.11.0/24 via 127.0.0.5: next hop is no neighbour's address
-left out 172.17.12.0/24 via 0.0.0.0: next hop is no neighbour's address
+path to 172.17.9.0/24 via 10.2.0.2 not used: next hop is on no connected subnet of a running interface
+path to 172.17.9.0/24 via 192.0.2.1 not used: next hop is on no connected subnet of a running interface
+path to 172.17.10.0/24 via 10.0.0.1 not used: next hop is no neighbour's address
+path to 172.17.11.0/24 via 127.0.0.5 not used: next hop is no neighbour's address
+path to 172.17.12.0/24 via 0.0.0.0 not used: next hop is no neighbour's address
 `},
 		{"prefixes that are refused", `
 			0.0.0.0/0 10.0.0.2
@@ -96,15 +92,15 @@ left out 172.17.12.0/24 via 0.0.0.0: next hop is no neighbour's address
 			172.17.8.128/25 10.0.0.2
 			198.51.100.7/32 10.0.0.2
 			224.0.0.0/4 10.0.0.2`, `
-left out 0.0.0.0/0: default route: not accepted from peers
-left out 10.0.0.0/24: subnet that this node is connected to
-left out 10.0.0.1/32: this node's own address
-left out 127.1.0.0/16: loopback, link-local or multicast range
-left out 169.254.1.1/32: loopback, link-local or multicast range
-left out 172.17.8.0/24: inside a block of this node
-left out 172.17.8.128/25: inside a block of this node
-left out 198.51.100.7/32: this node's own address
-left out 224.0.0.0/4: loopback, link-local or multicast range
+prefix 0.0.0.0/0 refused: default route: not accepted from peers
+prefix 10.0.0.0/24 refused: subnet that this node is connected to
+prefix 10.0.0.1/32 refused: this node's own address
+prefix 127.1.0.0/16 refused: loopback, link-local or multicast range
+prefix 169.254.1.1/32 refused: loopback, link-local or multicast range
+prefix 172.17.8.0/24 refused: inside a block of this node
+prefix 172.17.8.128/25 refused: inside a block of this node
+prefix 198.51.100.7/32 refused: this node's own address
+prefix 224.0.0.0/4 refused: loopback, link-local or multicast range
 `},
 		{"what only covers our own is accepted", "172.17.0.0/16 10.0.0.2\n10.0.0.0/8 10.0.0.2", `
 10.0.0.0/8 via 10.0.0.2 dev eth0
