@@ -75,7 +75,7 @@ type BGPPeerSpec struct {
 	// MaxRestartTime is the graceful-restart time [120s].
 	MaxRestartTime *metav1.Duration `json:"maxRestartTime,omitempty"`
 	// KeepaliveTime is the keepalive interval; the hold time is three times it [30s].
-	KeepaliveTime *metav1.Duration `json:"keepAliveTime,omitempty"`
+	KeepaliveTime *metav1.Duration `json:"keepaliveTime,omitempty"`
 }
 
 // Node is one host of the cluster.

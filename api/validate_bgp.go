@@ -37,7 +37,7 @@ func (c *checker) bgpPeer(s *BGPPeerSpec) {
 	}
 	c.asNumber("spec.asNumber", s.ASNumber)
 	c.restartTime("spec.maxRestartTime", s.MaxRestartTime)
-	c.keepalive("spec.keepAliveTime", s.KeepaliveTime)
+	c.keepalive("spec.keepaliveTime", s.KeepaliveTime)
 }
 
 // Address gives the neighbour's address and port; the port is 0 where PeerIP has none.

@@ -95,8 +95,10 @@ func (a *Agent) serve() []programmed {
 	return after
 }
 
+// abort undoes an attachment that was new in a conversation which broke. It may be Ready here: then the
+// plugin has not heard so, and has removed the pair or will.
 func (a *Agent) abort(c call) {
-	if ep, known := a.at.endpoints[c.req.ID]; known && !ep.Ready {
+	if _, known := a.at.endpoints[c.req.ID]; known {
 		a.Log.Info("attachment abandoned by the plugin", "endpoint", c.req.ID.String())
 		if err := a.at.remove(c.req.ID); err != nil {
 			a.Log.Error("undo attachment", "endpoint", c.req.ID.String(), "error", err)

@@ -143,14 +143,17 @@ func (m *Mirror) syncNode(ctx context.Context, node *api.Node) error {
 	} else {
 		_, err = m.store.Update(ctx, node)
 	}
-	if err != nil {
+	stale := errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound)
+	if err != nil && !stale { // after a newer Snapshot the agent derives the object anew
 		return fmt.Errorf("write %s: %w", node.Key(), err)
 	}
-	m.log.Info("node registered", "node", node.Name, "address", node.Spec.BGP.IPv4Address)
 	m.mu.Lock()
 	defer m.mu.Unlock()
 	if m.wantNode == node {
 		m.wantNode = nil
+	}
+	if !stale {
+		m.log.Info("node registered", "node", node.Name, "address", node.Spec.BGP.IPv4Address)
 	}
 	return nil
 }

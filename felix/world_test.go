@@ -1,0 +1,293 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package felix
+
+import (
+	"context"
+	"encoding/json"
+	"fmt"
+	"log/slog"
+	"maps"
+	"net/netip"
+	"path/filepath"
+	"strings"
+	"sync"
+	"testing"
+	"time"
+
+	"korat/api"
+	"korat/api/store"
+	"korat/api/store/memory"
+	"korat/bgp"
+	"korat/cni-plugin/socket"
+	"korat/felix/dataplane"
+	"korat/felix/endpoint"
+	"korat/felix/kernel"
+	"korat/felix/mirror"
+	"korat/felix/reconcile/reconciletest"
+	"korat/ipam"
+	"korat/ipam/journal"
+)
+
+// world is one host with fakes at its edges: a kernel of maps and a speaker that only listens. The
+// datastore is the memory one, the journal a real file.
+type testWorld struct {
+	t       *testing.T
+	store   *memory.Store
+	kernel  *fakeKernel
+	speaker *fakeSpeaker
+	dir     string
+
+	links      *reconciletest.Table[string, dataplane.Link]
+	sysctls    *reconciletest.Table[string, dataplane.SysctlValue]
+	neighbours *reconciletest.Table[dataplane.NeighbourKey, dataplane.Neighbour]
+	routes     *reconciletest.Table[dataplane.RouteKey, dataplane.Route]
+}
+
+func newWorld(t *testing.T) *testWorld {
+	w := &testWorld{
+		t: t, store: memory.New(), dir: t.TempDir(),
+		kernel:     &fakeKernel{wake: make(chan struct{}, 1), host: dataplane.Host{Links: map[string]dataplane.HostLink{}, DefaultRoute: true}},
+		speaker:    &fakeSpeaker{wake: make(chan struct{}, 1), rib: bgp.RIB{Running: true, Complete: true}},
+		links:      &reconciletest.Table[string, dataplane.Link]{},
+		sysctls:    &reconciletest.Table[string, dataplane.SysctlValue]{},
+		neighbours: &reconciletest.Table[dataplane.NeighbourKey, dataplane.Neighbour]{},
+		routes:     &reconciletest.Table[dataplane.RouteKey, dataplane.Route]{},
+	}
+	w.kernel.addLink("eth0", dataplane.HostLink{Index: 2, MTU: 1400, Up: true, Running: true,
+		Addresses: []netip.Prefix{netip.MustParsePrefix("192.168.100.100/24")}})
+	return w
+}
+
+// writes gives everything that was written to the kernel since the last call.
+func (w *testWorld) writes() string {
+	return w.links.TakeWrites() + w.sysctls.TakeWrites() + w.neighbours.TakeWrites() + w.routes.TakeWrites()
+}
+
+// node is one life of the agent.
+type node struct {
+	*Agent
+	w    *testWorld
+	stop func()
+}
+
+// start runs an agent until the test ends or stop is called.
+func (w *testWorld) start() *node { return w.startWith(w.store, &sync.WaitGroup{}) }
+
+func (w *testWorld) startWith(st store.Store, running *sync.WaitGroup) *node {
+	w.t.Helper()
+	log := slog.New(slog.NewTextHandler(w.t.Output(), nil))
+	record, err := journal.Open[endpoint.Endpoint](filepath.Join(w.dir, "journal"))
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	follower := store.NewFollower(st, api.Kinds(), log)
+	keeper := ipam.NewKeeper(st, "a", log)
+	copies := mirror.New(st, "a", log)
+	agent := New(Config{Identity: Identity{Node: "a"}, Version: "test", Resync: time.Minute,
+		Bootstrap: Bootstrap{Pool: netip.MustParsePrefix("172.17.0.0/16"), BlockSize: 24}},
+		Parts{Datastore: follower, Store: st, Kernel: w.kernel, Speaker: w.speaker, Keeper: keeper, Mirror: copies, Journal: record, Log: log,
+			Tables: Tables{w.links, w.sysctls, w.neighbours, w.routes}})
+	ctx, cancel := context.WithCancel(context.Background())
+	for _, run := range []func(context.Context){follower.Run, keeper.Run, copies.Run, func(ctx context.Context) {
+		if err := agent.Run(ctx); err != nil {
+			w.t.Error(err)
+		}
+	}} {
+		running.Go(func() { run(ctx) })
+	}
+	n := &node{Agent: agent, w: w, stop: sync.OnceFunc(func() {
+		cancel()
+		running.Wait()
+		record.Close()
+	})}
+	w.t.Cleanup(n.stop)
+	return n
+}
+
+// until waits for a condition; it fails the test when that never comes.
+func (w *testWorld) until(what string, ok func() bool) {
+	w.t.Helper()
+	deadline := time.After(20 * time.Second)
+	tick := time.NewTicker(2 * time.Millisecond)
+	defer tick.Stop()
+	for !ok() {
+		select {
+		case <-deadline:
+			w.t.Fatalf("never happened: %s\nroutes:\n%s", what, w.routes.Dump())
+		case <-tick.C:
+		}
+	}
+}
+
+func (n *node) untilReady() {
+	n.w.t.Helper()
+	n.w.until("the agent is ready", func() bool { return len(n.report.notReady()) == 0 })
+}
+
+// add plays the plugin's ADD up to the point where the pair exists.
+func (n *node) add(r socket.Request) (endpoint.Endpoint, error) {
+	r.Verb, r.Network = socket.VerbAdd, "korat"
+	reply := n.Handle(n.w.t.Context(), r)
+	if reply.Error != nil {
+		return endpoint.Endpoint{}, reply.Error
+	}
+	n.w.kernel.addLink(reply.Endpoint.Interface, dataplane.HostLink{Index: 100, Up: true, Running: true})
+	return *reply.Endpoint, nil
+}
+
+func (n *node) ready(id endpoint.ID) error {
+	reply := n.Handle(n.w.t.Context(), socket.Request{Verb: socket.VerbReady, ID: id, MAC: "02:00:00:00:00:01"})
+	if reply.Error != nil {
+		return reply.Error
+	}
+	return nil
+}
+
+// attach plays the whole ADD.
+func (n *node) attach(pod string) endpoint.Endpoint {
+	n.w.t.Helper()
+	ep, err := n.add(request("container-of-"+pod, pod))
+	if err == nil {
+		err = n.ready(ep.ID)
+	}
+	if err != nil {
+		n.w.t.Fatalf("attach %s: %v", pod, err)
+	}
+	return ep
+}
+
+func (n *node) detach(id endpoint.ID) error {
+	reply := n.Handle(n.w.t.Context(), socket.Request{Verb: socket.VerbDel, ID: id})
+	if reply.Error != nil {
+		return reply.Error
+	}
+	return nil
+}
+
+func (n *node) status() NodeStatus {
+	var s NodeStatus
+	reply := n.Handle(n.w.t.Context(), socket.Request{Verb: socket.VerbNodeStatus})
+	if err := json.Unmarshal(reply.Status, &s); err != nil {
+		n.w.t.Fatal(err)
+	}
+	return s
+}
+
+func request(container, pod string) socket.Request {
+	return socket.Request{ID: endpoint.ID{ContainerID: container, IfName: "eth0"}, Namespace: "ns", Pod: pod}
+}
+
+// fakeKernel is the part of a host that is not ours.
+type fakeKernel struct {
+	wake   chan struct{}
+	mu     sync.Mutex
+	host   dataplane.Host
+	notice kernel.Notice
+}
+
+func (k *fakeKernel) Observe(context.Context) (dataplane.Host, error) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return dataplane.Host{Links: maps.Clone(k.host.Links), DefaultRoute: k.host.DefaultRoute}, nil
+}
+
+func (k *fakeKernel) Drain() kernel.Notice {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	n := k.notice
+	k.notice = kernel.Notice{}
+	return n
+}
+
+func (k *fakeKernel) Wake() <-chan struct{} { return k.wake }
+
+func (k *fakeKernel) addLink(name string, l dataplane.HostLink) {
+	k.mu.Lock()
+	k.host.Links[name] = l
+	k.mu.Unlock()
+	k.tell(kernel.Notice{Links: map[string]bool{name: false}})
+}
+
+func (k *fakeKernel) tell(n kernel.Notice) {
+	k.mu.Lock()
+	k.notice = n
+	k.mu.Unlock()
+	poke(k.wake)
+}
+
+// fakeSpeaker remembers the Plan and tells the RIB that it is given.
+type fakeSpeaker struct {
+	wake       chan struct{}
+	mu         sync.Mutex
+	plan       bgp.Plan
+	restarting bool
+	rib        bgp.RIB
+}
+
+func (s *fakeSpeaker) Want(p bgp.Plan, restarting bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	s.plan, s.restarting = p, restarting
+}
+
+func (s *fakeSpeaker) RIB() bgp.RIB {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.rib
+}
+
+func (s *fakeSpeaker) Err() error            { return nil }
+func (s *fakeSpeaker) Wake() <-chan struct{} { return s.wake }
+
+func (s *fakeSpeaker) learn(rib bgp.RIB) {
+	s.mu.Lock()
+	s.rib = rib
+	s.mu.Unlock()
+	poke(s.wake)
+}
+
+func (s *fakeSpeaker) wanted() (bgp.Plan, bool) {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	return s.plan, s.restarting
+}
+
+func poke(c chan struct{}) {
+	select {
+	case c <- struct{}{}:
+	default:
+	}
+}
+
+func (w *testWorld) hasRoute(text string) bool { return strings.Contains(w.routes.Dump(), text) }
+
+// create puts an object into the datastore.
+func (w *testWorld) create(obj api.Object) {
+	w.t.Helper()
+	if _, err := w.store.Create(w.t.Context(), obj); err != nil {
+		w.t.Fatal(err)
+	}
+}
+
+func nodeObject(name, address string) *api.Node {
+	n := &api.Node{}
+	n.Name = name
+	n.Spec.BGP = &api.NodeBGPSpec{IPv4Address: address}
+	return n
+}
+
+func routeTo(prefix string, gateway string) (dataplane.RouteKey, dataplane.Route) {
+	return dataplane.RouteKey{Prefix: netip.MustParsePrefix(prefix)},
+		dataplane.Route{NextHops: []dataplane.NextHop{{Device: "eth0", Gateway: netip.MustParseAddr(gateway)}}}
+}
+
+func describeReply(err error) string {
+	if err == nil {
+		return "ok"
+	}
+	if coded, ok := err.(*socket.Error); ok {
+		return fmt.Sprintf("code %d: %s", coded.Code, coded.Error())
+	}
+	return err.Error()
+}
