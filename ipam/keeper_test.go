@@ -80,6 +80,10 @@ func starts(t *testing.T) map[string]struct {
 		"pending of a pool that is gone": {
 			[]api.Object{p, affinity("a", "10.5.0.0/30", "pending")}, mine,
 		},
+		"pending, overlapping another's": {
+			[]api.Object{p, affinity("a", "10.0.0.4/30", "pending"), affinity("b", "10.0.0.4/31", "confirmed"), blk("b", "10.0.0.4/31")},
+			"10.0.0.0/30=a a:confirmed\n10.0.0.4/31=b b:confirmed",
+		},
 		"another's claim without block": {
 			[]api.Object{p, affinity("b", "10.0.0.4/30", "pending")},
 			"10.0.0.0/30=a a:confirmed\n10.0.0.4/30 without block b:pending",

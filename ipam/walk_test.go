@@ -37,12 +37,15 @@ type world struct {
 	// live is the model: who holds an address, over all nodes.
 	live map[netip.Addr]string
 	next int
+	// given, refused and crashed count what happened.
+	given, refused, crashed int
 }
 
 // TestWalk goes through random sequences of assignments, releases, crashes, outages and lagging
 // Snapshots on nodes that share small pools. After each step no address has two holders; in the
 // end the datastore says what the records say.
 func TestWalk(t *testing.T) {
+	var given, refused, crashed int
 	for seed := range uint64(60) {
 		w := &world{t: t, r: rand.New(rand.NewPCG(seed, 7)), live: map[netip.Addr]string{}}
 		w.st = filled(t, pool("p", "10.0.0.0/27", 30), pool("q", "10.1.0.0/28", 29), reservation("10.0.0.7", "10.1.0.0/30"))
@@ -59,10 +62,16 @@ func TestWalk(t *testing.T) {
 		if err := w.settle(); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
+		given, refused, crashed = given+w.given, refused+w.refused, crashed+w.crashed
+	}
+	t.Logf("%d requests given addresses, %d refused, %d agents restarted", given, refused, crashed)
+	if given < 2000 || refused < 2000 || crashed < 1000 {
+		t.Error("the walks went nowhere")
 	}
 }
 
 func (w *world) restart(h *host) {
+	w.crashed++
 	h.link = &faulty{Store: w.st, left: 1 << 30}
 	h.alloc, h.keeper = NewAllocator(h.name, fixed), NewKeeper(h.link, h.name, quiet())
 	for handle, as := range h.record {
@@ -124,10 +133,12 @@ func (w *world) assign(h *host, r Request) error {
 	if err != nil {
 		if errors.Is(err, ErrNeedBlock) || errors.Is(err, ErrNoAddress) || errors.Is(err, ErrPool) {
 			h.alloc.Release(r.Handle)
+			w.refused++
 			return nil
 		}
 		return err
 	}
+	w.given++
 	for _, addr := range got {
 		if by, taken := w.live[addr]; taken {
 			return fmt.Errorf("%s was given to %s, but %s has it", addr, r.Handle, by)
