@@ -3,7 +3,6 @@
 package felix
 
 import (
-	"fmt"
 	"net/netip"
 
 	"korat/bgp"
@@ -38,7 +37,7 @@ func (a *Agent) state() dataplane.State {
 	blocks := a.at.alloc.Blocks()
 	learned, unresolved := fib.Routes(w.rib, w.host, fib.Own{Blocks: blocks, Address: w.self.Address.Addr()})
 	for _, u := range unresolved {
-		w.problems = append(w.problems, fmt.Sprintf("path to %s via %s not used: %s", u.Prefix, u.NextHop, u.Reason))
+		w.problems = append(w.problems, u.String())
 	}
 	w.learned = learned
 	return calc.State(calc.Inputs{

@@ -25,15 +25,23 @@ import (
 
 // settings are what `korat-node run` can be told.
 type settings struct {
-	nodeName, runDir, httpAddress string
-	logLevel, logFormat           string
-	ip, method                    string
-	poolCIDR                      string
-	poolBlockSize                 int
-	noPool                        bool
-	speakerSocket                 string
-	resync                        time.Duration
-	datastore                     datastoreSettings
+	nodeName, runDir, httpAddress, speakerSocket string
+
+	resync    time.Duration
+	log       logSettings
+	address   addressSettings
+	pool      poolSettings
+	datastore datastoreSettings
+}
+
+type logSettings struct{ level, format string }
+
+type addressSettings struct{ ip, method string }
+
+type poolSettings struct {
+	cidr      string
+	blockSize int
+	none      bool
 }
 
 type datastoreSettings struct {
@@ -63,7 +71,7 @@ Every flag can also be set by an environment variable (--node-name: KORAT_NODE_N
 		if err := config.Fill(flags, *file, os.LookupEnv); err != nil {
 			return err
 		}
-		log, err := newLogger(s.logLevel, s.logFormat)
+		log, err := newLogger(s.log.level, s.log.format)
 		if err != nil {
 			return err
 		}
@@ -81,13 +89,13 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.nodeName, "node-name", hostname, "this node's name in the datastore")
 	f.StringVar(&s.runDir, "run-dir", "/run/korat", "directory of sockets and of the record of attached pods; must be on tmpfs and survive restarts")
 	f.StringVar(&s.httpAddress, "http-address", "127.0.0.1:9099", "where /livez, /readyz and /metrics are served")
-	f.StringVar(&s.logLevel, "log-level", "info", "debug, info, warn or error")
-	f.StringVar(&s.logFormat, "log-format", "text", "text or json")
-	f.StringVar(&s.ip, "ip", "autodetect", "this node's address, or autodetect")
-	f.StringVar(&s.method, "ip-autodetection-method", "first-found", "first-found, can-reach=HOST, interface=REGEX, skip-interface=REGEX or cidr=CIDR")
-	f.StringVar(&s.poolCIDR, "default-pool-cidr", "172.17.0.0/16", "the pool created when the datastore has none")
-	f.IntVar(&s.poolBlockSize, "default-pool-block-size", 24, "prefix length of that pool's blocks")
-	f.BoolVar(&s.noPool, "no-default-pool", false, "create no pool")
+	f.StringVar(&s.log.level, "log-level", "info", "debug, info, warn or error")
+	f.StringVar(&s.log.format, "log-format", "text", "text or json")
+	f.StringVar(&s.address.ip, "ip", "autodetect", "this node's address, or autodetect")
+	f.StringVar(&s.address.method, "ip-autodetection-method", "first-found", "first-found, can-reach=HOST, interface=REGEX, skip-interface=REGEX or cidr=CIDR")
+	f.StringVar(&s.pool.cidr, "default-pool-cidr", "172.17.0.0/16", "the pool created when the datastore has none")
+	f.IntVar(&s.pool.blockSize, "default-pool-block-size", 24, "prefix length of that pool's blocks")
+	f.BoolVar(&s.pool.none, "no-default-pool", false, "create no pool")
 	f.StringVar(&s.speakerSocket, "speaker-socket", "", "socket of a speaker that runs beside the agent; empty: the agent starts one")
 	f.DurationVar(&s.resync, "resync-interval", 90*time.Second, "period of full comparisons with the kernel")
 	d := &s.datastore
@@ -109,11 +117,11 @@ func (s settings) agentConfig() (felix.Config, error) {
 		return cfg, fmt.Errorf("--node-name: %w", err)
 	}
 	var err error
-	if cfg.Method, err = autodetect.Parse(s.method); err != nil {
+	if cfg.Method, err = autodetect.Parse(s.address.method); err != nil {
 		return cfg, fmt.Errorf("--ip-autodetection-method: %w", err)
 	}
-	if s.ip != "autodetect" && s.ip != "" {
-		if cfg.Address, err = parseAddress(s.ip); err != nil {
+	if s.address.ip != "autodetect" && s.address.ip != "" {
+		if cfg.Address, err = parseAddress(s.address.ip); err != nil {
 			return cfg, fmt.Errorf("--ip: %w", err)
 		}
 	}
@@ -142,19 +150,19 @@ func parseAddress(text string) (netip.Addr, error) {
 }
 
 func (s settings) bootstrap() (felix.Bootstrap, error) {
-	b := felix.Bootstrap{Version: version, BlockSize: s.poolBlockSize}
-	if s.noPool {
+	b := felix.Bootstrap{Version: version, BlockSize: s.pool.blockSize}
+	if s.pool.none {
 		return b, nil
 	}
 	pool := &api.IPPool{}
 	pool.Name = felix.DefaultPoolName
-	pool.Spec.CIDR, pool.Spec.BlockSize = s.poolCIDR, s.poolBlockSize
+	pool.Spec.CIDR, pool.Spec.BlockSize = s.pool.cidr, s.pool.blockSize
 	api.Default(pool)
 	if err := api.Validate(pool); err != nil {
 		return b, fmt.Errorf("--default-pool-cidr, --default-pool-block-size: %w", err)
 	}
 	var err error
-	b.Pool, err = netip.ParsePrefix(s.poolCIDR)
+	b.Pool, err = netip.ParsePrefix(s.pool.cidr)
 	return b, err
 }
 

@@ -139,7 +139,7 @@ func (s settings) speaker(log *slog.Logger) (*speaker.Client, *speaker.Superviso
 			return nil, nil, fmt.Errorf("find our own program: %w", err)
 		}
 		supervisor = speaker.NewSupervisor(speaker.SupervisorConfig{
-			Command: []string{self, "speaker", "--socket", path, "--log-level", s.logLevel, "--log-format", s.logFormat},
+			Command: []string{self, "speaker", "--socket", path, "--log-level", s.log.level, "--log-format", s.log.format},
 			Socket:  path, StatusFile: statusFile(path), Log: log,
 		})
 	}

@@ -11,6 +11,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"korat/felix/endpoint"
 )
 
 // Check compares the kernel with the pair and names every deviation. What others added is none, nor
@@ -74,7 +76,7 @@ func checkLink(what string, link netlink.Link, mac string, mtu int) error {
 }
 
 func checkAlias(host netlink.Link, want Pair) error {
-	if text := FormatAlias(want.Alias()); host.Attrs().Alias != text {
+	if text := endpoint.FormatAlias(want.Alias()); host.Attrs().Alias != text {
 		return fmt.Errorf("host interface %s has alias %q, want %q", want.Interface, host.Attrs().Alias, text)
 	}
 	return nil

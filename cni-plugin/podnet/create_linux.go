@@ -11,6 +11,8 @@ import (
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
+
+	"korat/felix/endpoint"
 )
 
 // Create makes the pair and the pod's side, all of it or nothing. If the very pair exists, in order, it
@@ -110,7 +112,7 @@ type step struct {
 func steps() []step {
 	return []step{
 		{"set the alias of the host's side", func(m *making) error {
-			return m.edge.host.LinkSetAlias(m.host, FormatAlias(m.want.Alias()))
+			return m.edge.host.LinkSetAlias(m.host, endpoint.FormatAlias(m.want.Alias()))
 		}},
 		{"set the host's side up", func(m *making) error { return m.edge.host.LinkSetUp(m.host) }},
 		{"set the pod's loopback up", setLoopbackUp},

@@ -31,7 +31,7 @@ func Delete(id endpoint.ID, netNS, hostIf string) error {
 		return err
 	}
 	// The pod's next container may have the name already: only the alias tells.
-	if alias, err := ParseAlias(link.Attrs().Alias); err != nil || link.Type() != "veth" || !alias.Is(id) {
+	if alias, err := endpoint.ParseAlias(link.Attrs().Alias); err != nil || link.Type() != "veth" || !alias.Is(id) {
 		return nil
 	}
 	return remove(host, link)
@@ -55,7 +55,7 @@ func deleteFrom(id endpoint.ID, netNS string) error {
 	if err != nil || host == nil {
 		return err
 	}
-	alias, err := ParseAlias(host.Attrs().Alias)
+	alias, err := endpoint.ParseAlias(host.Attrs().Alias)
 	if err == nil && alias.Is(id) || halfMade(host) {
 		return remove(e.host, host)
 	}
@@ -106,7 +106,7 @@ func (e *edge) clear(want Pair) (have Made, found bool, err error) {
 
 // ofPod says whether a host's side is marked as one of the pod's.
 func ofPod(host netlink.Link, want Pair) bool {
-	alias, err := ParseAlias(host.Attrs().Alias)
+	alias, err := endpoint.ParseAlias(host.Attrs().Alias)
 	return err == nil && host.Type() == "veth" && alias.Of(want.Namespace, want.Pod)
 }
 
@@ -121,7 +121,7 @@ func (e *edge) clearPod(want Pair) error {
 		return err
 	}
 	if host != nil {
-		if alias, err := ParseAlias(host.Attrs().Alias); err == nil && alias.Is(want.ID) {
+		if alias, err := endpoint.ParseAlias(host.Attrs().Alias); err == nil && alias.Is(want.ID) {
 			return remove(e.host, host)
 		}
 	}

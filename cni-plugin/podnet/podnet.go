@@ -42,8 +42,8 @@ type Pair struct {
 }
 
 // Alias gives the alias that marks the host's side as the pair's.
-func (p Pair) Alias() Alias {
-	return Alias{ID: p.ID, Namespace: p.Namespace, Pod: p.Pod, Addresses: p.Addresses}
+func (p Pair) Alias() endpoint.Alias {
+	return endpoint.Alias{ID: p.ID, Namespace: p.Namespace, Pod: p.Pod, Addresses: p.Addresses}
 }
 
 // Later is what plugins that came after us made of the pod's side; zero values are what we made.

@@ -227,3 +227,11 @@ func TestBadNetNS(t *testing.T) {
 		}
 	}
 }
+
+func addresses(texts ...string) []netip.Addr {
+	var addrs []netip.Addr
+	for _, s := range texts {
+		addrs = append(addrs, netip.MustParseAddr(s))
+	}
+	return addrs
+}

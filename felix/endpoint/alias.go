@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package podnet
+package endpoint
 
 import (
 	"crypto/sha1"
@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"net/netip"
 	"strings"
-
-	"korat/felix/endpoint"
 )
 
 // maxAlias is the longest interface alias that Linux takes. (IFALIASZ without the final zero)
@@ -22,7 +20,7 @@ const aliasOwner = "korat"
 // Alias says whose a host interface is, so that an agent without memory, or a person with
 // `ip link`, can tell.
 type Alias struct {
-	endpoint.ID
+	ID
 	Namespace string
 	Pod       string
 	Addresses []netip.Addr
@@ -85,7 +83,7 @@ func ParseAlias(s string) (Alias, error) {
 	if !okPod || !okID || namespace == "" || pod == "" || container == "" || ifName == "" {
 		return Alias{}, fmt.Errorf("alias %q: want %q: %w", s, "korat <namespace>/<pod> <container>/<interface> <address,…>", errNotKorats)
 	}
-	a := Alias{ID: endpoint.ID{ContainerID: container, IfName: ifName}, Namespace: namespace, Pod: pod}
+	a := Alias{ID: ID{ContainerID: container, IfName: ifName}, Namespace: namespace, Pod: pod}
 	if words[3] == "" {
 		return a, nil
 	}
@@ -100,7 +98,7 @@ func ParseAlias(s string) (Alias, error) {
 }
 
 // Is says whether the alias is that of the attachment.
-func (a Alias) Is(id endpoint.ID) bool {
+func (a Alias) Is(id ID) bool {
 	return a.IfName == id.IfName && same(a.ContainerID, id.ContainerID)
 }
 

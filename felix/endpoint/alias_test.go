@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package podnet
+package endpoint
 
 import (
 	"net/netip"
 	"reflect"
 	"strings"
 	"testing"
-
-	"korat/felix/endpoint"
 )
 
 func addresses(texts ...string) []netip.Addr {
@@ -21,7 +19,7 @@ func addresses(texts ...string) []netip.Addr {
 
 func TestAlias(t *testing.T) {
 	long := strings.Repeat("x", 253)
-	id := func(container string) endpoint.ID { return endpoint.ID{ContainerID: container, IfName: "eth0"} }
+	id := func(container string) ID { return ID{ContainerID: container, IfName: "eth0"} }
 	tests := []struct {
 		name  string
 		alias Alias
@@ -54,7 +52,7 @@ func TestAlias(t *testing.T) {
 			}
 			other := tt.alias.ID
 			other.ContainerID += "y"
-			if have.Is(other) || have.Of(tt.alias.Namespace, tt.alias.Pod+"y") || have.Is(endpoint.ID{ContainerID: tt.alias.ContainerID, IfName: "net1"}) {
+			if have.Is(other) || have.Of(tt.alias.Namespace, tt.alias.Pod+"y") || have.Is(ID{ContainerID: tt.alias.ContainerID, IfName: "net1"}) {
 				t.Errorf("%q is taken for another's", text)
 			}
 		})
