@@ -41,6 +41,11 @@ type session struct {
 	// graceful says of an established neighbour whether it sends End-of-RIB; absent until read.
 	graceful map[netip.Addr]bool
 
+	progress
+}
+
+// progress is how far a session has come.
+type progress struct {
 	initial  *initial // nil once the stream has told all that was there before it
 	applied  bool     // the plan was applied in full at least once
 	changed  bool     // since the consumer was last woken
@@ -50,7 +55,7 @@ type session struct {
 
 func newSession(c *Client, api gobgp.GobgpApiClient) *session {
 	return &session{c: c, api: api, local: map[netip.Prefix]struct{}{}, graceful: map[netip.Addr]bool{},
-		refused: map[netip.Addr]error{}, initial: newInitial()}
+		refused: map[netip.Addr]error{}, progress: progress{initial: newInitial()}}
 }
 
 // call gives a context for one request.
