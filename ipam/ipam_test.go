@@ -9,6 +9,7 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"sync"
 	"testing"
 	"time"
 
@@ -156,9 +157,32 @@ type faulty struct {
 	left  int
 	late  bool
 	calls []string
+	mu    sync.Mutex
+}
+
+// allow changes how many calls succeed still.
+func (f *faulty) allow(left int) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.left = left
+}
+
+// count counts the calls so far, of one sort if what is not empty.
+func (f *faulty) count(what string) int {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	n := 0
+	for _, c := range f.calls {
+		if what == "" || c == what {
+			n++
+		}
+	}
+	return n
 }
 
 func (f *faulty) call(ctx context.Context, what string, do func() error) error {
+	f.mu.Lock()
+	defer f.mu.Unlock()
 	f.calls = append(f.calls, what)
 	f.left--
 	if f.left >= 0 {

@@ -357,9 +357,11 @@ func TestPublish(t *testing.T) {
 			k.Want(a.Wants())
 			synctest.Wait()
 		}
-		updates := func() int {
-			return len(slices.DeleteFunc(slices.Clone(f.calls), func(s string) bool { return s != "update IPAMBlock" }))
+		later := func(d time.Duration) {
+			time.Sleep(d)
+			synctest.Wait()
 		}
+		updates := func() int { return f.count("update IPAMBlock") }
 		stored := func() int {
 			n := 0
 			for _, b := range picture(t, f.Store).IPAMBlocks.All() {
@@ -378,27 +380,27 @@ func TestPublish(t *testing.T) {
 		if updates() != 1 || stored() != 1 {
 			t.Errorf("at once: %d writes, %d addresses: want the first", updates(), stored())
 		}
-		time.Sleep(publishInterval)
+		later(publishInterval)
 		pass()
 		if updates() != 2 || stored() != 10 {
 			t.Errorf("a second later: %d writes, %d addresses: want one write for the others", updates(), stored())
 		}
-		f.left = 0
+		f.allow(0)
 		a.Release("3")
-		time.Sleep(publishInterval)
+		later(publishInterval)
 		pass()
 		if err := k.Status().Err; !errors.Is(err, store.ErrUnavailable) {
 			t.Errorf("datastore down: status %v", err)
 		}
-		tries := len(f.calls)
+		tries := f.count("")
 		for range 50 {
 			pass()
 		}
-		if len(f.calls) > tries {
-			t.Errorf("%d calls while it should pause", len(f.calls)-tries)
+		if f.count("") > tries {
+			t.Errorf("%d calls while it should pause", f.count("")-tries)
 		}
-		f.left = 1 << 30
-		time.Sleep(2 * maxPause)
+		f.allow(1 << 30)
+		later(2 * maxPause)
 		pass()
 		if err := k.Status().Err; err != nil || stored() != 9 {
 			t.Errorf("datastore back: status %v, %d addresses", err, stored())

@@ -6,7 +6,8 @@
 //
 // Each line carries a sequence number and a checksum. Opening replays the file: a line that was
 // cut off at the end is dropped, and damage elsewhere costs the damaged lines alone; both are
-// reported by Status.
+// reported by Status. A lost line can mean a lost entry, or one that had been deleted: with damage
+// that is not Torn, check the entries against the world.
 package journal
 
 import (
