@@ -59,8 +59,11 @@ type Config struct {
 	Identity
 	Version   string
 	Bootstrap Bootstrap
-	// Resync is the period of full reads of the kernel.
+	// Resync is the period of full reads of the kernel where FelixConfiguration says nothing.
 	Resync time.Duration
+	// RecordLost says that the journal was not there or is damaged: what the kernel tells of pods then
+	// counts as well.
+	RecordLost bool
 }
 
 // Parts are what the agent works with; main makes them and runs those that have a Run.
@@ -90,6 +93,8 @@ type Agent struct {
 	pause  *backoff.ExponentialBackOff
 	retry  <-chan time.Time
 	report *report
+	// evidence of pods in the kernel when the agent started.
+	evidence evidence
 	// started is true once the first in-sync Snapshot has been acted on.
 	started bool
 }
@@ -134,8 +139,8 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.look(ctx); err != nil {
 		return err
 	}
-	resync := time.NewTicker(a.Resync)
-	defer resync.Stop()
+	resync := newResync(a.Resync)
+	defer resync.stop()
 	var suspects <-chan struct{}
 	if a.Supervisor != nil {
 		suspects = a.Supervisor.Wake()
@@ -154,27 +159,14 @@ func (a *Agent) Run(ctx context.Context) error {
 		case <-a.Keeper.Wake():
 		case <-a.retry:
 			a.retry = nil
-		case <-resync.C:
-			invalidate(a.steps, kernel.Everything())
+		case <-resync.routes.C:
+			invalidate(a.steps[routesStep:], kernel.Everything())
+		case <-resync.interfaces.C:
+			invalidate(a.steps[:routesStep], kernel.Everything())
+			a.releaseOrphans()
 		}
+		resync.adjust(a.world.snap)
 	}
-}
-
-// look takes the first picture of the kernel, before anything is decided.
-func (a *Agent) look(ctx context.Context) error {
-	host, err := a.Kernel.Observe(ctx)
-	if err != nil {
-		return err
-	}
-	routes, err := a.Tables.Routes.Read(ctx)
-	if err != nil {
-		return err
-	}
-	a.world.host = host
-	for _, r := range routes {
-		a.world.restarting = a.world.restarting || r.Learned()
-	}
-	return nil
 }
 
 // pass is drain → calculate → apply → answer → report.
@@ -213,6 +205,8 @@ func (a *Agent) start(ctx context.Context) {
 	}
 	a.started = true
 	a.Log.Info("in sync", "nodes", a.world.snap.Nodes.Len(), "pools", a.world.snap.IPPools.Len(), "endpoints", len(a.at.endpoints))
+	a.at.alloc.Update(a.world.snap)
+	a.releaseOrphans()
 	go a.Bootstrap.Run(ctx, a.Store, a.world.snap, a.Log)
 }
 

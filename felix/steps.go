@@ -53,6 +53,9 @@ func newSteps(t Tables) []step {
 	}
 }
 
+// routesStep is where the routes are in newSteps' list; what comes before hangs on interfaces.
+const routesStep = 3
+
 // step is one kernel table of any type.
 type step interface {
 	Name() string

@@ -37,6 +37,8 @@ type testWorld struct {
 	kernel  *fakeKernel
 	speaker *fakeSpeaker
 	dir     string
+	// recordLost is what main tells the agent of the journal.
+	recordLost bool
 
 	links      *reconciletest.Table[string, dataplane.Link]
 	sysctls    *reconciletest.Table[string, dataplane.SysctlValue]
@@ -84,7 +86,7 @@ func (w *testWorld) startWith(st store.Store, running *sync.WaitGroup) *node {
 	follower := store.NewFollower(st, api.Kinds(), log)
 	keeper := ipam.NewKeeper(st, "a", log)
 	copies := mirror.New(st, "a", log)
-	agent := New(Config{Identity: Identity{Node: "a"}, Version: "test", Resync: time.Minute,
+	agent := New(Config{Identity: Identity{Node: "a"}, Version: "test", Resync: time.Minute, RecordLost: w.recordLost,
 		Bootstrap: Bootstrap{Pool: netip.MustParsePrefix("172.17.0.0/16"), BlockSize: 24}},
 		Parts{Datastore: follower, Store: st, Kernel: w.kernel, Speaker: w.speaker, Keeper: keeper, Mirror: copies, Journal: record, Log: log,
 			Tables: Tables{w.links, w.sysctls, w.neighbours, w.routes}})
@@ -207,6 +209,13 @@ func (k *fakeKernel) addLink(name string, l dataplane.HostLink) {
 	k.host.Links[name] = l
 	k.mu.Unlock()
 	k.tell(kernel.Notice{Links: map[string]bool{name: false}})
+}
+
+func (k *fakeKernel) removeLink(name string) {
+	k.mu.Lock()
+	delete(k.host.Links, name)
+	k.mu.Unlock()
+	k.tell(kernel.Notice{Links: map[string]bool{name: true}})
 }
 
 func (k *fakeKernel) tell(n kernel.Notice) {
