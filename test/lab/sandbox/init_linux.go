@@ -51,13 +51,22 @@ func Init() int {
 	}
 }
 
-// watchOwner closes gone when the pipe breaks before the word to detach came.
+// watchOwner closes gone when the pipe breaks before the word to detach came. After that word, the
+// owner's terminal and pipes are let go, so that whoever reads them sees their end.
 func watchOwner(pipe *os.File, gone chan<- struct{}) {
 	word := make([]byte, 1)
-	if n, _ := pipe.Read(word); n == 1 && word[0] == detachWord {
+	if n, _ := pipe.Read(word); n != 1 || word[0] != detachWord {
+		close(gone)
 		return
 	}
-	close(gone)
+	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
+	if err != nil {
+		return // They stay open, and that is all.
+	}
+	defer null.Close()
+	for fd := range 3 {
+		_ = unix.Dup3(int(null.Fd()), fd, 0)
+	}
 }
 
 // startInside starts this program again, as an ordinary process.

@@ -1,0 +1,108 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"sync"
+	"time"
+
+	"korat/test/lab"
+)
+
+// limit bounds everything that is waited for.
+const limit = 90 * time.Second
+
+// Config says what to bring up.
+type Config struct {
+	lab.ClusterConfig
+	// Pods per host.
+	Pods int
+	// Out is where everything is printed.
+	Out io.Writer
+}
+
+// Up makes a cluster and attaches its pods: each host's as soon as its agent is ready. It prints a line
+// for each step. The cluster is nil if there is an error.
+func Up(ctx context.Context, config Config) (*lab.Cluster, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	c, err := hosts(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	if err := start(ctx, config, c, func(*lab.Host) {}); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	return c, nil
+}
+
+// Run is Up, and then shows everything. An error that comes with a cluster says that a ping failed.
+func Run(ctx context.Context, config Config) (*lab.Cluster, error) {
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	c, err := hosts(ctx, config)
+	if err != nil {
+		return nil, err
+	}
+	watch, err := newStopwatch(ctx, c.Hosts())
+	if err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	defer watch.stop()
+	if err := start(ctx, config, c, watch.ready); err != nil {
+		return nil, errors.Join(err, c.Close())
+	}
+	watch.measure(ctx, c)
+	return c, show(ctx, config.Out, c, watch)
+}
+
+// hosts makes the hosts.
+func hosts(ctx context.Context, config Config) (*lab.Cluster, error) {
+	began := time.Now()
+	c, err := lab.NewCluster(ctx, config.ClusterConfig)
+	if err != nil {
+		return nil, err
+	}
+	n := len(c.Hosts())
+	fmt.Fprintf(config.Out, "%d hosts on a switch (%.1f s)\n", n, time.Since(began).Seconds())
+	return c, nil
+}
+
+// start starts the agents and attaches the pods. ready is called when a host's agent is.
+func start(ctx context.Context, config Config, c *lab.Cluster, ready func(*lab.Host)) error {
+	began := time.Now()
+	if err := c.StartAgents(); err != nil {
+		return err
+	}
+	errs := make([]error, len(c.Agents))
+	var all sync.WaitGroup
+	for i, agent := range c.Agents {
+		all.Go(func() {
+			if errs[i] = agent.WaitReady(ctx); errs[i] != nil {
+				return
+			}
+			ready(agent.Host)
+			errs[i] = attach(ctx, agent.Host, config.Pods)
+		})
+	}
+	all.Wait()
+	if err := errors.Join(errs...); err != nil {
+		return err
+	}
+	fmt.Fprintf(config.Out, "%d agents with %d pods each (%.1f s)\n", len(c.Agents), config.Pods, time.Since(began).Seconds())
+	return nil
+}
+
+// attach adds pods a1, a2… to host a.
+func attach(ctx context.Context, h *lab.Host, pods int) error {
+	for i := range pods {
+		if _, err := h.AddPod(ctx, lab.PodConfig{Name: fmt.Sprintf("%s%d", h.Name, i+1)}); err != nil {
+			return err
+		}
+	}
+	return nil
+}

@@ -1,0 +1,130 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package demo
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"strings"
+	"time"
+	"unicode/utf8"
+
+	"korat/test/lab"
+)
+
+// show prints everything, and fails when a ping or a command does.
+func show(ctx context.Context, out io.Writer, c *lab.Cluster, watch *stopwatch) error {
+	m := pingAll(ctx, places(c))
+	// After the pings, the pods have neighbours to show.
+	first := c.Hosts()[0]
+	err := output(ctx, out, "host "+first.Name, first, "ip", "route")
+	if pods := first.Pods(); len(pods) > 0 {
+		err = errors.Join(err,
+			output(ctx, out, "pod "+pods[0].Name, pods[0], "ip", "route"),
+			output(ctx, out, "pod "+pods[0].Name, pods[0], "ip", "neigh"))
+	}
+	for _, h := range c.Hosts() {
+		err = errors.Join(err, sessions(ctx, out, h))
+	}
+	title(out, "Round trips in ms, of all pods and hosts")
+	grid(out, m.table(), 2)
+	title(out, "Seconds after each host's agent was started")
+	grid(out, watch.table(c), 1)
+	fmt.Fprintln(out)
+	failed := m.failures()
+	if len(failed) == 0 {
+		fmt.Fprintf(out, "All %d pings were answered.\n", m.count())
+		return err
+	}
+	for _, f := range failed[:min(len(failed), 10)] {
+		fmt.Fprintln(out, "no answer:", f)
+	}
+	return errors.Join(err, fmt.Errorf("%d of %d pings were not answered", len(failed), m.count()))
+}
+
+func title(out io.Writer, text string) { fmt.Fprintf(out, "\n%s\n", text) }
+
+// output prints what a command says.
+func output(ctx context.Context, out io.Writer, where string, runner lab.Runner, argv ...string) error {
+	title(out, where+"# "+strings.Join(argv, " "))
+	text, err := runner.Exec(ctx, argv...)
+	for line := range strings.Lines(text) {
+		fmt.Fprintln(out, "  "+strings.TrimRight(line, " \n"))
+	}
+	return err
+}
+
+// sessions prints the part of koratctl's node status that is about them.
+func sessions(ctx context.Context, out io.Writer, h *lab.Host) error {
+	text, err := h.Exec(ctx, "koratctl", "node", "status")
+	if err != nil {
+		return err
+	}
+	title(out, "host "+h.Name+"# koratctl node status")
+	for _, part := range strings.Split(text, "\n\n") {
+		if table, found := strings.CutPrefix(part, "BGP sessions\n"); found {
+			for line := range strings.Lines(table) {
+				fmt.Fprintln(out, "  "+strings.TrimRight(line, " \n"))
+			}
+			return nil
+		}
+	}
+	return fmt.Errorf("koratctl node status on %s shows no sessions: %s", h.Name, text)
+}
+
+// table has one row for each host.
+func (w *stopwatch) table(c *lab.Cluster) [][]string {
+	rows := [][]string{{"host", "agent ready", "sessions up", "routes in kernel", "first ping"}}
+	for i, t := range w.hosts {
+		began := c.Agents[i].Started
+		t.mu.Lock()
+		rows = append(rows, []string{t.host.Name, since(began, t.ready), since(began, t.sessions), since(began, t.lastRoute()), since(began, t.ping)})
+		t.mu.Unlock()
+	}
+	return rows
+}
+
+// lastRoute is when the kernel had the last of the other hosts' blocks, or zero when one is missing.
+func (t *hostTimes) lastRoute() time.Time {
+	var last time.Time
+	if len(t.routes) < t.peers {
+		return last
+	}
+	for _, at := range t.routes {
+		if at.After(last) {
+			last = at
+		}
+	}
+	return last
+}
+
+func since(began, at time.Time) string {
+	if at.IsZero() {
+		return "never"
+	}
+	return fmt.Sprintf("%.2f", at.Sub(began).Seconds())
+}
+
+// grid prints rows in columns: the first ones to the left, the others to the right.
+func grid(out io.Writer, rows [][]string, left int) {
+	widths := make([]int, len(rows[0]))
+	for _, row := range rows {
+		for i, cell := range row {
+			widths[i] = max(widths[i], utf8.RuneCountInString(cell))
+		}
+	}
+	for _, row := range rows {
+		var line strings.Builder
+		for i, cell := range row {
+			pad := strings.Repeat(" ", widths[i]-utf8.RuneCountInString(cell))
+			if i < left {
+				line.WriteString("  " + cell + pad)
+			} else {
+				line.WriteString("  " + pad + cell)
+			}
+		}
+		fmt.Fprintln(out, strings.TrimRight(line.String(), " "))
+	}
+}
