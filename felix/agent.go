@@ -173,7 +173,9 @@ func (a *Agent) Run(ctx context.Context) error {
 func (a *Agent) pass(ctx context.Context) {
 	began := time.Now()
 	a.drain(ctx)
+	a.at.alloc.Update(a.world.snap)
 	if !a.world.snap.InSync || !ready(a.world.snap) {
+		a.Keeper.Want(a.at.alloc.Wants()) // it sees the flag, and stops
 		a.expireCalls()
 		a.publish(began, nil)
 		return
@@ -205,7 +207,6 @@ func (a *Agent) start(ctx context.Context) {
 	}
 	a.started = true
 	a.Log.Info("in sync", "nodes", a.world.snap.Nodes.Len(), "pools", a.world.snap.IPPools.Len(), "endpoints", len(a.at.endpoints))
-	a.at.alloc.Update(a.world.snap)
 	a.releaseOrphans()
 	go a.Bootstrap.Run(ctx, a.Store, a.world.snap, a.Log)
 }

@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"maps"
 	"slices"
 	"time"
 
@@ -175,9 +174,6 @@ func (at *attachments) remove(id endpoint.ID) error {
 	at.changed = true
 	return nil
 }
-
-// picture gives the loop's calculation a copy that later requests don't change.
-func (at *attachments) picture() map[endpoint.ID]endpoint.Endpoint { return maps.Clone(at.endpoints) }
 
 // call is one request on its way through the loop.
 type call struct {

@@ -8,6 +8,7 @@ import (
 	"errors"
 	"fmt"
 	"net/http"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -103,7 +104,10 @@ func (a *Agent) publish(began time.Time, err error) {
 	if len(reasons) == 0 {
 		m.ready.Set(1)
 	}
-	problems := append(append([]string{}, reasons...), w.problems...)
+	problems := slices.Concat(reasons, w.problems, a.Keeper.Status().Problems)
+	for _, problem := range a.at.alloc.Problems() {
+		problems = append(problems, problem.Error())
+	}
 	status := a.statusOf(problems)
 	a.logReadiness(reasons)
 	r.mu.Lock()
