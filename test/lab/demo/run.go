@@ -25,39 +25,53 @@ type Config struct {
 	Out io.Writer
 }
 
-// Up makes a cluster and attaches its pods: each host's as soon as its agent is ready. It prints a line
-// for each step. The cluster is nil if there is an error.
+// Up makes a cluster and attaches its pods, each host's as soon as its agent is ready, and waits until
+// all sessions are up and pods of neighbouring hosts reach each other. It prints a line for each step.
+// The cluster is nil if there is an error.
 func Up(ctx context.Context, config Config) (*lab.Cluster, error) {
-	ctx, cancel := context.WithTimeout(ctx, limit)
-	defer cancel()
-	c, err := hosts(ctx, config)
-	if err != nil {
-		return nil, err
-	}
-	if err := start(ctx, config, c, func(*lab.Host) {}); err != nil {
+	c, _, err := up(ctx, config)
+	if err != nil && c != nil {
 		return nil, errors.Join(err, c.Close())
 	}
-	return c, nil
+	return c, err
 }
 
 // Run is Up, and then shows everything. An error that comes with a cluster says that a ping failed.
 func Run(ctx context.Context, config Config) (*lab.Cluster, error) {
+	c, watch, err := up(ctx, config)
+	if c == nil {
+		return nil, err
+	}
+	ctx, cancel := context.WithTimeout(ctx, limit)
+	defer cancel()
+	// What did not come up in time shows best as what it is: a hole in the matrix.
+	return c, errors.Join(err, show(ctx, config.Out, c, watch))
+}
+
+// up returns a cluster whenever all of its pods could be attached.
+func up(ctx context.Context, config Config) (*lab.Cluster, *stopwatch, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	c, err := hosts(ctx, config)
 	if err != nil {
-		return nil, err
+		return nil, nil, err
 	}
 	watch, err := newStopwatch(ctx, c.Hosts())
 	if err != nil {
-		return nil, errors.Join(err, c.Close())
+		return nil, nil, errors.Join(err, c.Close())
 	}
 	defer watch.stop()
+	began := time.Now()
 	if err := start(ctx, config, c, watch.ready); err != nil {
-		return nil, errors.Join(err, c.Close())
+		return nil, nil, errors.Join(err, c.Close())
 	}
-	watch.measure(ctx, c)
-	return c, show(ctx, config.Out, c, watch)
+	fmt.Fprintf(config.Out, "%d agents ready, with %d pods each (%.1f s)\n", len(c.Agents), config.Pods, time.Since(began).Seconds())
+	began = time.Now()
+	if err := watch.measure(ctx); err != nil {
+		return c, watch, err
+	}
+	fmt.Fprintf(config.Out, "all BGP sessions up, first pings answered (%.1f s)\n", time.Since(began).Seconds())
+	return c, watch, nil
 }
 
 // hosts makes the hosts.
@@ -74,7 +88,6 @@ func hosts(ctx context.Context, config Config) (*lab.Cluster, error) {
 
 // start starts the agents and attaches the pods. ready is called when a host's agent is.
 func start(ctx context.Context, config Config, c *lab.Cluster, ready func(*lab.Host)) error {
-	began := time.Now()
 	if err := c.StartAgents(); err != nil {
 		return err
 	}
@@ -90,11 +103,7 @@ func start(ctx context.Context, config Config, c *lab.Cluster, ready func(*lab.H
 		})
 	}
 	all.Wait()
-	if err := errors.Join(errs...); err != nil {
-		return err
-	}
-	fmt.Fprintf(config.Out, "%d agents with %d pods each (%.1f s)\n", len(c.Agents), config.Pods, time.Since(began).Seconds())
-	return nil
+	return errors.Join(errs...)
 }
 
 // attach adds pods a1, a2… to host a.

@@ -30,8 +30,8 @@ func show(ctx context.Context, out io.Writer, c *lab.Cluster, watch *stopwatch) 
 	}
 	title(out, "Round trips in ms, of all pods and hosts")
 	grid(out, m.table(), 2)
-	title(out, "Seconds after each host's agent was started")
-	grid(out, watch.table(c), 1)
+	title(out, "Seconds since the agent on the left was started")
+	grid(out, watch.table(c), 2)
 	fmt.Fprintln(out)
 	failed := m.failures()
 	if len(failed) == 0 {
@@ -76,28 +76,17 @@ func sessions(ctx context.Context, out io.Writer, h *lab.Host) error {
 
 // table has one row for each host.
 func (w *stopwatch) table(c *lab.Cluster) [][]string {
-	rows := [][]string{{"host", "agent ready", "sessions up", "routes in kernel", "first ping"}}
+	rows := [][]string{{"from", "to", "agent ready", "session up", "route in kernel", "first ping"}}
 	for i, t := range w.hosts {
 		began := c.Agents[i].Started
 		t.mu.Lock()
-		rows = append(rows, []string{t.host.Name, since(began, t.ready), since(began, t.sessions), since(began, t.lastRoute()), since(began, t.ping)})
+		rows = append(rows, []string{
+			"host " + t.host.Name, "host " + t.next.Name,
+			since(began, t.ready), since(began, t.session), since(began, t.route), since(began, t.ping),
+		})
 		t.mu.Unlock()
 	}
 	return rows
-}
-
-// lastRoute is when the kernel had the last of the other hosts' blocks, or zero when one is missing.
-func (t *hostTimes) lastRoute() time.Time {
-	var last time.Time
-	if len(t.routes) < t.peers {
-		return last
-	}
-	for _, at := range t.routes {
-		if at.After(last) {
-			last = at
-		}
-	}
-	return last
 }
 
 func since(began, at time.Time) string {

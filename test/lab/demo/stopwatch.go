@@ -6,9 +6,9 @@ import (
 	"bufio"
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"io"
-	"regexp"
 	"strings"
 	"sync"
 	"time"
@@ -24,24 +24,21 @@ type stopwatch struct {
 	stops []func()
 }
 
-// hostTimes are one host's. What did not happen is zero.
+// hostTimes are one host's, all but ready on the way to the next host. What did not happen is zero.
 type hostTimes struct {
-	host  *lab.Host
-	peers int
+	host, next *lab.Host
 
 	mu sync.Mutex
-	// ready is when /readyz said so; sessions when the last session came up; ping when a pod of this
-	// host had its first answer from a pod of another.
-	ready, sessions, ping time.Time
-	// routes has the moment at which the kernel told of each learned route.
-	routes map[string]time.Time
+	// ready is when /readyz said so; session when the one to the next host came up; route when the
+	// kernel told of the first route to it; ping when it first answered, from pod to pod.
+	ready, session, route, ping time.Time
 }
 
 // newStopwatch begins to listen to the kernel of each host.
 func newStopwatch(ctx context.Context, hosts []*lab.Host) (*stopwatch, error) {
 	w := &stopwatch{}
-	for _, h := range hosts {
-		t := &hostTimes{host: h, peers: len(hosts) - 1, routes: map[string]time.Time{}}
+	for i, h := range hosts {
+		t := &hostTimes{host: h, next: hosts[(i+1)%len(hosts)]}
 		w.hosts = append(w.hosts, t)
 		stop, err := follow(ctx, h, t.routeNotice, "ip", "-o", "monitor", "route")
 		if err != nil {
@@ -83,19 +80,20 @@ func follow(ctx context.Context, h *lab.Host, line func(string), argv ...string)
 	return func() { cancel(); <-done }, nil
 }
 
-// learned matches a notice of a route via another host, as in "172.17.1.0/24 via 192.168.100.101 dev eth0 …".
-var learned = regexp.MustCompile(`^([0-9.]+/[0-9]+) via [0-9.]+ dev eth`)
-
 func (t *hostTimes) routeNotice(line string) {
 	now := time.Now()
-	match := learned.FindStringSubmatch(line)
-	if match == nil {
-		return
+	// As in "172.17.1.0/24 via 192.168.100.101 dev eth0 proto …".
+	if _, after, _ := strings.Cut(line, " via "); strings.HasPrefix(after, t.next.Address().String()+" ") {
+		t.note(&t.route, now)
 	}
+}
+
+// note sets one of the times, once.
+func (t *hostTimes) note(which *time.Time, at time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	if t.routes[match[1]].IsZero() {
-		t.routes[match[1]] = now
+	if which.IsZero() {
+		*which = at
 	}
 }
 
@@ -104,50 +102,47 @@ func (w *stopwatch) ready(h *lab.Host) {
 	now := time.Now()
 	for _, t := range w.hosts {
 		if t.host == h {
-			t.mu.Lock()
-			t.ready = now
-			t.mu.Unlock()
+			t.note(&t.ready, now)
 		}
 	}
 }
 
-// measure waits for sessions, routes and first pings. What does not come in time stays unknown; the
-// ping matrix will say so.
-func (w *stopwatch) measure(ctx context.Context, c *lab.Cluster) {
+// measure waits for sessions and first pings.
+func (w *stopwatch) measure(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, limit/3)
 	defer cancel()
+	errs := make([]error, 2*len(w.hosts))
 	var all sync.WaitGroup
 	for i, t := range w.hosts {
-		all.Go(func() { t.awaitSessions(ctx) })
-		next := w.hosts[(i+1)%len(w.hosts)].host
-		if pods := t.host.Pods(); len(pods) > 0 && len(next.Pods()) > 0 && next != t.host {
-			all.Go(func() { t.awaitPing(ctx, pods[0], next.Pods()[0]) })
+		all.Go(func() { errs[2*i] = t.awaitSessions(ctx, len(w.hosts)-1) })
+		if from, to := t.host.Pods(), t.next.Pods(); len(from) > 0 && len(to) > 0 && t.next != t.host {
+			all.Go(func() { errs[2*i+1] = t.awaitPing(ctx, from[0], to[0]) })
 		}
 	}
 	all.Wait()
+	return errors.Join(errs...)
 }
 
-func (t *hostTimes) awaitSessions(ctx context.Context) {
-	_ = lab.Until(ctx, "sessions are up", func(ctx context.Context) error {
+// awaitSessions waits until all are up, and notes the one to the next host.
+func (t *hostTimes) awaitSessions(ctx context.Context, want int) error {
+	return lab.Until(ctx, "the sessions of host "+t.host.Name+" are up", func(ctx context.Context) error {
 		status, err := nodeStatus(ctx, t.host)
 		if err != nil {
 			return err
 		}
-		last, up := time.Time{}, 0
+		up := 0
 		for _, s := range status.Sessions {
-			if s.State == "Established" && s.Since != nil {
-				up++
-				if s.Since.After(last) {
-					last = *s.Since
-				}
+			if s.State != "Established" || s.Since == nil {
+				continue
+			}
+			up++
+			if s.Address == t.next.Address().String() {
+				t.note(&t.session, *s.Since)
 			}
 		}
-		if up < t.peers {
-			return fmt.Errorf("%d of %d are", up, t.peers)
+		if up < want {
+			return fmt.Errorf("%d of %d are", up, want)
 		}
-		t.mu.Lock()
-		defer t.mu.Unlock()
-		t.sessions = last
 		return nil
 	})
 }
@@ -176,22 +171,29 @@ func nodeStatus(ctx context.Context, h *lab.Host) (felix.NodeStatus, error) {
 	return status, json.Unmarshal(reply.Status, &status)
 }
 
-func (t *hostTimes) awaitPing(ctx context.Context, from, to *lab.Pod) {
+// awaitPing pings until the first answer.
+func (t *hostTimes) awaitPing(ctx context.Context, from, to *lab.Pod) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
 	cmd := from.Command(ctx, "ping", "-n", "-i", "0.02", to.Address().String())
 	out, err := cmd.StdoutPipe()
-	if err != nil || cmd.Start() != nil {
-		return
+	if err == nil {
+		err = cmd.Start()
 	}
-	for lines := bufio.NewScanner(out); lines.Scan(); {
-		if strings.Contains(lines.Text(), "bytes from") {
-			t.mu.Lock()
-			t.ping = time.Now()
-			t.mu.Unlock()
-			break
-		}
+	if err != nil {
+		return fmt.Errorf("ping %s from %s: %w", to.Name, from.Name, err)
+	}
+	answered := false
+	for lines := bufio.NewScanner(out); !answered && lines.Scan(); {
+		answered = strings.Contains(lines.Text(), "bytes from")
+	}
+	if answered {
+		t.note(&t.ping, time.Now())
 	}
 	cancel()
 	_ = cmd.Wait() // It ends by being killed.
+	if !answered {
+		return fmt.Errorf("ping %s (%s) from %s: no answer", to.Name, to.Address(), from.Name)
+	}
+	return nil
 }
