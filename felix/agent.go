@@ -184,7 +184,7 @@ func (a *Agent) pass(ctx context.Context) {
 	a.at.alloc.Update(a.world.snap)
 	a.at.alloc.SetExhausted(a.Keeper.Exhausted())
 	a.at.settle()
-	a.identify()
+	a.identify(ctx)
 	answers := a.serve()
 	a.Keeper.Want(a.at.alloc.Wants())
 	a.speak()
@@ -256,9 +256,9 @@ func (a *Agent) again() {
 }
 
 // identify settles the node's own address and registers it.
-func (a *Agent) identify() {
+func (a *Agent) identify(ctx context.Context) {
 	w := &a.world
-	choice, err := a.choose(w.snap, w.host)
+	choice, err := a.choose(ctx, w.snap, w.host)
 	if err != nil && w.self.Address.IsValid() {
 		choice, err = w.self, nil // the uplink is down: what we were reached at stays ours
 	}

@@ -4,6 +4,7 @@ package felix
 
 import (
 	"cmp"
+	"context"
 	"errors"
 	"fmt"
 	"net"
@@ -27,7 +28,7 @@ type Identity struct {
 // choose picks the node's address: the configured one; else the one that its Node object already
 // has, as long as some interface carries it (an address that works is never changed silently); else
 // the method's choice.
-func (id Identity) choose(snap api.Snapshot, host dataplane.Host) (autodetect.Choice, error) {
+func (id Identity) choose(ctx context.Context, snap api.Snapshot, host dataplane.Host) (autodetect.Choice, error) {
 	if id.Address.IsValid() {
 		if c, ok := autodetect.Find(host, id.Address); ok {
 			return c, nil
@@ -39,7 +40,7 @@ func (id Identity) choose(snap api.Snapshot, host dataplane.Host) (autodetect.Ch
 			return c, nil
 		}
 	}
-	return id.Method.Choose(host, sourceFor)
+	return id.Method.Choose(host, func(dest string) (netip.Addr, error) { return sourceFor(ctx, dest) })
 }
 
 // conflict reports another node that holds addr.
@@ -89,8 +90,9 @@ func nodeAddress(snap api.Snapshot, name string) (netip.Addr, bool) {
 }
 
 // sourceFor asks the kernel which address it would send from. A connected UDP socket sends nothing.
-func sourceFor(dest string) (netip.Addr, error) {
-	conn, err := net.Dial("udp4", net.JoinHostPort(dest, "9"))
+func sourceFor(ctx context.Context, dest string) (netip.Addr, error) {
+	var dialer net.Dialer
+	conn, err := dialer.DialContext(ctx, "udp4", net.JoinHostPort(dest, "9"))
 	if err != nil {
 		return netip.Addr{}, err
 	}

@@ -193,8 +193,9 @@ func (a *Agent) lookUp(r socket.Request) socket.Reply {
 			return socket.Reply{Error: &socket.Error{Code: socket.CodeUnknownContainer, Message: "attachment unknown", Details: r.ID.String()}}
 		}
 		return socket.Reply{Endpoint: &ep}
+	default:
+		return socket.Reply{Error: &socket.Error{Code: socket.CodeInternal, Message: "unknown verb", Details: string(r.Verb)}}
 	}
-	return socket.Reply{Error: &socket.Error{Code: socket.CodeInternal, Message: "unknown verb", Details: string(r.Verb)}}
 }
 
 // answer replies to the calls that waited for the kernel. After a failed pass those whose own entries
@@ -220,29 +221,43 @@ func failure(ep *endpoint.Endpoint, err error) error {
 	}
 	var all []error
 	for _, step := range unjoin(err) {
-		var routes *reconcile.WriteError[dataplane.RouteKey]
-		var neighbours *reconcile.WriteError[dataplane.NeighbourKey]
-		var named *reconcile.WriteError[string]
-		switch {
-		case errors.As(step, &routes):
-			for _, addr := range ep.Addresses {
-				all = append(all, routes.Failed[dataplane.RouteKey{Prefix: netip.PrefixFrom(addr, addr.BitLen())}])
-			}
-		case errors.As(step, &neighbours):
-			for _, addr := range ep.Addresses {
-				all = append(all, neighbours.Failed[dataplane.NeighbourKey{Device: ep.Interface, Address: addr}])
-			}
-		case errors.As(step, &named):
-			for key, err := range named.Failed {
-				if key == ep.Interface || strings.Contains(key, "/"+ep.Interface+"/") {
-					all = append(all, err)
-				}
-			}
-		default:
-			all = append(all, step)
-		}
+		all = append(all, concerning(ep, step)...)
 	}
 	return errors.Join(all...)
+}
+
+// concerning gives the part of one step's error that concerns an endpoint.
+func concerning(ep *endpoint.Endpoint, step error) []error {
+	var routes *reconcile.WriteError[dataplane.RouteKey]
+	var neighbours *reconcile.WriteError[dataplane.NeighbourKey]
+	var named *reconcile.WriteError[string]
+	var all []error
+	switch {
+	case errors.As(step, &routes):
+		for _, addr := range ep.Addresses {
+			all = append(all, routes.Failed[dataplane.RouteKey{Prefix: netip.PrefixFrom(addr, addr.BitLen())}])
+		}
+	case errors.As(step, &neighbours):
+		for _, addr := range ep.Addresses {
+			all = append(all, neighbours.Failed[dataplane.NeighbourKey{Device: ep.Interface, Address: addr}])
+		}
+	case errors.As(step, &named):
+		all = ofInterface(ep.Interface, named.Failed)
+	default:
+		all = []error{step}
+	}
+	return all
+}
+
+// ofInterface picks the errors of links and sysctls that are the interface's.
+func ofInterface(name string, failed map[string]error) []error {
+	var all []error
+	for key, err := range failed {
+		if key == name || strings.Contains(key, "/"+name+"/") {
+			all = append(all, err)
+		}
+	}
+	return all
 }
 
 func unjoin(err error) []error {

@@ -5,6 +5,7 @@ package felix
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -295,7 +296,8 @@ func describeReply(err error) string {
 	if err == nil {
 		return "ok"
 	}
-	if coded, ok := err.(*socket.Error); ok {
+	var coded *socket.Error
+	if errors.As(err, &coded) {
 		return fmt.Sprintf("code %d: %s", coded.Code, coded.Error())
 	}
 	return err.Error()
