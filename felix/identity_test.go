@@ -1,0 +1,81 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package felix
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"korat/api"
+	"korat/felix/autodetect"
+	"korat/felix/dataplane"
+)
+
+func TestChooseAddress(t *testing.T) {
+	host := dataplane.Host{Links: map[string]dataplane.HostLink{
+		"eth0": {Index: 2, Up: true, Running: true, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}},
+		"eth1": {Index: 3, Up: true, Running: true, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.1.1/24")}},
+	}}
+	registered := func(address string) (s api.Snapshot) {
+		s.Nodes = s.Nodes.With("a", nodeObject("a", address))
+		return s
+	}
+	method := func(text string) autodetect.Method {
+		m, err := autodetect.Parse(text)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return m
+	}
+	for _, c := range []struct {
+		name string
+		id   Identity
+		snap api.Snapshot
+		want string
+	}{
+		{"first start", Identity{}, api.Snapshot{}, "eth0 10.0.0.1/24"},
+		{"sticky", Identity{}, registered("10.0.1.1/24"), "eth1 10.0.1.1/24"},
+		{"sticky over another method", Identity{Method: method("interface=eth0")}, registered("10.0.1.1/24"), "eth1 10.0.1.1/24"},
+		{"the registered one is gone", Identity{}, registered("10.0.9.1/24"), "eth0 10.0.0.1/24"},
+		{"given", Identity{Address: netip.MustParseAddr("10.0.1.1")}, registered("10.0.0.1/24"), "eth1 10.0.1.1/24"},
+		{"given but absent", Identity{Address: netip.MustParseAddr("10.0.9.1")}, registered("10.0.0.1/24"), "address 10.0.9.1 given by --ip is on no running interface"},
+	} {
+		c.id.Node = "a"
+		got, err := c.id.choose(t.Context(), c.snap, host)
+		text := got.Interface + " " + got.Address.String()
+		if err != nil {
+			text = err.Error()
+		}
+		if text != c.want {
+			t.Errorf("%s: got %s, want %s", c.name, text, c.want)
+		}
+	}
+}
+
+// The Node object has fields that are the user's; ours is the address.
+func TestRegisterKeepsWhatIsTheUsers(t *testing.T) {
+	as := uint32(65001)
+	node := nodeObject("a", "10.0.0.9/24")
+	node.Labels = map[string]string{"rack": "7"}
+	node.Spec.BGP.ASNumber = &as
+	node.Spec.Addresses = []api.NodeAddress{{Address: "a.example.org", Type: "Hostname"}, {Address: "10.0.0.9", Type: "InternalIP"}}
+	var snap api.Snapshot
+	snap.Nodes = snap.Nodes.With("a", node)
+	id := Identity{Node: "a"}
+	got := id.register(snap, netip.MustParsePrefix("10.0.0.1/24"))
+	if got == nil || got.Spec.BGP.IPv4Address != "10.0.0.1/24" || *got.Spec.BGP.ASNumber != as || got.Labels["rack"] != "7" {
+		t.Fatalf("got %+v", got)
+	}
+	var addrs []string
+	for _, a := range got.Spec.Addresses {
+		addrs = append(addrs, a.Type+"="+a.Address)
+	}
+	if text := strings.Join(addrs, " "); text != "Hostname=a.example.org InternalIP=10.0.0.1" {
+		t.Errorf("addresses %s", text)
+	}
+	snap.Nodes = snap.Nodes.With("a", got)
+	if again := id.register(snap, netip.MustParsePrefix("10.0.0.1/24")); again != nil {
+		t.Errorf("a Node that is as it should be would be written again: %+v", again)
+	}
+}

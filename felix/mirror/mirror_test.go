@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package mirror
+
+import (
+	"context"
+	"errors"
+	"log/slog"
+	"sync"
+	"testing"
+	"time"
+
+	"korat/api"
+	"korat/api/store"
+	"korat/api/store/memory"
+	"korat/api/store/storetest"
+)
+
+func wep(node, pod, address string) *api.WorkloadEndpoint {
+	w := &api.WorkloadEndpoint{}
+	w.Namespace, w.Name = "ns", node+"-"+pod
+	w.Spec.Node, w.Spec.Pod, w.Spec.IPNetworks = node, pod, []string{address}
+	return w
+}
+
+type fixture struct {
+	t *testing.T
+	*Mirror
+	store *memory.Store
+}
+
+func start(t *testing.T, st *memory.Store, seen Datastore) *fixture {
+	f := &fixture{t: t, Mirror: New(seen, "a", slog.New(slog.NewTextHandler(t.Output(), nil))), store: st}
+	ctx, cancel := context.WithCancel(context.Background())
+	var running sync.WaitGroup
+	running.Go(func() { f.Run(ctx) })
+	t.Cleanup(func() { cancel(); running.Wait() })
+	return f
+}
+
+// until waits until the datastore's endpoints are pod=address pairs as wanted.
+func (f *fixture) until(want map[string]string) {
+	f.t.Helper()
+	deadline, tick := time.After(20*time.Second), time.NewTicker(2*time.Millisecond)
+	defer tick.Stop()
+	for {
+		have := map[string]string{}
+		objs, _, err := f.store.List(f.t.Context(), api.KindWorkloadEndpoint)
+		if err != nil {
+			f.t.Fatal(err)
+		}
+		for _, o := range objs {
+			w := o.(*api.WorkloadEndpoint)
+			have[w.Spec.Node+"/"+w.Spec.Pod] = w.Spec.IPNetworks[0]
+		}
+		same := len(have) == len(want)
+		for k, v := range want {
+			same = same && have[k] == v
+		}
+		if same {
+			return
+		}
+		select {
+		case <-deadline:
+			f.t.Fatalf("datastore has %v, want %v", have, want)
+		case <-tick.C:
+		}
+	}
+}
+
+func TestMirrorsOnlyThisNode(t *testing.T) {
+	st := memory.New()
+	for _, o := range []api.Object{wep("a", "stale", "10.0.0.9/32"), wep("b", "other", "10.0.1.1/32")} {
+		if _, err := st.Create(t.Context(), o); err != nil {
+			t.Fatal(err)
+		}
+	}
+	f := start(t, st, st)
+	f.Want(nil, []*api.WorkloadEndpoint{wep("a", "web", "10.0.0.1/32")})
+	f.until(map[string]string{"a/web": "10.0.0.1/32", "b/other": "10.0.1.1/32"})
+	f.Want(nil, []*api.WorkloadEndpoint{wep("a", "web", "10.0.0.2/32"), wep("a", "db", "10.0.0.3/32")})
+	f.until(map[string]string{"a/web": "10.0.0.2/32", "a/db": "10.0.0.3/32", "b/other": "10.0.1.1/32"})
+	f.Want(nil, nil)
+	f.until(map[string]string{"b/other": "10.0.1.1/32"})
+}
+
+func TestCatchesUpAfterAnOutage(t *testing.T) {
+	st := memory.New()
+	faults := storetest.NewFaults(st)
+	f := start(t, st, faults)
+	faults.SetDown(true)
+	f.Want(nil, []*api.WorkloadEndpoint{wep("a", "web", "10.0.0.1/32")})
+	deadline, tick := time.After(20*time.Second), time.NewTicker(2*time.Millisecond)
+	defer tick.Stop()
+	for !errors.Is(f.Err(), store.ErrUnavailable) {
+		select {
+		case <-deadline:
+			t.Fatalf("error %v, want %v", f.Err(), store.ErrUnavailable)
+		case <-tick.C:
+		}
+	}
+	faults.SetDown(false)
+	f.until(map[string]string{"a/web": "10.0.0.1/32"})
+}
+
+// The Node has other authors: a copy derived from an old one must not undo their change.
+func TestStaleNodeIsNotWritten(t *testing.T) {
+	st := memory.New()
+	node := &api.Node{}
+	node.Name = "a"
+	node.Spec.BGP = &api.NodeBGPSpec{IPv4Address: "10.0.0.1/24"}
+	first, err := st.Create(t.Context(), node)
+	if err != nil {
+		t.Fatal(err)
+	}
+	theirs := first.DeepCopyObject().(*api.Node)
+	as := uint32(65001)
+	theirs.Spec.BGP.ASNumber = &as
+	if _, err := st.Update(t.Context(), theirs); err != nil {
+		t.Fatal(err)
+	}
+	ours := first.DeepCopyObject().(*api.Node)
+	ours.Spec.BGP.IPv4Address = "10.0.0.2/24"
+	f := start(t, st, st)
+	f.Want(ours, []*api.WorkloadEndpoint{wep("a", "web", "10.0.0.1/32")})
+	f.until(map[string]string{"a/web": "10.0.0.1/32"}) // the node's turn comes before
+	stored, err := st.Get(t.Context(), node.Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	if got := stored.(*api.Node).Spec.BGP; got.ASNumber == nil || got.IPv4Address != "10.0.0.1/24" {
+		t.Errorf("stored %+v: the other author's change was undone", got)
+	}
+}
