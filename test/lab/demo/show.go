@@ -32,16 +32,21 @@ func show(ctx context.Context, out io.Writer, c *lab.Cluster, watch *stopwatch) 
 	grid(out, m.table(), 2)
 	title(out, "Seconds since the agent on the left was started")
 	grid(out, watch.table(c), 2)
+	return errors.Join(err, m.verdict(out))
+}
+
+// verdict says whether every ping was answered.
+func (m *matrix) verdict(out io.Writer) error {
 	fmt.Fprintln(out)
 	failed := m.failures()
 	if len(failed) == 0 {
 		fmt.Fprintf(out, "All %d pings were answered.\n", m.count())
-		return err
+		return nil
 	}
 	for _, f := range failed[:min(len(failed), 10)] {
 		fmt.Fprintln(out, "no answer:", f)
 	}
-	return errors.Join(err, fmt.Errorf("%d of %d pings were not answered", len(failed), m.count()))
+	return fmt.Errorf("%d of %d pings were not answered", len(failed), m.count())
 }
 
 func title(out io.Writer, text string) { fmt.Fprintf(out, "\n%s\n", text) }
