@@ -24,8 +24,8 @@ const statusFailed = 125
 func Init() int {
 	pipe := os.NewFile(pipeFD, "owner")
 	unix.CloseOnExec(pipeFD)
-	ownerGone := make(chan struct{})
-	go watchOwner(pipe, ownerGone)
+	owner := make(chan ownerEvent, 1)
+	go watchOwner(pipe, owner)
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, forwarded()...)
 	if err := prepare(); err != nil {
@@ -45,20 +45,35 @@ func Init() int {
 			_ = program.Signal(sig) // It may have ended; the next turn sees that.
 		case status := <-ended:
 			return status
-		case <-ownerGone:
-			return statusFailed
+		case event := <-owner:
+			if event == ownerGone {
+				return statusFailed
+			}
+			dropTerminal()
 		}
 	}
 }
 
-// watchOwner closes gone when the pipe breaks before the word to detach came. After that word, the
-// owner's terminal and pipes are let go, so that whoever reads them sees their end.
-func watchOwner(pipe *os.File, gone chan<- struct{}) {
+// ownerEvent is what happens to the owner: it detaches the sandbox, or it is gone without having done so.
+type ownerEvent int
+
+const (
+	ownerGone ownerEvent = iota
+	ownerDetached
+)
+
+func watchOwner(pipe *os.File, events chan<- ownerEvent) {
 	word := make([]byte, 1)
-	if n, _ := pipe.Read(word); n != 1 || word[0] != detachWord {
-		close(gone)
+	if n, _ := pipe.Read(word); n == 1 && word[0] == detachWord {
+		events <- ownerDetached
 		return
 	}
+	events <- ownerGone
+}
+
+// dropTerminal lets the owner's terminal and pipes go, so that whoever reads them sees their end. The
+// program inside has its own copies of them.
+func dropTerminal() {
 	null, err := os.OpenFile(os.DevNull, os.O_RDWR, 0)
 	if err != nil {
 		return // They stay open, and that is all.
