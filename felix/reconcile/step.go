@@ -61,7 +61,7 @@ func (s *Step[K, V]) Touch(match func(K, V) bool) {
 // a nil keep keeps none. The values are remembered and must not be changed afterwards.
 func (s *Step[K, V]) Apply(ctx context.Context, want map[K]V, keep func(K, V) bool) (Result, error) {
 	var r Result
-	if err := s.read(ctx, &r); err != nil {
+	if err := s.read(ctx, want, &r); err != nil {
 		s.Invalidate()
 		return r, fmt.Errorf("read %s: %w", s.name, err)
 	}
@@ -89,21 +89,33 @@ func (s *Step[K, V]) Apply(ctx context.Context, want map[K]V, keep func(K, V) bo
 	return r, nil
 }
 
-// read brings have up to date, as far as it is in doubt and can be.
-func (s *Step[K, V]) read(ctx context.Context, r *Result) (err error) {
+// read brings have up to date, as far as it is in doubt and can be. A table that reads entries one by
+// one is asked for the wanted ones that it has not told of, too: its Read may not find them by itself.
+func (s *Step[K, V]) read(ctx context.Context, want map[K]V, r *Result) (err error) {
 	if s.have == nil {
 		r.Read = true
 		s.have, err = s.table.Read(ctx)
 		if s.have == nil {
 			s.have = map[K]V{}
 		}
-		return err
+		if err != nil {
+			return err
+		}
 	}
 	table, ok := s.table.(EntryReader[K, V])
-	if !ok || len(s.doubt) == 0 {
+	if !ok {
 		return nil
 	}
-	entries, err := table.ReadEntries(ctx, slices.Collect(maps.Keys(s.doubt)))
+	keys := slices.Collect(maps.Keys(s.doubt))
+	for k := range want {
+		if _, known := s.have[k]; !known {
+			keys = append(keys, k)
+		}
+	}
+	if len(keys) == 0 {
+		return nil
+	}
+	entries, err := table.ReadEntries(ctx, keys)
 	if err != nil {
 		return err
 	}

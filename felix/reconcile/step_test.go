@@ -117,6 +117,7 @@ func TestTouchEntryReader(t *testing.T) {
 	want := entries{"a": "1", "b": "1", "c": "1"}
 	apply(t, step, want, nil)
 	tab.TakeWrites()
+	tab.asked = nil
 
 	tab.Have["b"] = "other"
 	step.Touch(func(k string, _ text) bool { return k == "b" })
@@ -130,6 +131,24 @@ func TestTouchEntryReader(t *testing.T) {
 	equal(t, "touched, gone and not wanted", reconcile.Result{}, apply(t, step, want, nil))
 	equal(t, "asked", []string{"b", "a", "c"}, tab.asked)
 	equal(t, "reads", 1, tab.Reads)
+}
+
+// forgetfulTable finds entries only when asked for them, as the sysctls do: there are too many to list.
+type forgetfulTable struct{ entryTable }
+
+func (*forgetfulTable) Read(context.Context) (map[string]text, error) { return nil, nil }
+
+func TestWantedEntriesAreSought(t *testing.T) {
+	tab := &forgetfulTable{entryTable{table: table{Have: entries{"a": "1", "b": "old", "other": "1"}}}}
+	step := reconcile.NewStep("things", tab)
+	want := entries{"a": "1", "b": "1", "c": "1"}
+	equal(t, "first", reconcile.Result{Read: true, Set: 2}, apply(t, step, want, nil))
+	equal(t, "writes", "+ b 1\n+ c 1\n", tab.TakeWrites())
+	tab.asked = nil
+	equal(t, "unchanged", reconcile.Result{}, apply(t, step, want, nil))
+	equal(t, "asked", []string(nil), tab.asked)
+	step.Invalidate()
+	equal(t, "resync of the unchanged", reconcile.Result{Read: true}, apply(t, step, want, nil))
 }
 
 func TestReadError(t *testing.T) {
