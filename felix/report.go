@@ -31,7 +31,12 @@ type report struct {
 	status  func() NodeStatus
 	reasons []string
 	beat    time.Time
+	// born is when the agent started.
+	born time.Time
 }
+
+// speakerStart is how long a speaker may take to come up without that being worth details.
+const speakerStart = 5 * time.Second
 
 type metrics struct {
 	passes    prometheus.Counter
@@ -64,7 +69,7 @@ func newReport(node, version string) *report {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(m.passes, m.passTime, m.errors, m.writes, m.reads, m.endpoints, m.routes, m.sessions, m.ready, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
-	return &report{registry: reg, metrics: m, beat: time.Now(), reasons: []string{"starting"}}
+	return &report{registry: reg, metrics: m, beat: time.Now(), born: time.Now(), reasons: []string{"starting"}}
 }
 
 func counters(name, help string, labels ...string) *prometheus.CounterVec {
@@ -145,10 +150,13 @@ func (a *Agent) reasons(err error) []string {
 	add("node address", w.selfErr)
 	add("observe host", a.report.hostErr)
 	add("kernel", err)
-	if !w.rib.Running {
-		add("speaker", cmp.Or(a.Speaker.Err(), errors.New("does not answer")))
-	} else {
+	switch {
+	case w.rib.Running:
 		add("speaker", a.Speaker.Err())
+	case time.Since(a.report.born) < speakerStart:
+		add("speaker", errors.New("is starting"))
+	default:
+		add("speaker", cmp.Or(a.Speaker.Err(), errors.New("does not answer")))
 	}
 	return reasons
 }

@@ -49,14 +49,14 @@ type RouteStatus struct {
 	From string `json:"from"`
 }
 
-// statusOf captures what the status is made from; most passes are never asked for theirs. Plan, RIB and
-// State are values that nobody changes later.
+// statusOf captures what the status is made from; most passes are never asked for theirs. Plan and
+// State are values that nobody changes later; the sessions' counters are as fresh as the speaker's.
 func (a *Agent) statusOf(problems []string) func() NodeStatus {
-	node, version, self, plan, rib, want := a.Node, a.Version, a.world.self, a.world.plan, a.world.rib, a.world.want.Routes
+	node, version, self, plan, want := a.Node, a.Version, a.world.self, a.world.plan, a.world.want.Routes
 	return func() NodeStatus {
 		s := NodeStatus{
 			Node: node, Version: version, Problems: problems,
-			AS: plan.Global.AS, Sessions: sessions(plan, rib), Routes: routes(want),
+			AS: plan.Global.AS, Sessions: sessions(plan, a.Speaker.RIB()), Routes: routes(want),
 		}
 		if self.Address.IsValid() {
 			s.Address = self.Address.String()

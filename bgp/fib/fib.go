@@ -50,15 +50,7 @@ const (
 // Routes gives one route for each accepted prefix, with a next hop for each usable path, and what
 // was left out, in order of prefix and next hop.
 func Routes(rib bgp.RIB, host dataplane.Host, own Own) (map[dataplane.RouteKey]dataplane.Route, []Unresolved) {
-	f := filter{host: host, own: own, connected: map[netip.Prefix]bool{}, addresses: map[netip.Addr]bool{own.Address: true}, devices: map[netip.Addr]string{}}
-	for _, link := range host.Links {
-		for _, p := range link.Addresses {
-			f.addresses[p.Addr()] = true
-			if !p.IsSingleIP() {
-				f.connected[p.Masked()] = true
-			}
-		}
-	}
+	f := newFilter(host, own)
 	routes := make(map[dataplane.RouteKey]dataplane.Route, len(rib.Paths))
 	var left []Unresolved
 	for prefix, paths := range rib.Paths {
@@ -66,21 +58,11 @@ func Routes(rib bgp.RIB, host dataplane.Host, own Own) (map[dataplane.RouteKey]d
 			left = append(left, Unresolved{Prefix: prefix, Reason: reason})
 			continue
 		}
-		var hops []dataplane.NextHop
-		for _, p := range paths {
-			device, reason := f.resolve(p.NextHop)
-			if reason != "" {
-				left = append(left, Unresolved{prefix, p.NextHop, reason})
-				continue
-			}
-			hops = append(hops, dataplane.NextHop{Device: device, Gateway: p.NextHop})
+		hops, unusable := f.nextHops(prefix, paths)
+		left = append(left, unusable...)
+		if len(hops) > 0 {
+			routes[dataplane.RouteKey{Prefix: prefix}] = dataplane.Route{NextHops: hops}
 		}
-		if len(hops) == 0 {
-			continue
-		}
-		dataplane.SortNextHops(hops)
-		// Two peers (route reflectors) may give the same next hop: it is one way, not two.
-		routes[dataplane.RouteKey{Prefix: prefix}] = dataplane.Route{NextHops: slices.Compact(hops)}
 	}
 	slices.SortFunc(left, compareUnresolved)
 	return routes, slices.Compact(left)
@@ -103,6 +85,37 @@ type filter struct {
 	addresses map[netip.Addr]bool
 	// devices remembers resolved next hops: many prefixes share few of them.
 	devices map[netip.Addr]string
+}
+
+func newFilter(host dataplane.Host, own Own) *filter {
+	f := &filter{
+		host: host, own: own,
+		connected: map[netip.Prefix]bool{}, addresses: map[netip.Addr]bool{own.Address: true}, devices: map[netip.Addr]string{},
+	}
+	for _, link := range host.Links {
+		for _, p := range link.Addresses {
+			f.addresses[p.Addr()] = true
+			if !p.IsSingleIP() {
+				f.connected[p.Masked()] = true
+			}
+		}
+	}
+	return f
+}
+
+// nextHops gives the ways to a prefix in their order, and the paths that are none.
+func (f *filter) nextHops(prefix netip.Prefix, paths []bgp.Path) (hops []dataplane.NextHop, left []Unresolved) {
+	for _, p := range paths {
+		device, reason := f.resolve(p.NextHop)
+		if reason != "" {
+			left = append(left, Unresolved{prefix, p.NextHop, reason})
+			continue
+		}
+		hops = append(hops, dataplane.NextHop{Device: device, Gateway: p.NextHop})
+	}
+	dataplane.SortNextHops(hops)
+	// Two peers (route reflectors) may give the same next hop: it is one way, not two.
+	return slices.Compact(hops), left
 }
 
 // refusePrefix gives the reason why a prefix is not accepted at all, or "". A route for exactly a

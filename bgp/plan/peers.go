@@ -53,15 +53,15 @@ func (b *builder) nodeAddresses() map[netip.Addr]*api.Node {
 		}
 		addr, err := nodeAddress(n.Spec.BGP.IPv4Address)
 		if err != nil {
-			b.report(fmt.Errorf("Node/%s: spec.bgp.ipv4Address: %w; no session to it", name, err))
+			b.report(fmt.Errorf("%s: spec.bgp.ipv4Address: %w; no session to it", n.Key(), err))
 			continue
 		}
 		if addr == b.own {
-			b.report(fmt.Errorf("Node/%s: spec.bgp.ipv4Address %s is Node/%s's too; no session between them: give one of them another address", name, addr, b.in.Node))
+			b.report(fmt.Errorf("%s: spec.bgp.ipv4Address %s is Node/%s's too; no session between them: give one of them another address", n.Key(), addr, b.in.Node))
 			continue
 		}
 		if first, dup := nodes[addr]; dup {
-			b.report(fmt.Errorf("Node/%s: spec.bgp.ipv4Address %s is Node/%s's too; only the latter gets a session: give one of them another address", name, addr, first.Name))
+			b.report(fmt.Errorf("%s: spec.bgp.ipv4Address %s is %s's too; only the latter gets a session: give one of them another address", n.Key(), addr, first.Key()))
 			continue
 		}
 		nodes[addr] = n
@@ -115,9 +115,9 @@ func (b *builder) passive(neighbour netip.Addr) bool { return neighbour.Less(b.o
 // over a global one, then the first by name.
 func (b *builder) configuredPeers(nodes map[netip.Addr]*api.Node) map[netip.Addr]bgp.Peer {
 	peers := map[netip.Addr]bgp.Peer{}
-	for _, global := range []bool{false, true} {
+	for _, node := range []string{b.in.Node, ""} {
 		for name, o := range b.in.Snapshot.BGPPeers.All() {
-			if (o.Spec.Node == "") != global || !global && o.Spec.Node != b.in.Node {
+			if o.Spec.Node != node {
 				continue
 			}
 			p, err := b.configuredPeer(name, o.Spec, nodes)
@@ -125,19 +125,22 @@ func (b *builder) configuredPeers(nodes map[netip.Addr]*api.Node) map[netip.Addr
 				b.report(fmt.Errorf("BGPPeer/%s: %w; no session to it", name, err))
 				continue
 			}
-			if p.Address == b.own {
-				continue // a global peer that is this node: the other nodes' peer
-			}
-			if first, dup := peers[p.Address]; dup {
-				if first.Kind == p.Kind {
-					b.report(fmt.Errorf("BGPPeer/%s: spec.peerIP %s is BGPPeer/%s's too, whose settings are used: delete one of them", name, p.Address, first.Name))
-				}
-				continue
-			}
-			peers[p.Address] = p
+			b.addPeer(peers, p)
 		}
 	}
 	return peers
+}
+
+// addPeer adds a session unless its address has one already.
+func (b *builder) addPeer(peers map[netip.Addr]bgp.Peer, p bgp.Peer) {
+	first, dup := peers[p.Address]
+	switch {
+	case p.Address == b.own: // a global peer that is this node: the other nodes' peer
+	case !dup:
+		peers[p.Address] = p
+	case first.Kind == p.Kind:
+		b.report(fmt.Errorf("BGPPeer/%s: spec.peerIP %s is BGPPeer/%s's too, whose settings are used: delete one of them", p.Name, p.Address, first.Name))
+	}
 }
 
 func (b *builder) configuredPeer(name string, s api.BGPPeerSpec, nodes map[netip.Addr]*api.Node) (bgp.Peer, error) {

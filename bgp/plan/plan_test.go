@@ -51,7 +51,8 @@ func (w *world) pool(cidr string, hidden bool) *world {
 
 func (w *world) block(cidr, claimant, state, owner string) *world {
 	w.s.BlockAffinities = w.s.BlockAffinities.With(claimant+"-"+cidr, &api.BlockAffinity{
-		Spec: api.BlockAffinitySpec{State: state, Node: claimant, CIDR: cidr}})
+		Spec: api.BlockAffinitySpec{State: state, Node: claimant, CIDR: cidr},
+	})
 	if owner != "" {
 		affinity := "host:" + owner
 		name := api.BlockName(netip.MustParsePrefix(cidr))
@@ -97,8 +98,10 @@ global as 64512 id 10.0.0.10 port 179 listen []
 peer 10.0.0.9:179 as 64512 waits from 10.0.0.10 hold 1m30s/30s restart 2m0s (node-to-node mesh a)
 peer 10.0.0.11:179 as 65001 connects from 10.0.0.10 hold 1m30s/30s restart 2m0s (node-to-node mesh c)
 `},
-		{name: "configuration", world: mesh().config(api.BGPConfigurationSpec{ASNumber: new(uint32(65000)), ListenPort: 1179,
-			BindMode: "NodeIP", NodeMeshMaxRestartTime: dur(5 * time.Hour)}), want: `
+		{name: "configuration", world: mesh().config(api.BGPConfigurationSpec{
+			ASNumber: new(uint32(65000)), ListenPort: 1179,
+			BindMode: "NodeIP", NodeMeshMaxRestartTime: dur(5 * time.Hour),
+		}), want: `
 global as 65000 id 10.0.0.10 port 1179 listen [10.0.0.10]
 peer 10.0.0.9:1179 as 65000 waits from 10.0.0.10 hold 1m30s/30s restart 1h8m15s (node-to-node mesh a)
 peer 10.0.0.11:1179 as 65001 connects from 10.0.0.10 hold 1m30s/30s restart 1h8m15s (node-to-node mesh c)

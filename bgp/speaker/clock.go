@@ -5,19 +5,22 @@ package speaker
 import "time"
 
 const (
-	// listPeriod is how often counters and reasons are read; after a session's change they are read
-	// once listDelay has passed, so that a hundred changes cost one reading.
+	// listPeriod is how often counters and reasons are read. After a session's change they are read
+	// once listDelay has passed, and after a path's once countDelay has, so that a hundred changes
+	// cost one reading.
 	listPeriod = 5 * time.Second
 	listDelay  = 200 * time.Millisecond
+	countDelay = 2 * time.Second
 
 	minRetry, maxRetry = time.Second, 30 * time.Second
 )
 
 // clock is the timers of one connection.
 type clock struct {
-	// list is when the peers are read next, soon whether that is already within listDelay.
-	list             *time.Timer
-	soon, listFailed bool
+	// list is when the peers are read next: at due.
+	list       *time.Timer
+	due        time.Time
+	listFailed bool
 	// retry is when a plan that could not be applied is tried again.
 	retry   *time.Timer
 	backoff time.Duration
@@ -26,7 +29,7 @@ type clock struct {
 }
 
 func newClock() *clock {
-	k := &clock{list: time.NewTimer(0), soon: true, retry: time.NewTimer(0), backoff: minRetry, deadline: time.NewTimer(0)}
+	k := &clock{list: time.NewTimer(0), due: time.Now(), retry: time.NewTimer(0), backoff: minRetry, deadline: time.NewTimer(0)}
 	k.retry.Stop()
 	k.deadline.Stop()
 	return k
@@ -38,16 +41,17 @@ func (k *clock) stop() {
 	k.deadline.Stop()
 }
 
-// listSoon brings the next reading forward. In a storm of changes it is not put off again and again.
-func (k *clock) listSoon() {
-	if !k.soon {
-		k.soon = true
-		k.list.Reset(listDelay)
+// listWithin brings the next reading forward. In a storm of changes it is not put off again and again.
+func (k *clock) listWithin(delay time.Duration) {
+	if due := time.Now().Add(delay); due.Before(k.due) {
+		k.due = due
+		k.list.Reset(delay)
 	}
 }
 
 func (k *clock) listed(failed bool) {
-	k.soon, k.listFailed = false, failed
+	k.listFailed = failed
+	k.due = time.Now().Add(listPeriod)
 	k.list.Reset(listPeriod)
 }
 

@@ -132,8 +132,10 @@ func TestUnchangedRIBIsFree(t *testing.T) {
 
 // The hash must cover every field of a session and no other.
 func TestSessionHash(t *testing.T) {
-	base := bgp.Peer{Name: "a", Kind: bgp.MeshPeer, Address: netip.MustParseAddr("10.0.0.2"), Port: 179, AS: 1,
-		LocalAddress: netip.MustParseAddr("10.0.0.1"), HoldTime: 9, Keepalive: 3, RestartTime: 120}
+	base := bgp.Peer{
+		Name: "a", Kind: bgp.MeshPeer, Address: netip.MustParseAddr("10.0.0.2"), Port: 179, AS: 1,
+		LocalAddress: netip.MustParseAddr("10.0.0.1"), HoldTime: 9, Keepalive: 3, RestartTime: 120,
+	}
 	same := base
 	same.Name, same.Kind = "b", bgp.GlobalPeer
 	if sessionHash(same) != sessionHash(base) {

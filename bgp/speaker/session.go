@@ -54,8 +54,10 @@ type progress struct {
 }
 
 func newSession(c *Client, api gobgp.GobgpApiClient) *session {
-	return &session{c: c, api: api, local: map[netip.Prefix]struct{}{}, graceful: map[netip.Addr]bool{},
-		refused: map[netip.Addr]error{}, progress: progress{initial: newInitial()}}
+	return &session{
+		c: c, api: api, local: map[netip.Prefix]struct{}{}, graceful: map[netip.Addr]bool{},
+		refused: map[netip.Addr]error{}, progress: progress{initial: newInitial()},
+	}
 }
 
 // call gives a context for one request.
@@ -156,8 +158,11 @@ func (s *session) serve(ctx context.Context) error {
 			}
 			moved = true
 		}
-		if moved {
-			k.listSoon()
+		switch {
+		case moved:
+			k.listWithin(listDelay)
+		case s.changed:
+			k.listWithin(countDelay)
 		}
 		s.report()
 	}

@@ -176,7 +176,8 @@ func TestForeignChanges(t *testing.T) {
 	defer cancel()
 	api := a.dial()
 	if _, err := api.AddPeer(ctx, &gobgp.AddPeerRequest{Peer: &gobgp.Peer{
-		Conf: &gobgp.PeerConf{NeighborAddress: "127.0.0.77", PeerAsn: 64512}}}); err != nil {
+		Conf: &gobgp.PeerConf{NeighborAddress: "127.0.0.77", PeerAsn: 64512},
+	}}); err != nil {
 		t.Fatal(err)
 	}
 	if _, err := api.DeletePath(ctx, &gobgp.DeletePathRequest{TableType: gobgp.TableType_GLOBAL}); err != nil {

@@ -100,7 +100,7 @@ func newRouter(t *testing.T, addr string, port uint16, origins ...string) *route
 	}
 	t.Cleanup(func() {
 		r.stopClient()
-		r.kill(syscall.SIGKILL)
+		_ = r.kill(syscall.SIGKILL)
 		if t.Failed() {
 			out, _ := os.ReadFile(filepath.Join(dir, "log"))
 			t.Logf("speaker %s:\n%s", addr, out)
@@ -273,7 +273,8 @@ func (r *router) watchWithdrawals() (seen func() []string) {
 	r.t.Helper()
 	ctx, cancel := context.WithCancel(context.Background())
 	stream, err := r.dial().WatchEvent(ctx, &gobgp.WatchEventRequest{Table: &gobgp.WatchEventRequest_Table{
-		Filters: []*gobgp.WatchEventRequest_Table_Filter{{Type: gobgp.WatchEventRequest_Table_Filter_BEST, Init: true}}}})
+		Filters: []*gobgp.WatchEventRequest_Table_Filter{{Type: gobgp.WatchEventRequest_Table_Filter_BEST, Init: true}},
+	}})
 	if err != nil {
 		r.t.Fatal(err)
 	}

@@ -76,16 +76,20 @@ func (s *Supervisor) Run(ctx context.Context) error {
 	}
 	var backoff time.Duration
 	adopted := false
+	dialer := net.Dialer{Timeout: probeTimeout}
 	for ctx.Err() == nil {
-		if conn, err := net.DialTimeout("unix", s.cfg.Socket, probeTimeout); err == nil {
+		conn, err := dialer.DialContext(ctx, "unix", s.cfg.Socket)
+		switch {
+		case err == nil:
 			if !adopted {
 				s.cfg.Log.Info("speaker adopted", "socket", s.cfg.Socket)
 			}
 			adopted = true
 			await(ctx, conn)
 			continue
-		}
-		if adopted {
+		case ctx.Err() != nil: // the dial was called off: that says nothing of the speaker
+			return nil
+		case adopted:
 			s.cfg.Log.Warn("adopted speaker is gone", "socket", s.cfg.Socket)
 			s.blame()
 		}
@@ -121,7 +125,7 @@ func await(ctx context.Context, conn net.Conn) {
 // live starts a speaker and waits for its end, or for ctx. It returns how long it lived.
 func (s *Supervisor) live(ctx context.Context) time.Duration {
 	start := time.Now()
-	cmd, err := s.start()
+	cmd, err := s.start(ctx)
 	if err != nil {
 		s.cfg.Log.Error("speaker not started", "error", err)
 		return 0
@@ -140,9 +144,9 @@ func (s *Supervisor) live(ctx context.Context) time.Duration {
 }
 
 // start runs the command in a session of its own, so that no signal meant for this process reaches
-// it. It writes to files, never to a pipe that would break with this process.
-func (s *Supervisor) start() (*exec.Cmd, error) {
-	cmd := exec.Command(s.cfg.Command[0], s.cfg.Command[1:]...)
+// it. It writes to files, never to a pipe that would break with this process, and it outlives ctx.
+func (s *Supervisor) start(ctx context.Context) (*exec.Cmd, error) {
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), s.cfg.Command[0], s.cfg.Command[1:]...)
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
 	cmd.Dir = "/"
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr

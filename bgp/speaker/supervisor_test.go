@@ -96,8 +96,10 @@ func TestSuspect(t *testing.T) {
 	a.peerWith(b)
 	b.peerWith(a)
 	evil := netip.MustParseAddr("127.0.0.5")
-	a.plan.Peers[evil] = bgp.Peer{Name: "evil", Kind: bgp.GlobalPeer, Address: evil, Port: port, AS: 65001, LocalAddress: a.addr,
-		Passive: true, HoldTime: 9 * time.Second, Keepalive: 3 * time.Second, RestartTime: time.Second}
+	a.plan.Peers[evil] = bgp.Peer{
+		Name: "evil", Kind: bgp.GlobalPeer, Address: evil, Port: port, AS: 65001, LocalAddress: a.addr,
+		Passive: true, HoldTime: 9 * time.Second, Keepalive: 3 * time.Second, RestartTime: time.Second,
+	}
 	a.startClient(false)
 	b.startClient(false)
 	b.startSpeaker()

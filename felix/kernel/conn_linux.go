@@ -170,19 +170,7 @@ func (c *conn) write(ctx context.Context, ch changes) error {
 }
 
 func (c *conn) writeBatch(ch changes, from, to int) error {
-	c.out.reset()
-	first, sent := c.seq+1, make([]int, 0, batchSize)
-	for i := from; i < to; i++ {
-		start, last := len(c.out.b), c.out.last
-		if err := ch.encode(&c.out, i); err != nil {
-			c.out.b, c.out.last = c.out.b[:start], last
-			ch.failed(i, err)
-			continue
-		}
-		c.seq++
-		c.out.end(c.seq)
-		sent = append(sent, i)
-	}
+	sent := c.encodeBatch(ch, from, to)
 	if len(sent) == 0 {
 		return nil
 	}
@@ -196,19 +184,47 @@ func (c *conn) writeBatch(ch changes, from, to int) error {
 		if err != nil {
 			return err
 		}
-		for m := range messages(b) {
-			at := m.seq - first
-			if m.typ != unix.NLMSG_ERROR || at >= uint32(len(sent)) {
-				continue
-			}
-			if err := errorOf(m); err != nil {
-				ch.failed(sent[at], err)
-			}
-			if int(at) == len(sent)-1 {
-				return nil
-			}
+		if c.hearBatch(ch, sent, b) {
+			return nil
 		}
 	}
+}
+
+// encodeBatch puts changes into the buffer and gives those that are there; the last one has the
+// current sequence number.
+func (c *conn) encodeBatch(ch changes, from, to int) []int {
+	c.out.reset()
+	sent := make([]int, 0, batchSize)
+	for i := from; i < to; i++ {
+		start, last := len(c.out.b), c.out.last
+		if err := ch.encode(&c.out, i); err != nil {
+			c.out.b, c.out.last = c.out.b[:start], last
+			ch.failed(i, err)
+			continue
+		}
+		c.seq++
+		c.out.end(c.seq)
+		sent = append(sent, i)
+	}
+	return sent
+}
+
+// hearBatch takes the errors out of a datagram; it is true once the last change's answer was there.
+func (c *conn) hearBatch(ch changes, sent []int, b []byte) bool {
+	first := c.seq + 1 - uint32(len(sent))
+	for m := range messages(b) {
+		at := m.seq - first
+		if m.typ != unix.NLMSG_ERROR || at >= uint32(len(sent)) {
+			continue
+		}
+		if err := errorOf(m); err != nil {
+			ch.failed(sent[at], err)
+		}
+		if int(at) == len(sent)-1 {
+			return true
+		}
+	}
+	return false
 }
 
 func (c *conn) send() error {

@@ -20,7 +20,10 @@ func testDevices() *devices {
 func TestRouteMessageRoundTrip(t *testing.T) {
 	hops := []dataplane.NextHop{{Device: "eth1"}, {Device: "eth0", Gateway: netip.MustParseAddr("192.0.2.1")}}
 	for _, r := range []dataplane.Route{
-		{NextHops: hops[:1]}, {NextHops: hops[1:]}, {NextHops: hops}, {Type: dataplane.Blackhole},
+		{NextHops: hops[:1]},
+		{NextHops: hops[1:]},
+		{NextHops: hops},
+		{Type: dataplane.Blackhole},
 		{NextHops: hops, Source: netip.MustParseAddr("192.0.2.9")},
 	} {
 		prefix := netip.MustParsePrefix("10.0.1.0/24")

@@ -101,24 +101,7 @@ func (t Routes) set(ctx context.Context, set map[dataplane.RouteKey]dataplane.Ro
 	}
 	keys := slices.Collect(maps.Keys(set))
 	for range maxInFront {
-		var behind []dataplane.RouteKey
-		devices := t.h.conn.devices()
-		err := t.h.conn.write(ctx, changes{
-			n: len(keys), count: &t.h.writes.routes,
-			encode: func(b *buffer, i int) error {
-				if subnets[keys[i].Prefix] {
-					return errHostSubnet
-				}
-				return encodeRoute(b, keys[i].Prefix, set[keys[i]], devices)
-			},
-			failed: func(i int, err error) {
-				if errors.Is(err, unix.EEXIST) {
-					behind = append(behind, keys[i])
-					return
-				}
-				failed.Fail(keys[i], fmt.Errorf("set %v %v: %w", keys[i], set[keys[i]], err))
-			},
-		})
+		behind, err := t.replace(ctx, keys, set, subnets, failed)
 		if err != nil {
 			return fmt.Errorf("set %d routes: %w", len(keys), err)
 		}
@@ -134,6 +117,30 @@ func (t Routes) set(ctx context.Context, set map[dataplane.RouteKey]dataplane.Ro
 		failed.Fail(k, fmt.Errorf("set %v %v: more than %d other routes are in the way", k, set[k], maxInFront))
 	}
 	return nil
+}
+
+// replace sets routes and gives those that stand behind another one.
+func (t Routes) replace(ctx context.Context, keys []dataplane.RouteKey, set map[dataplane.RouteKey]dataplane.Route,
+	subnets map[netip.Prefix]bool, failed *reconcile.WriteError[dataplane.RouteKey],
+) (behind []dataplane.RouteKey, err error) {
+	devices := t.h.conn.devices()
+	err = t.h.conn.write(ctx, changes{
+		n: len(keys), count: &t.h.writes.routes,
+		encode: func(b *buffer, i int) error {
+			if subnets[keys[i].Prefix] {
+				return errHostSubnet
+			}
+			return encodeRoute(b, keys[i].Prefix, set[keys[i]], devices)
+		},
+		failed: func(i int, err error) {
+			if errors.Is(err, unix.EEXIST) {
+				behind = append(behind, keys[i])
+				return
+			}
+			failed.Fail(keys[i], fmt.Errorf("set %v %v: %w", keys[i], set[keys[i]], err))
+		},
+	})
+	return behind, err
 }
 
 // removeFront deletes the first route of each prefix, whosever it is: the caller sets its own anew.

@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"sync/atomic"
+	"time"
 
 	gobgplog "github.com/osrg/gobgp/v3/pkg/log"
 )
@@ -89,7 +90,9 @@ func (l *logger) emit(level slog.Level, msg string, f gobgplog.Fields) {
 	for _, key := range slices.Sorted(maps.Keys(f)) {
 		attrs = append(attrs, slog.Any(attrKey(key, f), printable(f[key])))
 	}
-	l.log.LogAttrs(context.Background(), level, strings.ToLower(msg), attrs...)
+	rec := slog.NewRecord(time.Now(), level, strings.ToLower(msg), 0)
+	rec.AddAttrs(attrs...)
+	_ = l.log.Handler().Handle(context.Background(), rec) // as slog.Logger: a log that fails is no reason to stop
 }
 
 func attrKey(key string, f gobgplog.Fields) string {

@@ -43,7 +43,7 @@ type Config struct {
 // that breaks makes them keep these for the restart time (RFC 4724). So the caller must end the
 // process when Run returns. It changes the process's umask and is called once per process.
 func Run(ctx context.Context, cfg Config) error {
-	unlock, err := claim(cfg.Socket)
+	unlock, err := claim(ctx, cfg.Socket)
 	if err != nil {
 		return fmt.Errorf("speaker socket %s: %w", cfg.Socket, err)
 	}
@@ -96,7 +96,7 @@ func keepCrash(path string) error {
 
 // claim makes the socket's path ours: it takes a lock that lasts as long as the process, refuses a
 // socket that somebody serves, and removes a dead one.
-func claim(socket string) (unlock func(), err error) {
+func claim(ctx context.Context, socket string) (unlock func(), err error) {
 	switch {
 	case !filepath.IsAbs(socket):
 		return nil, errors.New("give an absolute path")
@@ -120,14 +120,14 @@ func claim(socket string) (unlock func(), err error) {
 		}
 		return nil, fmt.Errorf("lock: %w", err)
 	}
-	if err := removeDead(socket); err != nil {
+	if err := removeDead(ctx, socket); err != nil {
 		unlock()
 		return nil, err
 	}
 	return unlock, nil
 }
 
-func removeDead(socket string) error {
+func removeDead(ctx context.Context, socket string) error {
 	info, err := os.Lstat(socket)
 	if errors.Is(err, fs.ErrNotExist) {
 		return nil
@@ -138,7 +138,9 @@ func removeDead(socket string) error {
 	if info.Mode().Type() != fs.ModeSocket {
 		return errors.New("there is something that is no socket: move it away or give another path")
 	}
-	if conn, err := net.DialTimeout("unix", socket, time.Second); err == nil {
+	dialer := net.Dialer{Timeout: time.Second}
+	// Not called off with ctx, which would look like a dead socket.
+	if conn, err := dialer.DialContext(context.WithoutCancel(ctx), "unix", socket); err == nil {
 		_ = conn.Close()
 		return errors.New("another program serves it: stop that one or give another socket")
 	}
