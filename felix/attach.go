@@ -110,13 +110,17 @@ func (at *attachments) add(r socket.Request, mtu int) (endpoint.Endpoint, error)
 // sameRequest refuses an ADD that repeats a known attachment with other wishes.
 func (at *attachments) sameRequest(ep endpoint.Endpoint, r socket.Request) error {
 	if ep.Namespace != r.Namespace || ep.Pod != r.Pod || ep.Network != r.Network {
-		return &socket.Error{Code: socket.CodeInvalidConfig, Message: "attachment exists",
-			Details: fmt.Sprintf("%s is attached to network %s as %s/%s: DEL it first", ep.ID, ep.Network, ep.Namespace, ep.Pod)}
+		return &socket.Error{
+			Code: socket.CodeInvalidConfig, Message: "attachment exists",
+			Details: fmt.Sprintf("%s is attached to network %s as %s/%s: DEL it first", ep.ID, ep.Network, ep.Namespace, ep.Pod),
+		}
 	}
 	for _, want := range r.Addresses {
 		if !slices.Contains(ep.Addresses, want) {
-			return &socket.Error{Code: socket.CodeNoAddress, Message: "attachment exists",
-				Details: fmt.Sprintf("%s has %v, not %s: DEL it first", ep.ID, ep.Addresses, want)}
+			return &socket.Error{
+				Code: socket.CodeNoAddress, Message: "attachment exists",
+				Details: fmt.Sprintf("%s has %v, not %s: DEL it first", ep.ID, ep.Addresses, want),
+			}
 		}
 	}
 	return nil
@@ -144,8 +148,10 @@ func (at *attachments) displace(ep endpoint.Endpoint) error {
 func (at *attachments) ready(r socket.Request) (endpoint.Endpoint, error) {
 	ep, known := at.endpoints[r.ID]
 	if !known {
-		return ep, &socket.Error{Code: socket.CodeTryAgainLater, Message: "attachment unknown",
-			Details: r.ID.String() + " was removed meanwhile"}
+		return ep, &socket.Error{
+			Code: socket.CodeTryAgainLater, Message: "attachment unknown",
+			Details: r.ID.String() + " was removed meanwhile",
+		}
 	}
 	if ep.Ready && ep.MAC == r.MAC {
 		return ep, nil

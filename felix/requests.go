@@ -108,8 +108,10 @@ func (a *Agent) abort(c call) {
 
 func (a *Agent) serveAdd(c call) {
 	if name := c.req.NodeName; name != "" && name != a.Node {
-		c.fail(&socket.Error{Code: socket.CodeInvalidConfig, Message: "nodename",
-			Details: fmt.Sprintf("the network configuration says %q, but this node is %q: remove nodename or make them equal", name, a.Node)})
+		c.fail(&socket.Error{
+			Code: socket.CodeInvalidConfig, Message: "nodename",
+			Details: fmt.Sprintf("the network configuration says %q, but this node is %q: remove nodename or make them equal", name, a.Node),
+		})
 		return
 	}
 	if a.world.selfErr != nil {

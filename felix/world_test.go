@@ -57,8 +57,10 @@ func newWorld(t *testing.T) *testWorld {
 		neighbours: &reconciletest.Table[dataplane.NeighbourKey, dataplane.Neighbour]{},
 		routes:     &reconciletest.Table[dataplane.RouteKey, dataplane.Route]{},
 	}
-	w.kernel.addLink("eth0", dataplane.HostLink{Index: 2, MTU: 1400, Up: true, Running: true,
-		Addresses: []netip.Prefix{netip.MustParsePrefix("192.168.100.100/24")}})
+	w.kernel.addLink("eth0", dataplane.HostLink{
+		Index: 2, MTU: 1400, Up: true, Running: true,
+		Addresses: []netip.Prefix{netip.MustParsePrefix("192.168.100.100/24")},
+	})
 	return w
 }
 
@@ -87,10 +89,14 @@ func (w *testWorld) startWith(st store.Store, running *sync.WaitGroup) *node {
 	follower := store.NewFollower(st, api.Kinds(), log)
 	keeper := ipam.NewKeeper(st, "a", log)
 	copies := mirror.New(st, "a", log)
-	agent := New(Config{Identity: Identity{Node: "a"}, Version: "test", Resync: time.Minute, RecordLost: w.recordLost,
-		Bootstrap: Bootstrap{Pool: netip.MustParsePrefix("172.17.0.0/16"), BlockSize: 24}},
-		Parts{Datastore: follower, Store: st, Kernel: w.kernel, Speaker: w.speaker, Keeper: keeper, Mirror: copies, Journal: record, Log: log,
-			Tables: Tables{w.links, w.sysctls, w.neighbours, w.routes}})
+	agent := New(Config{
+		Identity: Identity{Node: "a"}, Version: "test", Resync: time.Minute, RecordLost: w.recordLost,
+		Bootstrap: Bootstrap{Pool: netip.MustParsePrefix("172.17.0.0/16"), BlockSize: 24},
+	},
+		Parts{
+			Datastore: follower, Store: st, Kernel: w.kernel, Speaker: w.speaker, Keeper: keeper, Mirror: copies, Journal: record, Log: log,
+			Tables: Tables{w.links, w.sysctls, w.neighbours, w.routes},
+		})
 	ctx, cancel := context.WithCancel(context.Background())
 	for _, run := range []func(context.Context){follower.Run, keeper.Run, copies.Run, func(ctx context.Context) {
 		if err := agent.Run(ctx); err != nil {
