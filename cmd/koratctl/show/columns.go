@@ -49,26 +49,30 @@ func kindColumns(kind api.Kind) (narrow, more []column) {
 	case api.KindBGPConfiguration, api.KindBGPPeer:
 		return bgpColumns(kind)
 	case api.KindNode:
-		return []column{
-				of("ASN", func(o *api.Node) string {
-					return nodeBGP(o, func(b *api.NodeBGPSpec) string { return number(b.ASNumber) })
-				}),
-				of("IPV4", func(o *api.Node) string { return nodeBGP(o, func(b *api.NodeBGPSpec) string { return b.IPv4Address }) }),
-			}, []column{
-				of("ADDRESSES", func(o *api.Node) string { return nodeAddresses(o) }),
-			}
+		narrow = []column{
+			of("ASN", func(o *api.Node) string {
+				return nodeBGP(o, func(b *api.NodeBGPSpec) string { return number(b.ASNumber) })
+			}),
+			of("IPV4", func(o *api.Node) string { return nodeBGP(o, func(b *api.NodeBGPSpec) string { return b.IPv4Address }) }),
+		}
+		more = []column{
+			of("ADDRESSES", func(o *api.Node) string { return nodeAddresses(o) }),
+		}
+		return narrow, more
 	case api.KindWorkloadEndpoint:
 		return endpointColumns()
 	case api.KindBlockAffinity, api.KindIPAMBlock, api.KindIPAMConfiguration, api.KindIPReservation:
 		return ipamColumns(kind), nil
 	case api.KindClusterInformation:
-		return []column{
-				of("GUID", func(o *api.ClusterInformation) string { return o.Spec.ClusterGUID }),
-				of("VERSION", func(o *api.ClusterInformation) string { return o.Spec.CalicoVersion }),
-				of("READY", func(o *api.ClusterInformation) string { return boolean(o.Spec.DatastoreReady) }),
-			}, []column{
-				of("TYPE", func(o *api.ClusterInformation) string { return o.Spec.ClusterType }),
-			}
+		narrow = []column{
+			of("GUID", func(o *api.ClusterInformation) string { return o.Spec.ClusterGUID }),
+			of("VERSION", func(o *api.ClusterInformation) string { return o.Spec.CalicoVersion }),
+			of("READY", func(o *api.ClusterInformation) string { return boolean(o.Spec.DatastoreReady) }),
+		}
+		more = []column{
+			of("TYPE", func(o *api.ClusterInformation) string { return o.Spec.ClusterType }),
+		}
+		return narrow, more
 	case api.KindFelixConfiguration:
 		return []column{
 			of("ROUTEREFRESH", func(o *api.FelixConfiguration) string { return duration(o.Spec.RouteRefreshInterval) }),
@@ -79,57 +83,65 @@ func kindColumns(kind api.Kind) (narrow, more []column) {
 }
 
 func poolColumns() (narrow, more []column) {
-	return []column{
-			of("CIDR", func(o *api.IPPool) string { return o.Spec.CIDR }),
-			of("BLOCKSIZE", func(o *api.IPPool) string { return strconv.Itoa(o.Spec.BlockSize) }),
-			of("DISABLED", func(o *api.IPPool) string { return strconv.FormatBool(o.Spec.Disabled) }),
-		}, []column{
-			of("NAT", func(o *api.IPPool) string { return strconv.FormatBool(o.Spec.NATOutgoing) }),
-			of("IPIPMODE", func(o *api.IPPool) string { return o.Spec.IPIPMode }),
-			of("VXLANMODE", func(o *api.IPPool) string { return o.Spec.VXLANMode }),
-			of("DISABLEBGPEXPORT", func(o *api.IPPool) string { return strconv.FormatBool(o.Spec.DisableBGPExport) }),
-			of("SELECTOR", func(o *api.IPPool) string { return o.Spec.NodeSelector }),
-		}
+	narrow = []column{
+		of("CIDR", func(o *api.IPPool) string { return o.Spec.CIDR }),
+		of("BLOCKSIZE", func(o *api.IPPool) string { return strconv.Itoa(o.Spec.BlockSize) }),
+		of("DISABLED", func(o *api.IPPool) string { return strconv.FormatBool(o.Spec.Disabled) }),
+	}
+	more = []column{
+		of("NAT", func(o *api.IPPool) string { return strconv.FormatBool(o.Spec.NATOutgoing) }),
+		of("IPIPMODE", func(o *api.IPPool) string { return o.Spec.IPIPMode }),
+		of("VXLANMODE", func(o *api.IPPool) string { return o.Spec.VXLANMode }),
+		of("DISABLEBGPEXPORT", func(o *api.IPPool) string { return strconv.FormatBool(o.Spec.DisableBGPExport) }),
+		of("SELECTOR", func(o *api.IPPool) string { return o.Spec.NodeSelector }),
+	}
+	return narrow, more
 }
 
 func bgpColumns(kind api.Kind) (narrow, more []column) {
 	if kind == api.KindBGPPeer {
-		return []column{
-				of("PEERIP", func(o *api.BGPPeer) string { return o.Spec.PeerIP }),
-				of("NODE", func(o *api.BGPPeer) string {
-					if o.Spec.Node == "" {
-						return "(global)"
-					}
-					return o.Spec.Node
-				}),
-				of("ASN", func(o *api.BGPPeer) string { return number(&o.Spec.ASNumber) }),
-			}, []column{
-				of("KEEPALIVE", func(o *api.BGPPeer) string { return duration(o.Spec.KeepaliveTime) }),
-				of("RESTARTTIME", func(o *api.BGPPeer) string { return duration(o.Spec.MaxRestartTime) }),
-			}
-	}
-	return []column{
-			of("MESHENABLED", func(o *api.BGPConfiguration) string { return boolean(o.Spec.NodeToNodeMeshEnabled) }),
-			of("ASNUMBER", func(o *api.BGPConfiguration) string { return number(o.Spec.ASNumber) }),
-			of("LISTENPORT", func(o *api.BGPConfiguration) string { return strconv.Itoa(int(o.Spec.ListenPort)) }),
-		}, []column{
-			of("BINDMODE", func(o *api.BGPConfiguration) string { return o.Spec.BindMode }),
-			of("RESTARTTIME", func(o *api.BGPConfiguration) string { return duration(o.Spec.NodeMeshMaxRestartTime) }),
-			of("LOGSEVERITY", func(o *api.BGPConfiguration) string { return o.Spec.LogSeverityScreen }),
+		narrow = []column{
+			of("PEERIP", func(o *api.BGPPeer) string { return o.Spec.PeerIP }),
+			of("NODE", func(o *api.BGPPeer) string {
+				if o.Spec.Node == "" {
+					return "(global)"
+				}
+				return o.Spec.Node
+			}),
+			of("ASN", func(o *api.BGPPeer) string { return number(&o.Spec.ASNumber) }),
 		}
+		more = []column{
+			of("KEEPALIVE", func(o *api.BGPPeer) string { return duration(o.Spec.KeepaliveTime) }),
+			of("RESTARTTIME", func(o *api.BGPPeer) string { return duration(o.Spec.MaxRestartTime) }),
+		}
+		return narrow, more
+	}
+	narrow = []column{
+		of("MESHENABLED", func(o *api.BGPConfiguration) string { return boolean(o.Spec.NodeToNodeMeshEnabled) }),
+		of("ASNUMBER", func(o *api.BGPConfiguration) string { return number(o.Spec.ASNumber) }),
+		of("LISTENPORT", func(o *api.BGPConfiguration) string { return strconv.Itoa(int(o.Spec.ListenPort)) }),
+	}
+	more = []column{
+		of("BINDMODE", func(o *api.BGPConfiguration) string { return o.Spec.BindMode }),
+		of("RESTARTTIME", func(o *api.BGPConfiguration) string { return duration(o.Spec.NodeMeshMaxRestartTime) }),
+		of("LOGSEVERITY", func(o *api.BGPConfiguration) string { return o.Spec.LogSeverityScreen }),
+	}
+	return narrow, more
 }
 
 func endpointColumns() (narrow, more []column) {
-	return []column{
-			of("NODE", func(o *api.WorkloadEndpoint) string { return o.Spec.Node }),
-			of("NETWORKS", func(o *api.WorkloadEndpoint) string { return strings.Join(o.Spec.IPNetworks, ",") }),
-			of("INTERFACE", func(o *api.WorkloadEndpoint) string { return o.Spec.InterfaceName }),
-		}, []column{
-			of("POD", func(o *api.WorkloadEndpoint) string { return o.Spec.Pod }),
-			of("ENDPOINT", func(o *api.WorkloadEndpoint) string { return o.Spec.Endpoint }),
-			of("MAC", func(o *api.WorkloadEndpoint) string { return o.Spec.MAC }),
-			of("CONTAINER", func(o *api.WorkloadEndpoint) string { return o.Spec.ContainerID }),
-		}
+	narrow = []column{
+		of("NODE", func(o *api.WorkloadEndpoint) string { return o.Spec.Node }),
+		of("NETWORKS", func(o *api.WorkloadEndpoint) string { return strings.Join(o.Spec.IPNetworks, ",") }),
+		of("INTERFACE", func(o *api.WorkloadEndpoint) string { return o.Spec.InterfaceName }),
+	}
+	more = []column{
+		of("POD", func(o *api.WorkloadEndpoint) string { return o.Spec.Pod }),
+		of("ENDPOINT", func(o *api.WorkloadEndpoint) string { return o.Spec.Endpoint }),
+		of("MAC", func(o *api.WorkloadEndpoint) string { return o.Spec.MAC }),
+		of("CONTAINER", func(o *api.WorkloadEndpoint) string { return o.Spec.ContainerID }),
+	}
+	return narrow, more
 }
 
 func ipamColumns(kind api.Kind) []column {
