@@ -29,27 +29,30 @@ func (s *Store) send(ctx context.Context, kind api.Kind, after int64, out chan<-
 	for {
 		changes, changed, err := s.since(after)
 		if err != nil {
-			changes = []change{{event: store.Event{Err: fmt.Errorf("watch %s: %w", kind, err)}}}
+			give(ctx, out, store.Event{Err: fmt.Errorf("watch %s: %w", kind, err)})
+			return
 		}
 		for _, c := range changes {
 			after = c.revision
-			if err == nil && c.event.Key.Kind != kind {
-				continue
-			}
-			select {
-			case out <- c.event:
-			case <-ctx.Done():
+			if c.event.Key.Kind == kind && !give(ctx, out, c.event) {
 				return
 			}
-		}
-		if err != nil {
-			return
 		}
 		select {
 		case <-changed:
 		case <-ctx.Done():
 			return
 		}
+	}
+}
+
+// give is false if ctx is done before the event is taken.
+func give(ctx context.Context, out chan<- store.Event, e store.Event) bool {
+	select {
+	case out <- e:
+		return true
+	case <-ctx.Done():
+		return false
 	}
 }
 

@@ -39,7 +39,7 @@ func testCreate(t *testing.T, b Backend) {
 		t.Error("the stored object shares memory with Create's argument")
 	}
 	_, err = b.Store.Create(ctx, obj)
-	wantError(t, err, store.ErrExists, "IPPool/p")
+	wantError(t, err, store.ErrExists)
 }
 
 func testCreateBadKey(t *testing.T, b Backend) {
@@ -64,7 +64,7 @@ func testCreateBadKey(t *testing.T, b Backend) {
 
 func testGetAbsent(t *testing.T, b Backend) {
 	_, err := b.Store.Get(testContext(t), poolKey("p"))
-	wantError(t, err, store.ErrNotFound, "IPPool/p")
+	wantError(t, err, store.ErrNotFound)
 }
 
 func testUpdate(t *testing.T, b Backend) {
@@ -94,25 +94,25 @@ func testUpdate(t *testing.T, b Backend) {
 func testUpdateConflict(t *testing.T, b Backend) {
 	ctx := testContext(t)
 	_, err := b.Store.Update(ctx, Pool("p", "10.0.0.0/16"))
-	wantError(t, err, store.ErrNotFound, "IPPool/p")
+	wantError(t, err, store.ErrNotFound)
 
 	first := create(t, b.Store, Pool("p", "10.0.0.0/16"))
 	if _, err = b.Store.Update(ctx, first); err != nil {
 		t.Fatal(err)
 	}
 	_, err = b.Store.Update(ctx, first)
-	wantError(t, err, store.ErrConflict, "IPPool/p")
+	wantError(t, err, store.ErrConflict)
 	_, err = b.Store.Update(ctx, Pool("p", "10.0.0.0/16"))
-	wantError(t, err, store.ErrConflict, "IPPool/p")
+	wantError(t, err, store.ErrConflict)
 
 	if err := b.Store.Delete(ctx, first.Key(), ""); err != nil {
 		t.Fatal(err)
 	}
 	_, err = b.Store.Update(ctx, first)
-	wantError(t, err, store.ErrNotFound, "IPPool/p")
+	wantError(t, err, store.ErrNotFound)
 	create(t, b.Store, Pool("p", "10.0.0.0/16"))
 	_, err = b.Store.Update(ctx, first)
-	wantError(t, err, store.ErrConflict, "IPPool/p")
+	wantError(t, err, store.ErrConflict)
 }
 
 func testUpdateIdentity(t *testing.T, b Backend) {
@@ -132,18 +132,18 @@ func testUpdateIdentity(t *testing.T, b Backend) {
 
 func testDelete(t *testing.T, b Backend) {
 	ctx := testContext(t)
-	wantError(t, b.Store.Delete(ctx, poolKey("p"), ""), store.ErrNotFound, "IPPool/p")
+	wantError(t, b.Store.Delete(ctx, poolKey("p"), ""), store.ErrNotFound)
 
 	first := create(t, b.Store, Pool("p", "10.0.0.0/16"))
 	second, err := b.Store.Update(ctx, first)
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, b.Store.Delete(ctx, first.Key(), first.GetResourceVersion()), store.ErrConflict, "IPPool/p")
+	wantError(t, b.Store.Delete(ctx, first.Key(), first.GetResourceVersion()), store.ErrConflict)
 	if err := b.Store.Delete(ctx, first.Key(), second.GetResourceVersion()); err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, b.Store.Delete(ctx, first.Key(), second.GetResourceVersion()), store.ErrNotFound, "IPPool/p")
+	wantError(t, b.Store.Delete(ctx, first.Key(), second.GetResourceVersion()), store.ErrNotFound)
 	again := create(t, b.Store, Pool("p", "10.0.0.0/16"))
 	if again.GetUID() == first.GetUID() {
 		t.Error("an object that was deleted and made again has the same UID")
@@ -152,7 +152,7 @@ func testDelete(t *testing.T, b Backend) {
 		t.Fatal(err)
 	}
 	_, err = b.Store.Get(ctx, again.Key())
-	wantError(t, err, store.ErrNotFound, "IPPool/p")
+	wantError(t, err, store.ErrNotFound)
 }
 
 func testEveryKind(t *testing.T, b Backend) {
@@ -230,9 +230,11 @@ func testCancelledContext(t *testing.T, b Backend) {
 	}
 }
 
-func wantError(t *testing.T, err, want error, text string) {
+// wantError wants the error of a write to the pool "p".
+func wantError(t *testing.T, err, want error) {
 	t.Helper()
-	if !errors.Is(err, want) || !strings.Contains(err.Error(), text) {
-		t.Errorf("error %v, want %q that names %q", err, want, text)
+	const name = "IPPool/p"
+	if !errors.Is(err, want) || !strings.Contains(err.Error(), name) {
+		t.Errorf("error %v, want %q that names %q", err, want, name)
 	}
 }
