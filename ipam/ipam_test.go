@@ -180,7 +180,7 @@ func (f *faulty) count(what string) int {
 	return n
 }
 
-func (f *faulty) call(ctx context.Context, what string, do func() error) error {
+func (f *faulty) call(what string, do func() error) error {
 	f.mu.Lock()
 	defer f.mu.Unlock()
 	f.calls = append(f.calls, what)
@@ -195,25 +195,25 @@ func (f *faulty) call(ctx context.Context, what string, do func() error) error {
 }
 
 func (f *faulty) Get(ctx context.Context, key api.Key) (obj api.Object, err error) {
-	err = f.call(ctx, "get "+string(key.Kind), func() error { obj, err = f.Store.Get(ctx, key); return err })
+	err = f.call("get "+string(key.Kind), func() error { obj, err = f.Store.Get(ctx, key); return err })
 	return obj, err
 }
 
 func (f *faulty) List(ctx context.Context, kind api.Kind) (objs []api.Object, rev string, err error) {
-	err = f.call(ctx, "list "+string(kind), func() error { objs, rev, err = f.Store.List(ctx, kind); return err })
+	err = f.call("list "+string(kind), func() error { objs, rev, err = f.Store.List(ctx, kind); return err })
 	return objs, rev, err
 }
 
 func (f *faulty) Create(ctx context.Context, o api.Object) (obj api.Object, err error) {
-	err = f.call(ctx, "create "+string(o.Key().Kind), func() error { obj, err = f.Store.Create(ctx, o); return err })
+	err = f.call("create "+string(o.Key().Kind), func() error { obj, err = f.Store.Create(ctx, o); return err })
 	return obj, err
 }
 
 func (f *faulty) Update(ctx context.Context, o api.Object) (obj api.Object, err error) {
-	err = f.call(ctx, "update "+string(o.Key().Kind), func() error { obj, err = f.Store.Update(ctx, o); return err })
+	err = f.call("update "+string(o.Key().Kind), func() error { obj, err = f.Store.Update(ctx, o); return err })
 	return obj, err
 }
 
 func (f *faulty) Delete(ctx context.Context, key api.Key, revision string) error {
-	return f.call(ctx, "delete "+string(key.Kind), func() error { return f.Store.Delete(ctx, key, revision) })
+	return f.call("delete "+string(key.Kind), func() error { return f.Store.Delete(ctx, key, revision) })
 }

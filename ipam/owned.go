@@ -33,8 +33,6 @@ type owned struct {
 	same bool
 }
 
-func (o *owned) usable() bool { return o.confirmed && o.block != nil }
-
 func (o *owned) hold(addr netip.Addr, h block.Holder) {
 	if o.block == nil {
 		return

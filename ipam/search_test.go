@@ -26,15 +26,20 @@ func TestSearch(t *testing.T) {
 		"IPv6, 16 blocks": {"fd00::/112", 116, nil, 16, nil},
 		"taken": {
 			"10.0.0.0/24", 28,
-			[]api.Object{affinity("b", "10.0.0.16/28", "pending"), affinity("a", "10.0.0.32/28", "pending")}, 15,
+			[]api.Object{affinity("b", "10.0.0.16/28", "pending"), affinity("a", "10.0.0.32/28", "pending")},
+			15,
 			[]string{"10.0.0.16/28"},
 		},
 		"smaller ones": {
-			"10.0.0.0/24", 28, []api.Object{affinity("b", "10.0.0.17/32", "confirmed"), affinity("b", "10.0.0.20/30", "confirmed")}, 15,
+			"10.0.0.0/24", 28,
+			[]api.Object{affinity("b", "10.0.0.17/32", "confirmed"), affinity("b", "10.0.0.20/30", "confirmed")},
+			15,
 			[]string{"10.0.0.16/28"},
 		},
 		"larger one": {
-			"10.0.0.0/24", 28, []api.Object{affinity("b", "10.0.0.128/26", "confirmed")}, 12,
+			"10.0.0.0/24", 28,
+			[]api.Object{affinity("b", "10.0.0.128/26", "confirmed")},
+			12,
 			[]string{"10.0.0.128/26"},
 		},
 		"larger than the pool":  {"10.0.0.0/24", 28, []api.Object{affinity("b", "10.0.0.0/16", "confirmed")}, 0, nil},

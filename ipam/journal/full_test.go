@@ -109,7 +109,7 @@ func fillTmpfs(dir string) error {
 		}
 	}
 	if !errors.Is(err, syscall.ENOSPC) || !strings.Contains(err.Error(), path) || !strings.Contains(err.Error(), "free space") {
-		return fmt.Errorf("filled: have error %v, want ENOSPC with path and remedy", err)
+		return fmt.Errorf("filled: have error %w, want ENOSPC with path and remedy", err)
 	}
 	if err := j.Close(); err != nil {
 		return err

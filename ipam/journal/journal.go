@@ -25,7 +25,7 @@ import (
 // minCompaction is the size below which a file is never rewritten.
 const minCompaction = 64 << 10
 
-// ErrLocked: another process has the journal open.
+// ErrLocked says that another process has the journal open.
 var ErrLocked = errors.New("another agent holds it: stop that one first")
 
 // Journal is a map that every change of which is in the file before it is visible. It is not safe

@@ -85,7 +85,9 @@ func TestLineFormat(t *testing.T) {
 	path := filepath.Join(t.TempDir(), "j")
 	j := open(t, path)
 	put(t, j, "a", "1")
-	j.Delete("a")
+	if err := j.Delete("a"); err != nil {
+		t.Fatal(err)
+	}
 	have, err := os.ReadFile(path)
 	want := `{"seq":1,"key":"a","value":{"name":"1"},"crc":"298e4bd8"}
 {"seq":2,"key":"a","deleted":true,"crc":"98c6ac55"}

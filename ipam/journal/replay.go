@@ -177,12 +177,16 @@ func prefix(b []byte) (rec record, size int, ok bool) {
 func (r *replayed) take(rec located) {
 	switch {
 	case rec.Sequence <= r.sequence:
-		r.damage = append(r.damage, Damage{Offset: rec.offset, Bytes: rec.bytes,
-			Reason: fmt.Sprintf("record %d comes after record %d", rec.Sequence, r.sequence)})
+		r.damage = append(r.damage, Damage{
+			Offset: rec.offset, Bytes: rec.bytes,
+			Reason: fmt.Sprintf("record %d comes after record %d", rec.Sequence, r.sequence),
+		})
 		return
 	case len(r.records) > 0 && rec.Sequence > r.sequence+1:
-		r.damage = append(r.damage, Damage{Offset: rec.offset,
-			Reason: fmt.Sprintf("records %d to %d are missing", r.sequence+1, rec.Sequence-1)})
+		r.damage = append(r.damage, Damage{
+			Offset: rec.offset,
+			Reason: fmt.Sprintf("records %d to %d are missing", r.sequence+1, rec.Sequence-1),
+		})
 	}
 	r.sequence = rec.Sequence
 	r.records = append(r.records, rec)
