@@ -32,8 +32,10 @@ func TestParseConfig(t *testing.T) {
 			 "ipam": {"type": "korat-ipam", "assign_ipv4": true}`,
 			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN [] false}",
 		},
-		{`"mtu": null, "ipam": {}, "container_settings": {}, "prevResult": null, "nodename": "", "log_level": ""`,
-			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN [] false}"},
+		{
+			`"mtu": null, "ipam": {}, "container_settings": {}, "prevResult": null, "nodename": "", "log_level": ""`,
+			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN [] false}",
+		},
 	}
 	for _, tt := range tests {
 		c, err := ParseConfig([]byte(withKeys(tt.keys)))

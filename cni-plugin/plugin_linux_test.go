@@ -227,10 +227,14 @@ func TestCheckNamesDeviations(t *testing.T) {
 			podnettest.InPod(h.t, h.pod, "ip link set eth0 address 02:00:00:00:00:01 mtu 1300")
 			return strings.Replace(r, `"mac": "`+mac+`"`, `"mac": "02:00:00:00:00:01", "mtu": 1300`, 1)
 		}, 0, ""},
-		{"other address", func(_ *host, r string) string { return strings.Replace(r, "172.17.8.2", "172.17.8.9", 1) },
-			100, "prevResult gives eth0 [172.17.8.9], the agent [172.17.8.2]"},
-		{"other interfaces", func(_ *host, _ string) string { return `{"cniVersion": "1.0.0"}` },
-			100, "prevResult lacks host interface " + endpoint.HostInterface("default", "c1", "eth0") + "; prevResult lacks interface eth0"},
+		{
+			"other address", func(_ *host, r string) string { return strings.Replace(r, "172.17.8.2", "172.17.8.9", 1) },
+			100, "prevResult gives eth0 [172.17.8.9], the agent [172.17.8.2]",
+		},
+		{
+			"other interfaces", func(_ *host, _ string) string { return `{"cniVersion": "1.0.0"}` },
+			100, "prevResult lacks host interface " + endpoint.HostInterface("default", "c1", "eth0") + "; prevResult lacks interface eth0",
+		},
 		{"unknown to the agent", func(h *host, r string) string {
 			h.agent.Abort(h.t.Context(), endpoint.ID{ContainerID: "c1", IfName: "eth0"})
 			return r

@@ -223,7 +223,7 @@ func TestBadNetNS(t *testing.T) {
 			t.Errorf("create in %s: have %v, want %v", path, err, want)
 		}
 		err := Delete(endpoint.ID{ContainerID: "c1", IfName: "eth0"}, path, "cali0123456789a")
-		if want == ErrOwnNetNS && !errors.Is(err, want) || want != ErrOwnNetNS && err != nil {
+		if own := errors.Is(want, ErrOwnNetNS); own && !errors.Is(err, want) || !own && err != nil {
 			t.Errorf("delete in %s: have %v", path, err)
 		}
 	}
