@@ -47,7 +47,8 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 	}
 	defer plugins.Close()
 	plugins.Log = log
-	health, err := net.Listen("tcp", s.httpAddress)
+	var listener net.ListenConfig
+	health, err := listener.Listen(ctx, "tcp", s.httpAddress)
 	if err != nil {
 		return fmt.Errorf("--http-address: %w", err)
 	}
@@ -122,8 +123,10 @@ func (d datastoreSettings) open(ctx context.Context, log *slog.Logger) (store.St
 	stop := func() {}
 	endpoints := d.endpoints
 	if d.kind == "embedded" {
-		srv, err := embedded.Start(ctx, embedded.Config{Dir: d.embeddedDir, Listen: d.embeddedListen,
-			CAFile: d.ca, CertFile: d.cert, KeyFile: d.key, Log: log})
+		srv, err := embedded.Start(ctx, embedded.Config{
+			Dir: d.embeddedDir, Listen: d.embeddedListen,
+			CAFile: d.ca, CertFile: d.cert, KeyFile: d.key, Log: log,
+		})
 		if err != nil {
 			return nil, stop, fmt.Errorf("embedded etcd: %w", err)
 		}
