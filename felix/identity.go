@@ -26,8 +26,8 @@ type Identity struct {
 }
 
 // choose picks the node's address: the configured one; else the one that its Node object already
-// has, as long as some interface carries it (an address that works is never changed silently); else
-// the method's choice.
+// has, as long as some interface carries it, be that link up or down (an address that works is never
+// changed silently, and a flap of the uplink must not move the node to another); else the method's choice.
 func (id Identity) choose(ctx context.Context, snap api.Snapshot, host dataplane.Host) (autodetect.Choice, error) {
 	if id.Address.IsValid() {
 		if c, ok := autodetect.Find(host, id.Address); ok {
@@ -36,7 +36,7 @@ func (id Identity) choose(ctx context.Context, snap api.Snapshot, host dataplane
 		return autodetect.Choice{}, fmt.Errorf("address %s given by --ip is on no running interface", id.Address)
 	}
 	if addr, ok := nodeAddress(snap, id.Node); ok {
-		if c, ok := autodetect.Find(host, addr); ok {
+		if c, ok := autodetect.FindAny(host, addr); ok {
 			return c, nil
 		}
 	}

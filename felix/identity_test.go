@@ -16,6 +16,7 @@ func TestChooseAddress(t *testing.T) {
 	host := dataplane.Host{Links: map[string]dataplane.HostLink{
 		"eth0": {Index: 2, Up: true, Running: true, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}},
 		"eth1": {Index: 3, Up: true, Running: true, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.1.1/24")}},
+		"eth2": {Index: 4, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.2.1/24")}},
 	}}
 	registered := func(address string) (s api.Snapshot) {
 		s.Nodes = s.Nodes.With("a", nodeObject("a", address))
@@ -37,6 +38,8 @@ func TestChooseAddress(t *testing.T) {
 		{"first start", Identity{}, api.Snapshot{}, "eth0 10.0.0.1/24"},
 		{"sticky", Identity{}, registered("10.0.1.1/24"), "eth1 10.0.1.1/24"},
 		{"sticky over another method", Identity{Method: method("interface=eth0")}, registered("10.0.1.1/24"), "eth1 10.0.1.1/24"},
+		{"sticky while its link is down", Identity{}, registered("10.0.2.1/24"), "eth2 10.0.2.1/24"},
+		{"given, but its link is down", Identity{Address: netip.MustParseAddr("10.0.2.1")}, registered("10.0.2.1/24"), "address 10.0.2.1 given by --ip is on no running interface"},
 		{"the registered one is gone", Identity{}, registered("10.0.9.1/24"), "eth0 10.0.0.1/24"},
 		{"given", Identity{Address: netip.MustParseAddr("10.0.1.1")}, registered("10.0.0.1/24"), "eth1 10.0.1.1/24"},
 		{"given but absent", Identity{Address: netip.MustParseAddr("10.0.9.1")}, registered("10.0.0.1/24"), "address 10.0.9.1 given by --ip is on no running interface"},

@@ -125,9 +125,21 @@ func (m Method) reaching(all []Choice, source func(string) (netip.Addr, error)) 
 	return Choice{}, fmt.Errorf("method %s: the kernel would send from %s, which no running interface carries: %s", m, addr, list(all))
 }
 
-// Find gives the choice that carries addr, if any does.
+// Find gives the running interface that carries addr, if any does.
 func Find(host dataplane.Host, addr netip.Addr) (Choice, bool) {
-	for _, c := range candidates(host) {
+	return carrier(candidates(host), addr)
+}
+
+// FindAny gives the interface that carries addr, running or not: an address outlives the loss of its link.
+func FindAny(host dataplane.Host, addr netip.Addr) (Choice, bool) {
+	if c, ok := Find(host, addr); ok {
+		return c, true
+	}
+	return carrier(addresses(host, func(dataplane.HostLink) bool { return true }), addr)
+}
+
+func carrier(all []Choice, addr netip.Addr) (Choice, bool) {
+	for _, c := range all {
 		if c.Address.Addr() == addr {
 			return c, true
 		}
@@ -136,6 +148,11 @@ func Find(host dataplane.Host, addr netip.Addr) (Choice, bool) {
 }
 
 func candidates(host dataplane.Host) []Choice {
+	return addresses(host, func(l dataplane.HostLink) bool { return l.Running })
+}
+
+// addresses gives what a node's address can be, of the links for which take is true.
+func addresses(host dataplane.Host, take func(dataplane.HostLink) bool) []Choice {
 	names := make([]string, 0, len(host.Links))
 	for name := range host.Links {
 		names = append(names, name)
@@ -144,7 +161,7 @@ func candidates(host dataplane.Host) []Choice {
 	var all []Choice
 	for _, name := range names {
 		link := host.Links[name]
-		if !link.Running {
+		if !take(link) {
 			continue
 		}
 		for _, p := range link.Addresses {
