@@ -294,7 +294,8 @@ func (a *Agent) reflect() {
 	if a.world.selfErr == nil {
 		node = a.register(a.world.snap, a.world.self.Address)
 	}
-	if !a.at.changed && node == nil {
+	// A Node that is as it should be withdraws what the mirror had no time to write.
+	if !a.at.changed && node == nil && !a.Mirror.NodePending() {
 		return
 	}
 	a.at.changed = false

@@ -3,11 +3,15 @@
 package felix
 
 import (
+	"context"
 	"net/netip"
 	"strings"
+	"sync"
+	"sync/atomic"
 	"testing"
 
 	"korat/api"
+	"korat/api/store"
 	"korat/felix/autodetect"
 	"korat/felix/dataplane"
 )
@@ -80,5 +84,50 @@ func TestRegisterKeepsWhatIsTheUsers(t *testing.T) {
 	snap.Nodes = snap.Nodes.With("a", got)
 	if again := id.register(snap, netip.MustParsePrefix("10.0.0.1/24")); again != nil {
 		t.Errorf("a Node that is as it should be would be written again: %+v", again)
+	}
+}
+
+// lockedStore refuses to write Nodes while locked is true.
+type lockedStore struct {
+	store.Store
+	locked *atomic.Bool
+}
+
+func (s lockedStore) Update(ctx context.Context, obj api.Object) (api.Object, error) {
+	if s.locked.Load() && obj.Key().Kind == api.KindNode {
+		return nil, store.ErrUnavailable
+	}
+	return s.Store.Update(ctx, obj)
+}
+
+// An address that the node had only while the datastore was away must not be registered afterwards.
+func TestRegistrationIsWithdrawn(t *testing.T) {
+	w := newWorld(t)
+	var locked atomic.Bool
+	n := w.startWith(lockedStore{w.store, &locked}, &sync.WaitGroup{})
+	registered := func() string {
+		obj, err := w.store.Get(t.Context(), api.Key{Kind: api.KindNode, Name: "a"})
+		if err != nil {
+			return ""
+		}
+		return obj.(*api.Node).Spec.BGP.IPv4Address
+	}
+	link := func(index int, addrs ...netip.Prefix) dataplane.HostLink {
+		return dataplane.HostLink{Index: index, MTU: 1500, Up: true, Running: true, Addresses: addrs}
+	}
+	home, other := netip.MustParsePrefix("192.168.100.100/24"), netip.MustParsePrefix("10.0.0.1/24")
+	w.until("the node is registered", func() bool { return registered() == home.String() })
+	w.until("the agent has seen it", func() bool { return !n.Mirror.NodePending() })
+
+	locked.Store(true)
+	w.kernel.addLink("eth0", link(2))
+	w.kernel.addLink("eth1", link(3, other))
+	w.until("it wants the other address", func() bool { return n.status().Address == other.String() && n.Mirror.Err() != nil })
+	w.kernel.addLink("eth0", link(2, home))
+	w.until("it is home again", func() bool { return n.status().Address == home.String() && !n.Mirror.NodePending() })
+	locked.Store(false)
+	w.until("the mirror has caught up", func() bool { return n.Mirror.Err() == nil })
+	if have := registered(); have != home.String() {
+		t.Errorf("registered %s, want %s", have, home)
 	}
 }

@@ -65,6 +65,13 @@ func (m *Mirror) Want(node *api.Node, endpoints []*api.WorkloadEndpoint) {
 	}
 }
 
+// NodePending says whether a Node is still to be written.
+func (m *Mirror) NodePending() bool {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	return m.wantNode != nil
+}
+
 // Err is what the last attempt failed with, nil when the datastore has all.
 func (m *Mirror) Err() error {
 	m.mu.Lock()
