@@ -77,6 +77,8 @@ var Directions = []Direction{
 	{"bgp/fib", []string{"bgp", "felix/dataplane"}},
 	{"bgp/speaker/...", []string{"bgp", "bgp/speaker/..."}},
 
+	{"policy/selector", nil},
+
 	{"ipam/block", []string{"api"}},
 	{"ipam/...", []string{"api", "api/store", "ipam/...", "felix/endpoint"}},
 
