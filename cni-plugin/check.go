@@ -103,7 +103,8 @@ func compareResult(r *current.Result, ep endpoint.Endpoint) (podnet.Later, error
 	if pod.Mac != "" && pod.Mac != ep.MAC {
 		later.MAC = pod.Mac
 	}
-	if pod.Mtu != 0 && pod.Mtu != ep.MTU {
+	later.AnyMTU = pod.Mtu == 0
+	if pod.Mtu != ep.MTU {
 		later.MTU = pod.Mtu
 	}
 	return later, errors.Join(errs...)

@@ -227,6 +227,15 @@ func TestCheckNamesDeviations(t *testing.T) {
 			podnettest.InPod(h.t, h.pod, "ip link set eth0 address 02:00:00:00:00:01 mtu 1300")
 			return strings.Replace(r, `"mac": "`+mac+`"`, `"mac": "02:00:00:00:00:01", "mtu": 1300`, 1)
 		}, 0, ""},
+		{"later plugin changed the MTU and had no way to say so", func(h *host, r string) string {
+			podnettest.InPod(h.t, h.pod, "ip link set eth0 mtu 1300")
+			return r
+		}, 0, ""},
+		{"MTU changed", func(h *host, r string) string {
+			podnettest.InPod(h.t, h.pod, "ip link set eth0 mtu 1300")
+			mac := `"mac": "` + podMAC(h.t, h, "eth0") + `"`
+			return strings.Replace(r, mac, mac+`, "mtu": 1450`, 1)
+		}, 100, "interface eth0 has MTU 1300, want 1450"},
 		{
 			"other address", func(_ *host, r string) string { return strings.Replace(r, "172.17.8.2", "172.17.8.9", 1) },
 			100, "prevResult gives eth0 [172.17.8.9], the agent [172.17.8.2]",

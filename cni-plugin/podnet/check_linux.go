@@ -45,7 +45,11 @@ func (e *edge) check(want Pair, later Later) error {
 		errs = append(errs, fmt.Errorf("interface %s is gone from %s", want.IfName, want.NetNS))
 		return errors.Join(errs...)
 	}
-	errs = append(errs, checkLink("interface", pod, cmp.Or(later.MAC, want.MAC), cmp.Or(later.MTU, want.MTU)))
+	mtu := cmp.Or(later.MTU, want.MTU)
+	if later.AnyMTU {
+		mtu = 0
+	}
+	errs = append(errs, checkLink("interface", pod, cmp.Or(later.MAC, want.MAC), mtu))
 	if host != nil && pod.Attrs().ParentIndex != host.Attrs().Index {
 		errs = append(errs, fmt.Errorf("interface %s is not the other side of %s", want.IfName, want.Interface))
 	}

@@ -232,6 +232,9 @@ func TestCheckAfterLaterPlugins(t *testing.T) {
 	if err := Check(want, Later{MAC: "02:00:00:00:00:bb", MTU: 1300}); err != nil {
 		t.Error(err)
 	}
+	if err := Check(want, Later{MAC: "02:00:00:00:00:bb", AnyMTU: true}); err != nil {
+		t.Error(err)
+	}
 	err := Check(want, Later{MAC: "02:00:00:00:00:cc"})
 	wantText(t, fmt.Sprint(err), "interface eth0 has MAC 02:00:00:00:00:bb, want 02:00:00:00:00:cc\ninterface eth0 has MTU 1300, want 1400")
 }

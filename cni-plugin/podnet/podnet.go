@@ -52,6 +52,8 @@ type Later struct {
 	// the gateway's entry is not expected.
 	MAC string
 	MTU int
+	// AnyMTU is set when nobody says what became of the MTU: results have it from CNI 1.1.0 on.
+	AnyMTU bool
 }
 
 // Made is what Create found or made.
