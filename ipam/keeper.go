@@ -14,6 +14,7 @@ import (
 
 	"korat/api"
 	"korat/api/store"
+	"korat/wake"
 )
 
 // publishInterval is the least time between two writes of one block.
@@ -40,8 +41,8 @@ type Store interface {
 // away or when the process dies.
 type Keeper struct {
 	log  *slog.Logger
-	kick chan struct{}
-	wake chan struct{}
+	kick wake.Signal
+	wake wake.Signal
 
 	claims  claims
 	publish publisher
@@ -64,7 +65,7 @@ type Status struct {
 // NewKeeper allocates the keeper of a node's blocks.
 func NewKeeper(st Store, node string, log *slog.Logger) *Keeper {
 	return &Keeper{
-		log: log, kick: make(chan struct{}, 1), wake: make(chan struct{}, 1),
+		log: log, kick: wake.New(), wake: wake.New(),
 		claims:  newClaims(st, node, log),
 		publish: publisher{store: st, node: node, last: map[string]time.Time{}},
 	}
@@ -75,7 +76,7 @@ func (k *Keeper) Want(w Wants) {
 	k.mu.Lock()
 	k.wants = w
 	k.mu.Unlock()
-	poke(k.kick)
+	k.kick.Poke()
 }
 
 // Status says how the last pass went.
@@ -93,15 +94,8 @@ func (k *Keeper) Exhausted() []string {
 	return slices.Clone(k.full)
 }
 
-// Wake gets a value when Status or Exhausted has changed.
+// Wake is poked when Status or Exhausted has changed.
 func (k *Keeper) Wake() <-chan struct{} { return k.wake }
-
-func poke(c chan struct{}) {
-	select {
-	case c <- struct{}{}:
-	default:
-	}
-}
 
 // Run works until ctx is done.
 func (k *Keeper) Run(ctx context.Context) {
@@ -195,7 +189,7 @@ func (k *Keeper) report(err error) {
 			k.log.Warn("address blocks need a human", "problem", problem)
 		}
 	}
-	poke(k.wake)
+	k.wake.Poke()
 }
 
 func text(err error) string {

@@ -10,6 +10,7 @@ import (
 	"sync/atomic"
 
 	"korat/api"
+	"korat/wake"
 )
 
 // burst limits how many changes go into one new Snapshot, so that a stream of changes without a
@@ -23,7 +24,7 @@ type Follower struct {
 	kinds []api.Kind
 
 	snapshot atomic.Pointer[api.Snapshot]
-	wake     chan struct{}
+	wake     wake.Signal
 	changes  chan change
 	status   *tracker
 }
@@ -32,7 +33,7 @@ type Follower struct {
 func NewFollower(st Store, kinds []api.Kind, log *slog.Logger) *Follower {
 	f := &Follower{
 		store: st, kinds: kinds,
-		wake: make(chan struct{}, 1), changes: make(chan change, 64), status: newTracker(kinds, log),
+		wake: wake.New(), changes: make(chan change, 64), status: newTracker(kinds, log),
 	}
 	f.snapshot.Store(&api.Snapshot{})
 	return f
@@ -106,10 +107,7 @@ func (f *Follower) apply(batch []change, listed map[api.Kind]bool) {
 		return
 	}
 	f.snapshot.Store(&snap)
-	select {
-	case f.wake <- struct{}{}:
-	default:
-	}
+	f.wake.Poke()
 }
 
 // withEvent gives the Snapshot after an event, and whether it differs.

@@ -18,6 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"korat/bgp"
+	"korat/wake"
 )
 
 const (
@@ -44,9 +45,9 @@ type Config struct {
 type Client struct {
 	cfg   Config
 	table *table
-	wake  chan struct{}
-	// wanted tells the connection of a new wish; it has room for one.
-	wanted chan struct{}
+	wake  wake.Signal
+	// wanted tells the connection of a new wish.
+	wanted wake.Signal
 
 	mu     sync.Mutex
 	wish   wish
@@ -73,7 +74,7 @@ type instance struct {
 
 // New allocates a client; Run makes it work.
 func New(cfg Config) *Client {
-	return &Client{cfg: cfg, table: newTable(), wake: make(chan struct{}, 1), wanted: make(chan struct{}, 1)}
+	return &Client{cfg: cfg, table: newTable(), wake: wake.New(), wanted: wake.New()}
 }
 
 // Want says what the speaker should be doing from now on. It never waits; of several wishes in a
@@ -85,7 +86,7 @@ func (c *Client) Want(plan bgp.Plan, restarting bool) {
 	c.mu.Lock()
 	c.wish = wish{plan, restarting}
 	c.mu.Unlock()
-	poke(c.wanted)
+	c.wanted.Poke()
 }
 
 func (c *Client) wishNow() wish {
@@ -97,7 +98,7 @@ func (c *Client) wishNow() wish {
 // RIB gives what the speaker has learned. It is cheap when nothing changed since the last call.
 func (c *Client) RIB() bgp.RIB { return c.table.rib() }
 
-// Wake gets a value after RIB has changed; it has room for one.
+// Wake is poked after RIB has changed.
 func (c *Client) Wake() <-chan struct{} { return c.wake }
 
 // Err says why the speaker is not doing all that was wanted, or is nil.
@@ -138,7 +139,7 @@ func (c *Client) Run(ctx context.Context) error {
 			backoff, since = minBackoff, time.Now()
 		}
 		if c.table.lost() {
-			poke(c.wake)
+			c.wake.Poke()
 		}
 		c.fail(err, !served && time.Since(since) < startPatience)
 		select {
@@ -165,12 +166,4 @@ func (c *Client) connect(ctx context.Context) (served bool, err error) {
 		return false, err
 	}
 	return true, s.serve(ctx)
-}
-
-// poke puts a value into a channel with room for one.
-func poke(ch chan struct{}) {
-	select {
-	case ch <- struct{}{}:
-	default:
-	}
 }

@@ -212,7 +212,7 @@ func (s *session) report() {
 	}
 	if s.changed {
 		s.changed = false
-		poke(s.c.wake)
+		s.c.wake.Poke()
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"time"
 
 	"korat/bgp/speaker/status"
+	"korat/wake"
 )
 
 const (
@@ -43,7 +44,7 @@ type SupervisorConfig struct {
 // adopts it, and no session notices.
 type Supervisor struct {
 	cfg  SupervisorConfig
-	wake chan struct{}
+	wake wake.Signal
 
 	mu       sync.Mutex
 	suspects map[netip.Addr]string
@@ -54,7 +55,7 @@ type Supervisor struct {
 
 // NewSupervisor allocates a supervisor; Run makes it work.
 func NewSupervisor(cfg SupervisorConfig) *Supervisor {
-	return &Supervisor{cfg: cfg, wake: make(chan struct{}, 1), suspects: map[netip.Addr]string{}, crashes: map[netip.Addr]int{}}
+	return &Supervisor{cfg: cfg, wake: wake.New(), suspects: map[netip.Addr]string{}, crashes: map[netip.Addr]int{}}
 }
 
 // Suspects gives the neighbours that crashed the speaker more than once, with the reason. They
@@ -65,7 +66,7 @@ func (s *Supervisor) Suspects() map[netip.Addr]string {
 	return maps.Clone(s.suspects)
 }
 
-// Wake gets a value after Suspects has changed; it has room for one.
+// Wake is poked after Suspects has changed.
 func (s *Supervisor) Wake() <-chan struct{} { return s.wake }
 
 // Run adopts a speaker that answers on the socket, or starts one, and does so again after its
@@ -190,5 +191,5 @@ func (s *Supervisor) blame() {
 	s.suspects[peer] = fmt.Sprintf("its messages crashed the speaker %d times; restart the agent to try again", s.crashes[peer])
 	s.mu.Unlock()
 	s.cfg.Log.Error("peer is held down", "peer", peer)
-	poke(s.wake)
+	s.wake.Poke()
 }

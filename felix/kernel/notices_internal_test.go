@@ -11,6 +11,7 @@ import (
 
 	"korat/felix/dataplane"
 	"korat/test/netns"
+	"korat/wake"
 )
 
 func route(i int) netip.Prefix {
@@ -19,7 +20,7 @@ func route(i int) netip.Prefix {
 
 // TestNoticesAreBounded: what nobody takes is forgotten, but not that there was something.
 func TestNoticesAreBounded(t *testing.T) {
-	n := &notices{pending: newNotice(), wake: make(chan struct{}, 1)}
+	n := &notices{pending: newNotice(), wake: wake.New()}
 	for i := range 10 * maxNoticed {
 		n.note(func(p *Notice) { p.Routes[route(i)] = true })
 		if size := n.pending.size(); size > maxNoticed {

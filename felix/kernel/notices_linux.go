@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"korat/felix/dataplane"
+	"korat/wake"
 )
 
 // groups are the multicast groups that are heard. For IPv6 add its ADDR, ROUTE and NETCONF groups.
@@ -35,7 +36,7 @@ type notices struct {
 	raw  syscall.RawConn
 	// own is the port of the socket whose changes are ours.
 	own  uint32
-	wake chan struct{}
+	wake wake.Signal
 	done chan struct{}
 	// names are the links' by index; only run uses it.
 	names map[uint32]string
@@ -55,7 +56,7 @@ func listen(own *conn) (*notices, error) {
 	}
 	n := &notices{
 		file: os.NewFile(uintptr(fd), "netlink"), own: own.port, pending: newNotice(),
-		wake: make(chan struct{}, 1), done: make(chan struct{}), names: map[uint32]string{},
+		wake: wake.New(), done: make(chan struct{}), names: map[uint32]string{},
 	}
 	if n.raw, err = n.file.SyscallConn(); err == nil {
 		err = own.links(context.Background(), func() { clear(n.names) }, func(l kernelLink) {
@@ -147,12 +148,8 @@ func (n *notices) note(change func(*Notice)) {
 	}
 	empty := n.pending.empty()
 	n.mu.Unlock()
-	if empty {
-		return
-	}
-	select {
-	case n.wake <- struct{}{}:
-	default:
+	if !empty {
+		n.wake.Poke()
 	}
 }
 

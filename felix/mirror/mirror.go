@@ -18,6 +18,7 @@ import (
 
 	"korat/api"
 	"korat/api/store"
+	"korat/wake"
 )
 
 // Datastore is the part of the store that the mirror uses.
@@ -31,7 +32,7 @@ type Mirror struct {
 	store Datastore
 	node  string
 	log   *slog.Logger
-	wake  chan struct{}
+	wake  wake.Signal
 
 	mu       sync.Mutex
 	want     map[api.Key]api.Object // nil until the first Want
@@ -45,7 +46,7 @@ type Mirror struct {
 
 // New allocates a mirror of the given node's objects.
 func New(st Datastore, node string, log *slog.Logger) *Mirror {
-	return &Mirror{store: st, node: node, log: log, wake: make(chan struct{}, 1)}
+	return &Mirror{store: st, node: node, log: log, wake: wake.New()}
 }
 
 // Want replaces the whole wanted set: the endpoints, and the Node if it is to be written. The Node has
@@ -59,10 +60,7 @@ func (m *Mirror) Want(node *api.Node, endpoints []*api.WorkloadEndpoint) {
 	m.mu.Lock()
 	m.want, m.wantNode = want, node
 	m.mu.Unlock()
-	select {
-	case m.wake <- struct{}{}:
-	default:
-	}
+	m.wake.Poke()
 }
 
 // NodePending says whether a Node is still to be written.

@@ -17,6 +17,7 @@ import (
 	packet "github.com/osrg/gobgp/v3/pkg/packet/bgp"
 
 	"korat/bgp/speaker/status"
+	"korat/wake"
 )
 
 // weSent begins the reason of a session that this end closed.
@@ -32,12 +33,12 @@ type recorder struct {
 
 	mu    sync.Mutex
 	peers map[netip.Addr]status.Peer
-	// changed has room for one: a change during a write leads to one more write.
-	changed chan struct{}
+	// changed during a write leads to one more write.
+	changed wake.Signal
 }
 
 func newRecorder(path string, pid int) *recorder {
-	return &recorder{path: path, pid: pid, peers: map[netip.Addr]status.Peer{}, changed: make(chan struct{}, 1)}
+	return &recorder{path: path, pid: pid, peers: map[netip.Addr]status.Peer{}, changed: wake.New()}
 }
 
 // run writes the file after each change until ctx is done.
@@ -82,10 +83,7 @@ func (r *recorder) record(msg string, fields map[string]any) {
 	default:
 		delete(r.peers, peer)
 	}
-	select {
-	case r.changed <- struct{}{}:
-	default:
-	}
+	r.changed.Poke()
 }
 
 // label names the neighbour on this goroutine, GoBGP's server, which next starts the goroutines of
