@@ -15,9 +15,9 @@ import (
 	"sync"
 	"testing"
 
-	"korat/cni-plugin/podnet/podnettest"
 	"korat/cni-plugin/socket"
 	"korat/felix/endpoint"
+	"korat/test/netns"
 )
 
 // TestMain builds the plugin once; the tests find it by the environment.
@@ -163,7 +163,7 @@ func (a *agent) wantEvents(want ...string) {
 		defer a.mu.Unlock()
 		return append([]string{}, a.events...)
 	}
-	podnettest.WaitFor(a.t, fmt.Sprint(want), func() bool { return len(told()) >= len(want) })
+	netns.WaitFor(a.t, fmt.Sprint(want), func() bool { return len(told()) >= len(want) })
 	if have := told(); strings.Join(have, " ") != strings.Join(want, " ") {
 		a.t.Errorf("the agent was told %v, want %v", have, want)
 	}
@@ -178,8 +178,8 @@ type host struct {
 
 func newHost(t *testing.T) *host {
 	t.Helper()
-	podnettest.EnterHost(t)
-	return &host{t: t, agent: newAgent(t), pod: podnettest.NewPod(t)}
+	netns.Enter(t)
+	return &host{t: t, agent: newAgent(t), pod: netns.NewPod(t)}
 }
 
 // config gives a network configuration for the host's agent.

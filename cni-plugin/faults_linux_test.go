@@ -9,25 +9,25 @@ import (
 	"sync"
 	"testing"
 
-	"korat/cni-plugin/podnet/podnettest"
 	"korat/cni-plugin/socket"
 	"korat/felix/endpoint"
+	"korat/test/netns"
 )
 
 func TestNoAgent(t *testing.T) {
 	h := newHost(t)
 	config := h.config("1.0.0", `"timeout": 1`)
-	before := podnettest.Listing(t, h.pod)
+	before := netns.Listing(t, h.pod)
 	h.agent.stop()
 	remedy := []string{"no agent answers on " + h.agent.path, "start korat-node"}
 	h.refused(socket.CodeTryAgainLater, remedy, "ADD", config)
-	wantText(t, podnettest.Listing(t, h.pod), before)
+	wantText(t, netns.Listing(t, h.pod), before)
 
 	h.agent.start()
 	h.must("ADD", config)
 	h.agent.stop()
 	h.refused(socket.CodeTryAgainLater, remedy, "DEL", config)
-	if links := podnettest.Run(t, "ip -o link"); strings.Contains(links, "cali") {
+	if links := netns.Run(t, "ip -o link"); strings.Contains(links, "cali") {
 		t.Errorf("DEL without an agent leaves the interface:\n%s", links)
 	}
 	h.agent.start()
@@ -69,12 +69,12 @@ func TestAgentKilled(t *testing.T) {
 			if !strings.Contains(result, "172.17.8.2/32") {
 				t.Errorf("have %s, want the first address", result)
 			}
-			if links := podnettest.Run(t, "ip -o link"); strings.Count(links, "cali") != 1 {
+			if links := netns.Run(t, "ip -o link"); strings.Count(links, "cali") != 1 {
 				t.Errorf("want one interface, have\n%s", links)
 			}
 			h.must("DEL", config)
 			<-restarted
-			if links := podnettest.Run(t, "ip -o link"); strings.Contains(links, "cali") || len(h.agent.endpoints) != 0 {
+			if links := netns.Run(t, "ip -o link"); strings.Contains(links, "cali") || len(h.agent.endpoints) != 0 {
 				t.Errorf("left: %v\n%s", h.agent.endpoints, links)
 			}
 			switch verb {
@@ -101,19 +101,19 @@ func TestAgentGone(t *testing.T) {
 		r := refuse(socket.CodeInternal, "killed")
 		return &r
 	}
-	podnettest.InPod(t, h.pod, "ip link set lo up")
-	podnettest.InPod(t, h.pod, "sysctl -qw net.ipv4.ip_forward=0")
-	before := podnettest.Listing(t, h.pod)
+	netns.InPod(t, h.pod, "ip link set lo up")
+	netns.InPod(t, h.pod, "sysctl -qw net.ipv4.ip_forward=0")
+	before := netns.Listing(t, h.pod)
 	h.refused(socket.CodeTryAgainLater, []string{"no agent answers on " + h.agent.path}, "ADD", h.config("1.0.0", `"timeout": 1`))
-	wantText(t, podnettest.Listing(t, h.pod), before)
+	wantText(t, netns.Listing(t, h.pod), before)
 }
 
 func TestAgentRefuses(t *testing.T) {
 	for _, verb := range []socket.Verb{socket.VerbAdd, socket.VerbReady} {
 		t.Run(string(verb), func(t *testing.T) {
 			h := newHost(t)
-			podnettest.InPod(t, h.pod, "ip link set lo up")
-			before := podnettest.Listing(t, h.pod)
+			netns.InPod(t, h.pod, "ip link set lo up")
+			before := netns.Listing(t, h.pod)
 			h.agent.answer = func(_ context.Context, req socket.Request) *socket.Reply {
 				if req.Verb != verb {
 					return nil
@@ -121,7 +121,7 @@ func TestAgentRefuses(t *testing.T) {
 				return &socket.Reply{Error: &socket.Error{Code: socket.CodeNoAddress, Message: "pool is full", Details: "172.17.0.0/16"}}
 			}
 			h.refused(socket.CodeNoAddress, []string{"pool is full; 172.17.0.0/16"}, "ADD", h.config("1.0.0", ""))
-			wantText(t, podnettest.Listing(t, h.pod), before)
+			wantText(t, netns.Listing(t, h.pod), before)
 			if verb == socket.VerbAdd {
 				h.agent.wantEvents("ADD")
 			} else {
@@ -144,7 +144,7 @@ func TestAgentSlow(t *testing.T) {
 	}
 	h.refused(socket.CodeTryAgainLater, []string{"did not answer READY in time", h.agent.path}, "ADD", h.config("1.0.0", `"timeout": 1`))
 	h.agent.wantEvents("ADD", "READY", "abort")
-	if links := podnettest.Run(t, "ip -o link"); strings.Contains(links, "cali") {
+	if links := netns.Run(t, "ip -o link"); strings.Contains(links, "cali") {
 		t.Errorf("left:\n%s", links)
 	}
 }
@@ -153,11 +153,11 @@ func TestAgentSlow(t *testing.T) {
 func TestInterfaceTaken(t *testing.T) {
 	h := newHost(t)
 	name := endpoint.HostInterface("default", "c1", "eth0")
-	podnettest.Run(t, "ip link add "+name+" type bridge")
+	netns.Run(t, "ip link add "+name+" type bridge")
 	h.refused(socket.CodeInternal, []string{"interface is not korat's: " + name, "ip link delete " + name}, "ADD", h.config("1.0.0", ""))
 	h.agent.wantEvents("ADD", "abort")
 	h.must("DEL", h.config("1.0.0", ""))
-	podnettest.Run(t, "ip link show "+name)
+	netns.Run(t, "ip link show "+name)
 }
 
 // DEL works whatever became of namespace and configuration.
@@ -179,7 +179,7 @@ func TestDelForgives(t *testing.T) {
 			h.must("ADD", h.config("1.0.0", ""))
 			h.must("DEL", tt.config(h), tt.variables...)
 			h.agent.wantEvents("ADD", "READY", "DEL")
-			if links := podnettest.Run(t, "ip -o link"); strings.Contains(links, "cali") {
+			if links := netns.Run(t, "ip -o link"); strings.Contains(links, "cali") {
 				t.Errorf("left:\n%s", links)
 			}
 		})
@@ -189,12 +189,12 @@ func TestDelForgives(t *testing.T) {
 // Pods that come and go at once do not disturb each other.
 func TestParallel(t *testing.T) {
 	h := newHost(t)
-	before := podnettest.Run(t, "ip -o link")
+	before := netns.Run(t, "ip -o link")
 	const pods = 12
-	hostNS := podnettest.Here(t)
+	hostNS := netns.Here(t)
 	pairs := make([]string, pods)
 	for i := range pairs {
-		pairs[i] = podnettest.NewPod(t)
+		pairs[i] = netns.NewPod(t)
 	}
 	for _, command := range []string{"ADD", "DEL"} {
 		failures := make(chan string, pods)
@@ -213,12 +213,12 @@ func TestParallel(t *testing.T) {
 			}
 		}
 		if command == "ADD" {
-			if have := strings.Count(podnettest.Run(t, "ip -o link"), "alias korat default/p"); have != pods {
+			if have := strings.Count(netns.Run(t, "ip -o link"), "alias korat default/p"); have != pods {
 				t.Errorf("have %d interfaces, want %d", have, pods)
 			}
 		}
 	}
-	wantText(t, podnettest.Run(t, "ip -o link"), before)
+	wantText(t, netns.Run(t, "ip -o link"), before)
 }
 
 // A runtime that kills the plugin in ADD's middle and then sends DEL, as containerd does.
@@ -236,7 +236,7 @@ func TestPluginKilled(t *testing.T) {
 	if err := cmd.Start(); err != nil {
 		t.Fatal(err)
 	}
-	podnettest.WaitFor(t, "READY", func() bool {
+	netns.WaitFor(t, "READY", func() bool {
 		h.agent.mu.Lock()
 		defer h.agent.mu.Unlock()
 		return len(h.agent.events) == 2
@@ -247,7 +247,7 @@ func TestPluginKilled(t *testing.T) {
 	_ = cmd.Wait() // killed
 	h.must("DEL", h.config("1.0.0", ""))
 	h.agent.wantEvents("ADD", "READY", "abort", "DEL")
-	if links := podnettest.Run(t, "ip -o link"); strings.Contains(links, "cali") {
+	if links := netns.Run(t, "ip -o link"); strings.Contains(links, "cali") {
 		t.Errorf("left:\n%s", links)
 	}
 }

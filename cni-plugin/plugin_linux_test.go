@@ -12,9 +12,9 @@ import (
 	"strings"
 	"testing"
 
-	"korat/cni-plugin/podnet/podnettest"
 	"korat/cni-plugin/socket"
 	"korat/felix/endpoint"
+	"korat/test/netns"
 )
 
 // readable gives JSON with the pod's own MAC and path blanked, sorted and indented.
@@ -94,12 +94,12 @@ func TestVersions(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.version, func(t *testing.T) {
 			h := newHost(t)
-			before := podnettest.Run(t, "ip -o link")
+			before := netns.Run(t, "ip -o link")
 			config := h.config(tt.version, `"mtu": 1400, "dns": {"nameservers": ["10.96.0.10"]}`)
 			args := "CNI_ARGS=IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web"
 			result := h.must("ADD", config, args)
 			wantText(t, readable(t, h, result), strings.Replace(tt.result, "calib1b1351a2cd", endpoint.HostInterface("default", "web", "eth0"), 1))
-			wantText(t, podnettest.InPod(t, h.pod, "ip route"), "default via 169.254.1.1 dev eth0 \n169.254.1.1 dev eth0 scope link")
+			wantText(t, netns.InPod(t, h.pod, "ip route"), "default via 169.254.1.1 dev eth0 \n169.254.1.1 dev eth0 scope link")
 			events := []string{"ADD", "READY"}
 			checked := strings.Replace(config, "{", `{"prevResult": `+result+`, `, 1)
 			if tt.version == "0.3.1" {
@@ -113,7 +113,7 @@ func TestVersions(t *testing.T) {
 				events = append(events, "DEL")
 			}
 			h.agent.wantEvents(events...)
-			wantText(t, podnettest.Run(t, "ip -o link"), before)
+			wantText(t, netns.Run(t, "ip -o link"), before)
 		})
 	}
 }
@@ -127,7 +127,7 @@ func TestVersionAndAbout(t *testing.T) {
 
 func TestRequest(t *testing.T) {
 	h := newHost(t)
-	podnettest.Run(t, "sysctl -qw net.ipv4.ip_forward=0")
+	netns.Run(t, "sysctl -qw net.ipv4.ip_forward=0")
 	h.must("ADD", h.config("1.0.0", `"mtu": 1300, "nodename": "n1", "ipam": {"ipv4_pools": ["172.17.0.0/16"]}, "container_settings": {"allow_ip_forwarding": true}`),
 		"CNI_ARGS=K8S_POD_NAMESPACE=ns;K8S_POD_NAME=web;IP=172.17.8.77", "CNI_IFNAME=net1")
 	text, err := json.Marshal(h.agent.requests[0])
@@ -137,14 +137,14 @@ func TestRequest(t *testing.T) {
 	wantText(t, strings.ReplaceAll(string(text), h.pod, "POD"), `{"verb":"ADD","containerID":"c1","ifName":"net1","network":"net","netns":"POD",`+
 		`"namespace":"ns","pod":"web","nodeName":"n1","mtu":1300,"pools":["172.17.0.0/16"],"addresses":["172.17.8.77"]}`)
 	wantText(t, h.agent.requests[1].MAC, podMAC(t, h, "net1"))
-	wantText(t, podnettest.InPod(t, h.pod, "cat /proc/sys/net/ipv4/ip_forward"), "1")
-	wantText(t, podnettest.Run(t, "cat /proc/sys/net/ipv4/ip_forward"), "0")
+	wantText(t, netns.InPod(t, h.pod, "cat /proc/sys/net/ipv4/ip_forward"), "1")
+	wantText(t, netns.Run(t, "cat /proc/sys/net/ipv4/ip_forward"), "0")
 }
 
 // podMAC gives an interface's MAC, as `ip link` prints it.
 func podMAC(t *testing.T, h *host, ifName string) string {
 	t.Helper()
-	words := strings.Fields(podnettest.InPod(t, h.pod, "ip -o link show "+ifName))
+	words := strings.Fields(netns.InPod(t, h.pod, "ip -o link show "+ifName))
 	for i, w := range words {
 		if w == "link/ether" {
 			return words[i+1]
@@ -158,9 +158,9 @@ func TestAddTwice(t *testing.T) {
 	h := newHost(t)
 	config := h.config("1.0.0", "")
 	first := h.must("ADD", config)
-	listing := podnettest.Listing(t, h.pod)
+	listing := netns.Listing(t, h.pod)
 	wantText(t, h.must("ADD", config), first)
-	wantText(t, podnettest.Listing(t, h.pod), listing)
+	wantText(t, netns.Listing(t, h.pod), listing)
 	h.agent.wantEvents("ADD", "READY", "ADD", "READY")
 }
 
@@ -168,7 +168,7 @@ func TestAddTwice(t *testing.T) {
 func TestFailedSecondAdd(t *testing.T) {
 	h := newHost(t)
 	h.must("ADD", h.config("1.0.0", ""))
-	listing := podnettest.Listing(t, h.pod)
+	listing := netns.Listing(t, h.pod)
 	h.agent.answer = func(_ context.Context, req socket.Request) *socket.Reply {
 		if req.Verb == socket.VerbReady {
 			r := refuse(socket.CodeInternal, "no luck")
@@ -177,7 +177,7 @@ func TestFailedSecondAdd(t *testing.T) {
 		return nil
 	}
 	h.refused(socket.CodeInternal, []string{"no luck"}, "ADD", h.config("1.0.0", ""))
-	wantText(t, podnettest.Listing(t, h.pod), listing)
+	wantText(t, netns.Listing(t, h.pod), listing)
 	h.agent.wantEvents("ADD", "READY", "ADD", "READY")
 }
 
@@ -215,24 +215,24 @@ func TestCheckNamesDeviations(t *testing.T) {
 		want   string
 	}{
 		{"route gone", func(h *host, r string) string {
-			podnettest.InPod(h.t, h.pod, "ip route del default")
+			netns.InPod(h.t, h.pod, "ip route del default")
 			return r
 		}, 100, "attachment c1/eth0 is not as ADD left it; route default via 169.254.1.1 dev eth0 is missing"},
 		{"MAC changed", func(h *host, r string) string {
-			podnettest.InPod(h.t, h.pod, "ip link set eth0 address 02:00:00:00:00:01")
+			netns.InPod(h.t, h.pod, "ip link set eth0 address 02:00:00:00:00:01")
 			return r
 		}, 100, "interface eth0 has MAC 02:00:00:00:00:01, want "},
 		{"later plugin changed MAC and MTU", func(h *host, r string) string {
 			mac := podMAC(h.t, h, "eth0")
-			podnettest.InPod(h.t, h.pod, "ip link set eth0 address 02:00:00:00:00:01 mtu 1300")
+			netns.InPod(h.t, h.pod, "ip link set eth0 address 02:00:00:00:00:01 mtu 1300")
 			return strings.Replace(r, `"mac": "`+mac+`"`, `"mac": "02:00:00:00:00:01", "mtu": 1300`, 1)
 		}, 0, ""},
 		{"later plugin changed the MTU and had no way to say so", func(h *host, r string) string {
-			podnettest.InPod(h.t, h.pod, "ip link set eth0 mtu 1300")
+			netns.InPod(h.t, h.pod, "ip link set eth0 mtu 1300")
 			return r
 		}, 0, ""},
 		{"MTU changed", func(h *host, r string) string {
-			podnettest.InPod(h.t, h.pod, "ip link set eth0 mtu 1300")
+			netns.InPod(h.t, h.pod, "ip link set eth0 mtu 1300")
 			mac := `"mac": "` + podMAC(h.t, h, "eth0") + `"`
 			return strings.Replace(r, mac, mac+`, "mtu": 1450`, 1)
 		}, 100, "interface eth0 has MTU 1300, want 1450"},
@@ -287,7 +287,7 @@ func TestBadInput(t *testing.T) {
 	if err := os.WriteFile(empty, nil, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	before := podnettest.Listing(t, h.pod)
+	before := netns.Listing(t, h.pod)
 	tests := []struct {
 		name, config, variable string
 		code                   uint
@@ -324,5 +324,5 @@ func TestBadInput(t *testing.T) {
 		h.refused(tt.code, tt.texts, "ADD", tt.config, tt.variable)
 	}
 	h.agent.wantEvents()
-	wantText(t, podnettest.Listing(t, h.pod), before)
+	wantText(t, netns.Listing(t, h.pod), before)
 }

@@ -8,8 +8,8 @@ import (
 	"strings"
 	"testing"
 
-	"korat/cni-plugin/podnet/podnettest"
 	"korat/felix/endpoint"
+	"korat/test/netns"
 )
 
 func TestDelete(t *testing.T) {
@@ -29,21 +29,21 @@ func TestDelete(t *testing.T) {
 		{"namespace unknown", id, nil, func(string) string { return "" }, hostIf, ""},
 		{"namespace gone", id, nil, func(string) string { return "/proc/self/fd/absent" }, hostIf, ""},
 		{"pod renamed it", id, func(t *testing.T, pod string) {
-			podnettest.InPod(t, pod, "ip link set eth0 down")
-			podnettest.InPod(t, pod, "ip link set eth0 name other")
+			netns.InPod(t, pod, "ip link set eth0 down")
+			netns.InPod(t, pod, "ip link set eth0 name other")
 		}, nil, hostIf, ""},
 		{"host's side renamed", id, func(t *testing.T, _ string) {
-			podnettest.Run(t, "ip link set "+hostIf+" down")
-			podnettest.Run(t, "ip link set "+hostIf+" name strange")
+			netns.Run(t, "ip link set "+hostIf+" down")
+			netns.Run(t, "ip link set "+hostIf+" name strange")
 		}, nil, hostIf, ""},
 		{"of another container", other, nil, nil, hostIf, hostIf},
 		{"maker was killed", id, killedMaker, nil, hostIf, ""},
-		{"gone already", id, func(t *testing.T, _ string) { podnettest.Run(t, "ip link del "+hostIf) }, nil, hostIf, ""},
+		{"gone already", id, func(t *testing.T, _ string) { netns.Run(t, "ip link del "+hostIf) }, nil, hostIf, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			podnettest.EnterHost(t)
-			pod := podnettest.NewPod(t)
+			netns.Enter(t)
+			pod := netns.NewPod(t)
 			create(t, pairIn(pod))
 			if tt.prepare != nil {
 				tt.prepare(t, pod)
@@ -65,7 +65,7 @@ func TestDelete(t *testing.T) {
 // killedMaker puts a pair without anything in the pair's place.
 func killedMaker(t *testing.T, pod string) {
 	t.Helper()
-	podnettest.Run(t, "ip link del "+pairIn(pod).Interface)
+	netns.Run(t, "ip link del "+pairIn(pod).Interface)
 	e, err := openEdge(pod)
 	if err != nil {
 		t.Fatal(err)
@@ -80,7 +80,7 @@ func killedMaker(t *testing.T, pod string) {
 func wantInterfaces(t *testing.T, want string) {
 	t.Helper()
 	var have []string
-	for line := range strings.Lines(podnettest.Run(t, "ip -o link")) {
+	for line := range strings.Lines(netns.Run(t, "ip -o link")) {
 		name, _, _ := strings.Cut(strings.TrimSuffix(strings.Fields(line)[1], ":"), "@")
 		if name != "lo" {
 			have = append(have, name)
@@ -90,15 +90,15 @@ func wantInterfaces(t *testing.T, want string) {
 }
 
 func TestDeleteLeavesOthers(t *testing.T) {
-	podnettest.EnterHost(t)
-	pod := podnettest.NewPod(t)
-	podnettest.Run(t, "ip link add cali0123456789a address ee:ee:ee:ee:ee:ee up type veth peer name foreign")
-	podnettest.InPod(t, pod, "ip link add eth0 up type bridge")
-	before := podnettest.Listing(t, pod)
+	netns.Enter(t)
+	pod := netns.NewPod(t)
+	netns.Run(t, "ip link add cali0123456789a address ee:ee:ee:ee:ee:ee up type veth peer name foreign")
+	netns.InPod(t, pod, "ip link add eth0 up type bridge")
+	before := netns.Listing(t, pod)
 	if err := Delete(pairIn(pod).ID, pod, "cali0123456789a"); err != nil {
 		t.Fatal(err)
 	}
-	wantText(t, podnettest.Listing(t, pod), before)
+	wantText(t, netns.Listing(t, pod), before)
 }
 
 func TestNamesTaken(t *testing.T) {
@@ -109,7 +109,7 @@ func TestNamesTaken(t *testing.T) {
 		want    string // part of the error; empty: replaced
 	}{
 		{"earlier container of the pod", func(t *testing.T, _ string) {
-			earlier := pairIn(podnettest.NewPod(t))
+			earlier := pairIn(netns.NewPod(t))
 			earlier.ContainerID = "c0"
 			create(t, earlier)
 		}, ""},
@@ -124,26 +124,26 @@ func TestNamesTaken(t *testing.T) {
 		}, ""},
 		{"host's side renamed", func(t *testing.T, pod string) {
 			create(t, pairIn(pod))
-			podnettest.Run(t, "ip link set "+hostIf+" down")
-			podnettest.Run(t, "ip link set "+hostIf+" name strange")
+			netns.Run(t, "ip link set "+hostIf+" down")
+			netns.Run(t, "ip link set "+hostIf+" name strange")
 		}, ""},
 		{"another pod's", func(t *testing.T, _ string) {
-			other := pairIn(podnettest.NewPod(t))
+			other := pairIn(netns.NewPod(t))
 			other.Pod = "db"
 			create(t, other)
 		}, `interface is not korat's: cali0123456789a (veth, alias "korat default/db c1/eth0 10.65.0.2"): remove it: ip link delete cali0123456789a`},
-		{"a bridge", func(t *testing.T, _ string) { podnettest.Run(t, "ip link add "+hostIf+" type bridge") }, `interface is not korat's: cali0123456789a (bridge, alias "")`},
+		{"a bridge", func(t *testing.T, _ string) { netns.Run(t, "ip link add "+hostIf+" type bridge") }, `interface is not korat's: cali0123456789a (bridge, alias "")`},
 		{"a veth in use", func(t *testing.T, _ string) {
-			podnettest.Run(t, "ip link add "+hostIf+" address ee:ee:ee:ee:ee:ee up type veth peer name other")
+			netns.Run(t, "ip link add "+hostIf+" address ee:ee:ee:ee:ee:ee up type veth peer name other")
 		}, `interface is not korat's: cali0123456789a (veth, alias "")`},
-		{"the pod's side", func(t *testing.T, pod string) { podnettest.InPod(t, pod, "ip link add eth0 type bridge") }, "is korat the first plugin of the network's list?"},
+		{"the pod's side", func(t *testing.T, pod string) { netns.InPod(t, pod, "ip link add eth0 type bridge") }, "is korat the first plugin of the network's list?"},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			podnettest.EnterHost(t)
-			pod := podnettest.NewPod(t)
+			netns.Enter(t)
+			pod := netns.NewPod(t)
 			tt.prepare(t, pod)
-			before := podnettest.Listing(t, pod)
+			before := netns.Listing(t, pod)
 			made, err := Create(pairIn(pod))
 			if tt.want == "" {
 				if err != nil || !made.New {
@@ -158,7 +158,7 @@ func TestNamesTaken(t *testing.T) {
 			if !errors.Is(err, ErrTaken) || !strings.Contains(err.Error(), tt.want) {
 				t.Errorf("have %v, want %q", err, tt.want)
 			}
-			wantText(t, podnettest.Listing(t, pod), before)
+			wantText(t, netns.Listing(t, pod), before)
 		})
 	}
 }
@@ -171,44 +171,44 @@ func TestCheck(t *testing.T) {
 		want   string
 	}{
 		{"host's side moved away", func(t *testing.T, _ string) {
-			other := podnettest.NewPod(t)
-			podnettest.Run(t, "ip link set "+hostIf+" netns "+other)
+			other := netns.NewPod(t)
+			netns.Run(t, "ip link set "+hostIf+" netns "+other)
 		}, "host interface cali0123456789a is gone"},
-		{"pair gone", func(t *testing.T, _ string) { podnettest.Run(t, "ip link del "+hostIf) }, "host interface cali0123456789a is gone\ninterface eth0 is gone from POD"},
-		{"host's side down", func(t *testing.T, _ string) { podnettest.Run(t, "ip link set "+hostIf+" down") }, "host interface cali0123456789a is down"},
-		{"host's MAC", func(t *testing.T, _ string) { podnettest.Run(t, "ip link set "+hostIf+" address 02:00:00:00:00:01") }, "host interface cali0123456789a has MAC 02:00:00:00:00:01, want ee:ee:ee:ee:ee:ee"},
-		{"host's MTU", func(t *testing.T, _ string) { podnettest.Run(t, "ip link set "+hostIf+" mtu 1300") }, "host interface cali0123456789a has MTU 1300, want 1400"},
-		{"alias", func(t *testing.T, _ string) { podnettest.Run(t, "ip link set "+hostIf+" alias mine") }, `host interface cali0123456789a has alias "mine", want "korat default/web c1/eth0 10.65.0.2"`},
-		{"pod's MAC", func(t *testing.T, pod string) { podnettest.InPod(t, pod, "ip link set eth0 address 02:00:00:00:00:01") }, "interface eth0 has MAC 02:00:00:00:00:01, want 02:00:00:00:00:aa\n" +
+		{"pair gone", func(t *testing.T, _ string) { netns.Run(t, "ip link del "+hostIf) }, "host interface cali0123456789a is gone\ninterface eth0 is gone from POD"},
+		{"host's side down", func(t *testing.T, _ string) { netns.Run(t, "ip link set "+hostIf+" down") }, "host interface cali0123456789a is down"},
+		{"host's MAC", func(t *testing.T, _ string) { netns.Run(t, "ip link set "+hostIf+" address 02:00:00:00:00:01") }, "host interface cali0123456789a has MAC 02:00:00:00:00:01, want ee:ee:ee:ee:ee:ee"},
+		{"host's MTU", func(t *testing.T, _ string) { netns.Run(t, "ip link set "+hostIf+" mtu 1300") }, "host interface cali0123456789a has MTU 1300, want 1400"},
+		{"alias", func(t *testing.T, _ string) { netns.Run(t, "ip link set "+hostIf+" alias mine") }, `host interface cali0123456789a has alias "mine", want "korat default/web c1/eth0 10.65.0.2"`},
+		{"pod's MAC", func(t *testing.T, pod string) { netns.InPod(t, pod, "ip link set eth0 address 02:00:00:00:00:01") }, "interface eth0 has MAC 02:00:00:00:00:01, want 02:00:00:00:00:aa\n" +
 			"permanent neighbour 169.254.1.1 lladdr ee:ee:ee:ee:ee:ee dev eth0 is missing"}, // the kernel flushes it
-		{"pod's MTU", func(t *testing.T, pod string) { podnettest.InPod(t, pod, "ip link set eth0 mtu 1300") }, "interface eth0 has MTU 1300, want 1400"},
+		{"pod's MTU", func(t *testing.T, pod string) { netns.InPod(t, pod, "ip link set eth0 mtu 1300") }, "interface eth0 has MTU 1300, want 1400"},
 		{"address", func(t *testing.T, pod string) {
-			podnettest.InPod(t, pod, "ip addr add 10.65.0.7/32 dev eth0")
-			podnettest.InPod(t, pod, "ip addr del 10.65.0.2/32 dev eth0")
+			netns.InPod(t, pod, "ip addr add 10.65.0.7/32 dev eth0")
+			netns.InPod(t, pod, "ip addr del 10.65.0.2/32 dev eth0")
 		}, "interface eth0 lacks address 10.65.0.2/32"},
-		{"gateway route", func(t *testing.T, pod string) { podnettest.InPod(t, pod, "ip route del 169.254.1.1") }, "route 169.254.1.1 dev eth0 scope link is missing"},
-		{"default route", func(t *testing.T, pod string) { podnettest.InPod(t, pod, "ip route del default") }, "route default via 169.254.1.1 dev eth0 is missing"},
-		{"neighbour", func(t *testing.T, pod string) { podnettest.InPod(t, pod, "ip neigh del 169.254.1.1 dev eth0") }, "permanent neighbour 169.254.1.1 lladdr ee:ee:ee:ee:ee:ee dev eth0 is missing"},
-		{"down", func(t *testing.T, pod string) { podnettest.InPod(t, pod, "ip link set eth0 down") }, "interface eth0 is down\n" +
+		{"gateway route", func(t *testing.T, pod string) { netns.InPod(t, pod, "ip route del 169.254.1.1") }, "route 169.254.1.1 dev eth0 scope link is missing"},
+		{"default route", func(t *testing.T, pod string) { netns.InPod(t, pod, "ip route del default") }, "route default via 169.254.1.1 dev eth0 is missing"},
+		{"neighbour", func(t *testing.T, pod string) { netns.InPod(t, pod, "ip neigh del 169.254.1.1 dev eth0") }, "permanent neighbour 169.254.1.1 lladdr ee:ee:ee:ee:ee:ee dev eth0 is missing"},
+		{"down", func(t *testing.T, pod string) { netns.InPod(t, pod, "ip link set eth0 down") }, "interface eth0 is down\n" +
 			"route 169.254.1.1 dev eth0 scope link is missing\nroute default via 169.254.1.1 dev eth0 is missing\n" +
 			"permanent neighbour 169.254.1.1 lladdr ee:ee:ee:ee:ee:ee dev eth0 is missing"},
 		{"another interface in its place", func(t *testing.T, pod string) {
-			podnettest.InPod(t, pod, "ip link set eth0 down")
-			podnettest.InPod(t, pod, "ip link set eth0 name other")
-			podnettest.InPod(t, pod, "ip link add eth0 mtu 1400 address 02:00:00:00:00:aa type bridge")
+			netns.InPod(t, pod, "ip link set eth0 down")
+			netns.InPod(t, pod, "ip link set eth0 name other")
+			netns.InPod(t, pod, "ip link add eth0 mtu 1400 address 02:00:00:00:00:aa type bridge")
 		}, "interface eth0 is a bridge, not a veth\ninterface eth0 is down\ninterface eth0 is not the other side of cali0123456789a\n" +
 			"interface eth0 lacks address 10.65.0.2/32\nroute 169.254.1.1 dev eth0 scope link is missing\n" +
 			"route default via 169.254.1.1 dev eth0 is missing\npermanent neighbour 169.254.1.1 lladdr ee:ee:ee:ee:ee:ee dev eth0 is missing"},
 		{"what others added", func(t *testing.T, pod string) {
-			podnettest.InPod(t, pod, "ip addr add 10.99.0.1/24 dev eth0")
-			podnettest.InPod(t, pod, "ip route add 192.0.2.0/24 via 169.254.1.1")
-			podnettest.InPod(t, pod, "sysctl -qw net.ipv4.ip_forward=1")
+			netns.InPod(t, pod, "ip addr add 10.99.0.1/24 dev eth0")
+			netns.InPod(t, pod, "ip route add 192.0.2.0/24 via 169.254.1.1")
+			netns.InPod(t, pod, "sysctl -qw net.ipv4.ip_forward=1")
 		}, ""},
 	}
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
-			podnettest.EnterHost(t)
-			pod := podnettest.NewPod(t)
+			netns.Enter(t)
+			pod := netns.NewPod(t)
 			want := pairIn(pod)
 			want.MAC = "02:00:00:00:00:aa"
 			create(t, want)
@@ -223,12 +223,12 @@ func TestCheck(t *testing.T) {
 }
 
 func TestCheckAfterLaterPlugins(t *testing.T) {
-	podnettest.EnterHost(t)
-	pod := podnettest.NewPod(t)
+	netns.Enter(t)
+	pod := netns.NewPod(t)
 	want := pairIn(pod)
 	want.MAC = "02:00:00:00:00:aa"
 	create(t, want)
-	podnettest.InPod(t, pod, "ip link set eth0 address 02:00:00:00:00:bb mtu 1300")
+	netns.InPod(t, pod, "ip link set eth0 address 02:00:00:00:00:bb mtu 1300")
 	if err := Check(want, Later{MAC: "02:00:00:00:00:bb", MTU: 1300}); err != nil {
 		t.Error(err)
 	}

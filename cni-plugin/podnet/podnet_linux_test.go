@@ -14,8 +14,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"korat/cni-plugin/podnet/podnettest"
 	"korat/felix/endpoint"
+	"korat/test/netns"
 )
 
 func pairIn(netNS string) Pair {
@@ -55,8 +55,8 @@ func noIndexes(s string) string {
 }
 
 func TestCreate(t *testing.T) {
-	podnettest.EnterHost(t)
-	pod := podnettest.NewPod(t)
+	netns.Enter(t)
+	pod := netns.NewPod(t)
 	made := create(t, pairIn(pod))
 	if !made.New {
 		t.Error("have an old pair, want a new one")
@@ -64,22 +64,22 @@ func TestCreate(t *testing.T) {
 	if !regexp.MustCompile(`^.[26ae](:[0-9a-f]{2}){5}$`).MatchString(made.MAC) {
 		t.Errorf("MAC %s is not a locally administered unicast one", made.MAC)
 	}
-	podnettest.WaitFor(t, "both carriers", func() bool {
-		return strings.Contains(podnettest.Run(t, "ip link"), "state UP") && strings.Contains(podnettest.InPod(t, pod, "ip link"), "state UP")
+	netns.WaitFor(t, "both carriers", func() bool {
+		return strings.Contains(netns.Run(t, "ip link"), "state UP") && strings.Contains(netns.InPod(t, pod, "ip link"), "state UP")
 	})
-	wantText(t, noIndexes(podnettest.Run(t, "ip link show cali0123456789a")), `
+	wantText(t, noIndexes(netns.Run(t, "ip link show cali0123456789a")), `
 cali0123456789a@peer: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1400 qdisc noqueue state UP mode DEFAULT group default qlen 1000
     link/ether ee:ee:ee:ee:ee:ee brd ff:ff:ff:ff:ff:ff
     alias korat default/web c1/eth0 10.65.0.2`)
-	wantText(t, noIndexes(podnettest.InPod(t, pod, "ip link show")), `
+	wantText(t, noIndexes(netns.InPod(t, pod, "ip link show")), `
 lo: <LOOPBACK,UP,LOWER_UP> mtu 65536 qdisc noqueue state UNKNOWN mode DEFAULT group default qlen 1000
     link/loopback 00:00:00:00:00:00 brd 00:00:00:00:00:00
 eth0@peer: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1400 qdisc noqueue state UP mode DEFAULT group default qlen 1000
     link/ether `+made.MAC+` brd ff:ff:ff:ff:ff:ff`)
-	wantText(t, noIndexes(podnettest.InPod(t, pod, "ip -o -4 addr show dev eth0")), `eth0    inet 10.65.0.2/32 scope global eth0\       valid_lft forever preferred_lft forever`)
-	wantText(t, podnettest.InPod(t, pod, "ip route"), "default via 169.254.1.1 dev eth0 \n169.254.1.1 dev eth0 scope link")
-	wantText(t, podnettest.InPod(t, pod, "ip -4 neigh"), "169.254.1.1 dev eth0 lladdr ee:ee:ee:ee:ee:ee PERMANENT")
-	wantText(t, podnettest.InPod(t, pod, "cat /proc/sys/net/ipv4/ip_forward"), "0")
+	wantText(t, noIndexes(netns.InPod(t, pod, "ip -o -4 addr show dev eth0")), `eth0    inet 10.65.0.2/32 scope global eth0\       valid_lft forever preferred_lft forever`)
+	wantText(t, netns.InPod(t, pod, "ip route"), "default via 169.254.1.1 dev eth0 \n169.254.1.1 dev eth0 scope link")
+	wantText(t, netns.InPod(t, pod, "ip -4 neigh"), "169.254.1.1 dev eth0 lladdr ee:ee:ee:ee:ee:ee PERMANENT")
+	wantText(t, netns.InPod(t, pod, "cat /proc/sys/net/ipv4/ip_forward"), "0")
 	if err := Check(pairIn(pod), Later{}); err != nil {
 		t.Errorf("check: %v", err)
 	}
@@ -88,35 +88,35 @@ eth0@peer: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1400 qdisc noqueue state UP mod
 func TestForwarding(t *testing.T) {
 	for _, on := range []bool{true, false} {
 		t.Run(fmt.Sprint(on), func(t *testing.T) {
-			podnettest.EnterHost(t)
-			pod := podnettest.NewPod(t)
+			netns.Enter(t)
+			pod := netns.NewPod(t)
 			before := "1"
 			if on {
 				before = "0"
 			}
-			podnettest.InPod(t, pod, "sysctl -qw net.ipv4.ip_forward="+before)
+			netns.InPod(t, pod, "sysctl -qw net.ipv4.ip_forward="+before)
 			want := pairIn(pod)
 			want.Forwarding = on
 			create(t, want)
-			wantText(t, podnettest.InPod(t, pod, "cat /proc/sys/net/ipv4/ip_forward"), map[bool]string{true: "1", false: "0"}[on])
+			wantText(t, netns.InPod(t, pod, "cat /proc/sys/net/ipv4/ip_forward"), map[bool]string{true: "1", false: "0"}[on])
 		})
 	}
 }
 
 // A pod reaches its host's address, and a second interface leaves the first its default route.
 func TestTraffic(t *testing.T) {
-	podnettest.EnterHost(t)
-	pod := podnettest.NewPod(t)
+	netns.Enter(t)
+	pod := netns.NewPod(t)
 	create(t, pairIn(pod))
 	second := pairIn(pod)
 	second.IfName, second.Interface, second.Addresses = "net1", "cali0123456789b", addresses("10.65.0.3")
 	create(t, second)
-	podnettest.Run(t, "ip link set lo up")
-	podnettest.Run(t, "ip addr add 192.0.2.1/32 dev lo")
-	podnettest.Run(t, "ip route add 10.65.0.2 dev cali0123456789a")
-	podnettest.InPod(t, pod, "ping -c 1 -W 5 192.0.2.1")
-	index := strings.Split(podnettest.InPod(t, pod, "ip -o link show net1"), ":")[0]
-	wantText(t, podnettest.InPod(t, pod, "ip route"), "default via 169.254.1.1 dev eth0 \ndefault via 169.254.1.1 dev net1 metric "+index+
+	netns.Run(t, "ip link set lo up")
+	netns.Run(t, "ip addr add 192.0.2.1/32 dev lo")
+	netns.Run(t, "ip route add 10.65.0.2 dev cali0123456789a")
+	netns.InPod(t, pod, "ping -c 1 -W 5 192.0.2.1")
+	index := strings.Split(netns.InPod(t, pod, "ip -o link show net1"), ":")[0]
+	wantText(t, netns.InPod(t, pod, "ip route"), "default via 169.254.1.1 dev eth0 \ndefault via 169.254.1.1 dev net1 metric "+index+
 		" \n169.254.1.1 dev eth0 scope link \n169.254.1.1 dev net1 scope link metric "+index)
 	for _, p := range []Pair{pairIn(pod), second} {
 		if err := Check(p, Later{}); err != nil {
@@ -126,17 +126,17 @@ func TestTraffic(t *testing.T) {
 }
 
 func TestCreateTwice(t *testing.T) {
-	podnettest.EnterHost(t)
-	pod := podnettest.NewPod(t)
+	netns.Enter(t)
+	pod := netns.NewPod(t)
 	first := create(t, pairIn(pod))
-	before := podnettest.Listing(t, pod)
+	before := netns.Listing(t, pod)
 	again := create(t, pairIn(pod))
 	if again.New || again.MAC != first.MAC {
 		t.Errorf("have %+v, want the old one, %s", again, first.MAC)
 	}
-	wantText(t, podnettest.Listing(t, pod), before)
+	wantText(t, netns.Listing(t, pod), before)
 
-	podnettest.InPod(t, pod, "ip route del default")
+	netns.InPod(t, pod, "ip route del default")
 	if repaired := create(t, pairIn(pod)); !repaired.New {
 		t.Error("have the old pair, want a new one: it was damaged")
 	}
@@ -151,11 +151,11 @@ func TestUndo(t *testing.T) {
 	all := steps()
 	for n := range len(all) + 1 {
 		t.Run(fmt.Sprint(n), func(t *testing.T) {
-			podnettest.EnterHost(t)
-			pod := podnettest.NewPod(t)
-			podnettest.InPod(t, pod, "sysctl -qw net.ipv4.ip_forward=0")
-			podnettest.InPod(t, pod, "ip link set lo up") // stays up: it is the pod's, not the attachment's
-			before := podnettest.Listing(t, pod)
+			netns.Enter(t)
+			pod := netns.NewPod(t)
+			netns.InPod(t, pod, "sysctl -qw net.ipv4.ip_forward=0")
+			netns.InPod(t, pod, "ip link set lo up") // stays up: it is the pod's, not the attachment's
+			before := netns.Listing(t, pod)
 			e, err := openEdge(pod)
 			if err != nil {
 				t.Fatal(err)
@@ -165,14 +165,14 @@ func TestUndo(t *testing.T) {
 			if _, err := e.create(pairIn(pod), planted); !errors.Is(err, failure) {
 				t.Fatalf("have %v, want the planted failure", err)
 			}
-			wantText(t, podnettest.Listing(t, pod), before)
+			wantText(t, netns.Listing(t, pod), before)
 		})
 	}
 }
 
 func TestBadPairs(t *testing.T) {
-	podnettest.EnterHost(t)
-	pod := podnettest.NewPod(t)
+	netns.Enter(t)
+	pod := netns.NewPod(t)
 	tests := []struct {
 		name   string
 		change func(*Pair)
@@ -183,8 +183,8 @@ func TestBadPairs(t *testing.T) {
 		{"IPv6", func(p *Pair) { p.Addresses = addresses("fd00::1") }, "address fd00::1: only IPv4 is supported yet"},
 		{"MAC", func(p *Pair) { p.MAC = "no" }, "invalid MAC address"},
 	}
-	podnettest.InPod(t, pod, "ip link set lo up")
-	before := podnettest.Listing(t, pod)
+	netns.InPod(t, pod, "ip link set lo up")
+	before := netns.Listing(t, pod)
 	for _, tt := range tests {
 		want := pairIn(pod)
 		tt.change(&want)
@@ -192,11 +192,11 @@ func TestBadPairs(t *testing.T) {
 			t.Errorf("%s: have %v, want %q", tt.name, err, tt.want)
 		}
 	}
-	wantText(t, podnettest.Listing(t, pod), before)
+	wantText(t, netns.Listing(t, pod), before)
 }
 
 func TestBadNetNS(t *testing.T) {
-	podnettest.EnterHost(t)
+	netns.Enter(t)
 	dir := t.TempDir()
 	file := filepath.Join(dir, "file")
 	fifo := filepath.Join(dir, "fifo")

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package netns gives a test network namespaces of its own. They have no names: each goes with the
-// test's process, whatever happens to it.
+// test's process, whatever happens to it. New is for a test that stays outside; a test of code that
+// works in its own namespace goes inside with Enter.
 package netns
 
 import (
@@ -24,29 +25,45 @@ type Namespace struct {
 // New makes a namespace with the loopback interface up.
 func New(t testing.TB) *Namespace {
 	t.Helper()
-	n := &Namespace{t: t}
+	n := bare(t)
+	n.Run("ip", "link", "set", "lo", "up")
+	return n
+}
+
+// bare makes a namespace in which nothing is up.
+func bare(t testing.TB) *Namespace {
+	t.Helper()
+	var n *Namespace
 	err := onThread(func() error {
-		if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
-			return fmt.Errorf("make network namespace (root is needed): %w", err)
+		if err := unshare(); err != nil {
+			return err
 		}
 		var err error
-		n.file, err = os.Open("/proc/thread-self/ns/net")
+		n, err = here(t)
 		return err
 	})
 	if err != nil {
 		t.Fatal(err)
 	}
-	t.Cleanup(func() {
-		if err := n.file.Close(); err != nil {
-			t.Error(err)
-		}
-	})
-	n.Run("ip", "link", "set", "lo", "up")
 	return n
 }
 
-// Path can be opened to get at the namespace, within this process.
-func (n *Namespace) Path() string { return fmt.Sprintf("/proc/self/fd/%d", n.file.Fd()) }
+// here gives the namespace of the calling thread.
+func here(t testing.TB) (*Namespace, error) {
+	file, err := os.Open("/proc/thread-self/ns/net")
+	if err != nil {
+		return nil, err
+	}
+	t.Cleanup(func() {
+		if err := file.Close(); err != nil {
+			t.Error(err)
+		}
+	})
+	return &Namespace{t: t, file: file}, nil
+}
+
+// Path can be opened to get at the namespace, by this process and by others, until the test ends.
+func (n *Namespace) Path() string { return fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), n.file.Fd()) }
 
 // Do calls f on a thread that is in the namespace and ends afterwards. f must not fail the test at
 // once: it isn't the test's goroutine.
@@ -96,6 +113,14 @@ func (n *Namespace) Batch(lines ...string) {
 	if err != nil {
 		n.t.Fatalf("ip -batch: %v: %s", err, complaint.String())
 	}
+}
+
+// unshare puts the calling thread into a new namespace.
+func unshare() error {
+	if err := unix.Unshare(unix.CLONE_NEWNET); err != nil {
+		return fmt.Errorf("make network namespace (root is needed): %w", err)
+	}
+	return nil
 }
 
 // onThread calls f on a thread that ends with the call, so that f may change the thread's namespace.
