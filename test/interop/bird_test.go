@@ -58,7 +58,7 @@ router id %[1]s;
 protocol device { scan time 2; }
 protocol direct { ipv4; interface "eth*"; }
 protocol static mine { ipv4; route %[2]s unreachable; }
-protocol kernel { ipv4 { import none; export where source != RTS_DEVICE; }; persist; }
+protocol kernel { ipv4 { import none; export where source != RTS_DEVICE; }; persist; graceful restart; }
 template bgp node {
 	debug { states, events };
 	local %[1]s as 64512;
@@ -162,4 +162,30 @@ func (b *bird) told(p *lab.Pod) {
 func (b *bird) learned(h *lab.Host) {
 	b.w.Helper()
 	b.w.shows(h, "ip route show "+b.block.String(), fmt.Sprintf("%s via %s dev eth0 proto 75 onlink", b.block, b.Address()))
+}
+
+// recovered waits until BIRD is done with its graceful restart: only then does it remove routes.
+func (b *bird) recovered() {
+	b.w.Helper()
+	b.w.until("BIRD on "+b.Name+" has recovered", func(ctx context.Context) error {
+		out, err := b.ctl(ctx, "show status")
+		if err == nil && strings.Contains(out, "Graceful restart recovery in progress") {
+			err = fmt.Errorf("have %q", out)
+		}
+		return err
+	})
+}
+
+// caughtUp waits until BIRD has heard everything from a node that restarted: only then does it remove
+// what it was not told again.
+func (b *bird) caughtUp(h *lab.Host) {
+	b.w.Helper()
+	b.w.until("BIRD on "+b.Name+" has caught up with "+h.Name, func(ctx context.Context) error {
+		out, err := b.ctl(ctx, "show protocols all "+h.Name)
+		if err == nil && (!strings.Contains(out, "Established") || strings.Contains(out, "graceful restart active")) {
+			err = fmt.Errorf("have %q", out)
+		}
+		return err
+	})
+	b.told(h.Pods()[0])
 }
