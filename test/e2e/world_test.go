@@ -269,19 +269,6 @@ func lines(text string) string {
 	return strings.Join(all, "\n")
 }
 
-// ours is what a host's kernel holds of korat's, in a comparable form.
-func (w *world) ours(ctx context.Context, h *lab.Host) (string, error) {
-	var all strings.Builder
-	for _, command := range []string{"ip route show table all proto 75", "ip neigh show nud permanent", "ip -br link show type veth"} {
-		out, err := h.Exec(ctx, strings.Fields(command)...)
-		if err != nil {
-			return "", err
-		}
-		all.WriteString("# " + command + "\n" + lines(out) + "\n")
-	}
-	return all.String(), nil
-}
-
 // place is what pings and is pinged.
 type place struct {
 	name    string
