@@ -31,7 +31,7 @@ func TestRestartsLoseNoPacket(t *testing.T) {
 		w.flowing(pings)
 
 		t.Logf("%s: agent killed", h.Name)
-		before := w.sessionsOfPeers(h)
+		before := w.sessionsOfPeers(h, w.Hosts()...)
 		if err := agent.Kill(); err != nil {
 			t.Fatal(err)
 		}
@@ -40,14 +40,14 @@ func TestRestartsLoseNoPacket(t *testing.T) {
 		w.ready(agent)
 		w.meshed(a, b, c)
 		w.flowing(pings)
-		if after := w.sessionsOfPeers(h); after != before {
+		if after := w.sessionsOfPeers(h, w.Hosts()...); after != before {
 			t.Errorf("%s: its agent's death was seen by sessions: before\n%s\nafter\n%s", h.Name, before, after)
 		}
 
 		t.Logf("%s: speaker killed", h.Name)
 		old := w.speaker(h)
 		w.kill(old, syscall.SIGKILL)
-		w.flapped(h, 1)
+		w.flapped(h, 1, a, b, c)
 		w.meshed(a, b, c)
 		w.flowing(pings)
 		if now := w.speaker(h); now == old {
@@ -68,7 +68,7 @@ func TestRestartsLoseNoPacket(t *testing.T) {
 		w.flowing(pings)
 		agent = w.start(h)
 		w.ready(agent)
-		w.flapped(h, 2)
+		w.flapped(h, 2, a, b, c)
 		w.meshed(a, b, c)
 		w.flowing(pings)
 
@@ -93,7 +93,7 @@ func TestUnchangedRestartWritesNothing(t *testing.T) {
 	w.matrix(w.places())
 	for i, h := range []*lab.Host{b, a} {
 		m := w.monitor(h)
-		before := w.sessionsOfPeers(h)
+		before := w.sessionsOfPeers(h, w.Hosts()...)
 		agent := w.Agents[1-i]
 		if err := agent.Stop(w.limit()); err != nil {
 			t.Errorf("%s: SIGTERM: %v", h.Name, err)
@@ -107,19 +107,19 @@ func TestUnchangedRestartWritesNothing(t *testing.T) {
 		if n := w.metric(h, "korat_step_changes_total"); n != 0 {
 			t.Errorf("%s: the agent says that it made %v changes", h.Name, n)
 		}
-		if after := w.sessionsOfPeers(h); after != before {
+		if after := w.sessionsOfPeers(h, w.Hosts()...); after != before {
 			t.Errorf("%s: the restart was seen by sessions: before\n%s\nafter\n%s", h.Name, before, after)
 		}
 	}
 	w.matrix(w.places())
 }
 
-// sessionsOfPeers says what the other hosts know of their sessions with h that a loss would change. The
+// sessionsOfPeers says what the hosts other than h know of their sessions with h that a loss would change. The
 // times are the speakers' own: node status begins with the agent's, and takes these over later.
-func (w *world) sessionsOfPeers(h *lab.Host) string {
+func (w *world) sessionsOfPeers(h *lab.Host, hosts ...*lab.Host) string {
 	w.Helper()
 	var all strings.Builder
-	for _, other := range w.Hosts() {
+	for _, other := range hosts {
 		if other == h {
 			continue
 		}
@@ -144,10 +144,10 @@ func (w *world) sessionsOfPeers(h *lab.Host) string {
 	return all.String()
 }
 
-// flapped waits until the other hosts have seen their session with h lost this often.
-func (w *world) flapped(h *lab.Host, times uint32) {
+// flapped waits until the hosts other than h have seen their session with h lost this often.
+func (w *world) flapped(h *lab.Host, times uint32, hosts ...*lab.Host) {
 	w.Helper()
-	for _, other := range w.Hosts() {
+	for _, other := range hosts {
 		if other == h {
 			continue
 		}
