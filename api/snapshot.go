@@ -29,6 +29,12 @@ type Snapshot struct {
 	FelixConfigurations Table[*FelixConfiguration]
 }
 
+// DatastoreReady is false while ClusterInformation says that nobody may write, as for a migration.
+func (s Snapshot) DatastoreReady() bool {
+	info, ok := s.ClusterInformations.Get(DefaultName)
+	return !ok || info.Spec.DatastoreReady == nil || *info.Spec.DatastoreReady
+}
+
 // Table is an immutable map of one kind's objects, ordered by "namespace/name" (cluster-scoped:
 // by name). The zero Table is empty.
 //

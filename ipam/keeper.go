@@ -12,7 +12,6 @@ import (
 
 	"github.com/cenkalti/backoff/v5"
 
-	"korat/api"
 	"korat/api/store"
 	"korat/wake"
 )
@@ -141,7 +140,7 @@ func (k *Keeper) pass(ctx context.Context) (due time.Duration, err error) {
 	k.mu.Lock()
 	w := k.wants
 	k.mu.Unlock()
-	if !w.Snapshot.InSync || !writable(w.Snapshot) {
+	if !w.Snapshot.InSync || !w.Snapshot.DatastoreReady() {
 		return 0, nil
 	}
 	ctx, cancel := context.WithTimeout(ctx, maxPass)
@@ -161,12 +160,6 @@ func (k *Keeper) pass(ctx context.Context) (due time.Duration, err error) {
 		due = flightTime
 	}
 	return due, err
-}
-
-// writable is the gate for migrations: with datastoreReady false nobody writes anything.
-func writable(snap api.Snapshot) bool {
-	info, ok := snap.ClusterInformations.Get(api.DefaultName)
-	return !ok || info.Spec.DatastoreReady == nil || *info.Spec.DatastoreReady
 }
 
 // report makes the pass's outcome visible, and logs an error when it first shows.

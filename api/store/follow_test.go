@@ -3,14 +3,12 @@
 package store_test
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -18,6 +16,7 @@ import (
 	"korat/api/store"
 	"korat/api/store/memory"
 	"korat/api/store/storetest"
+	"korat/test/logbook"
 )
 
 // lab is a Follower of a store that can fail.
@@ -26,12 +25,12 @@ type lab struct {
 	inner    *memory.Store
 	faults   *storetest.Faults
 	follower *store.Follower
-	log      *logBuffer
+	log      *logbook.Book
 }
 
 func newLab(t *testing.T) *lab {
 	t.Helper()
-	l := &lab{T: t, inner: memory.New(), log: &logBuffer{}}
+	l := &lab{T: t, inner: memory.New(), log: &logbook.Book{}}
 	l.faults = storetest.NewFaults(l.inner)
 	l.follower = store.NewFollower(l.faults, api.Kinds(), slog.New(slog.NewTextHandler(l.log, &slog.HandlerOptions{Level: slog.LevelDebug})))
 	return l
@@ -292,22 +291,4 @@ func (l *lab) awaitStatus(connected bool) {
 			l.Fatalf("status is still %+v; log:\n%s", l.follower.Status(), l.log)
 		}
 	}
-}
-
-// logBuffer is a buffer that may be written while it is read.
-type logBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (b *logBuffer) Write(p []byte) (int, error) {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.Write(p)
-}
-
-func (b *logBuffer) String() string {
-	b.mu.Lock()
-	defer b.mu.Unlock()
-	return b.b.String()
 }

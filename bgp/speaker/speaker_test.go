@@ -3,7 +3,6 @@
 package speaker_test
 
 import (
-	"bytes"
 	"context"
 	"fmt"
 	"log/slog"
@@ -28,6 +27,7 @@ import (
 	"korat/bgp"
 	"korat/bgp/speaker"
 	"korat/bgp/speaker/process"
+	"korat/test/logbook"
 )
 
 // The test binary is also the speaker process: several GoBGP servers can't share one process.
@@ -51,24 +51,6 @@ func TestMain(m *testing.M) {
 	os.Exit(0)
 }
 
-// logBook is a log that can be read while it is written.
-type logBook struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (l *logBook) Write(p []byte) (int, error) {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.Write(p)
-}
-
-func (l *logBook) String() string {
-	l.mu.Lock()
-	defer l.mu.Unlock()
-	return l.b.String()
-}
-
 // router is one speaker with its client.
 type router struct {
 	t       *testing.T
@@ -77,7 +59,7 @@ type router struct {
 	dir     string
 	cmd     *exec.Cmd
 	client  *speaker.Client
-	log     *logBook
+	log     *logbook.Book
 	plan    bgp.Plan
 	stopped chan struct{}
 	cancel  context.CancelFunc
@@ -149,7 +131,7 @@ func (r *router) kill(sig syscall.Signal) error {
 }
 
 func (r *router) startClient(restarting bool) {
-	r.log = &logBook{}
+	r.log = &logbook.Book{}
 	log := slog.New(slog.NewTextHandler(r.log, nil))
 	r.client = speaker.New(speaker.Config{Socket: r.socket(), StatusFile: r.status(), Log: log})
 	r.client.Want(r.wish(), restarting)

@@ -21,17 +21,18 @@ import (
 	"korat/bgp"
 	"korat/bgp/speaker"
 	"korat/bgp/speaker/status"
+	"korat/test/logbook"
 )
 
 // supervised runs a Supervisor for a router until stop is called.
 type supervised struct {
 	*speaker.Supervisor
-	log  *logBook
+	log  *logbook.Book
 	stop func()
 }
 
 func (r *router) supervise() supervised {
-	log := &logBook{}
+	log := &logbook.Book{}
 	s := speaker.NewSupervisor(speaker.SupervisorConfig{
 		Command: []string{"/usr/bin/env", socketEnv + "=" + r.socket(), statusEnv + "=" + r.status(), os.Args[0]},
 		Socket:  r.socket(), StatusFile: r.status(), LogFile: filepath.Join(r.dir, "log"),

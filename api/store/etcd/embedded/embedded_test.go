@@ -3,14 +3,12 @@
 package embedded_test
 
 import (
-	"bytes"
 	"errors"
 	"log/slog"
 	"net"
 	"os"
 	"path/filepath"
 	"strings"
-	"sync"
 	"testing"
 	"time"
 
@@ -19,6 +17,7 @@ import (
 	"korat/api/store/etcd"
 	"korat/api/store/etcd/embedded"
 	"korat/api/store/storetest"
+	"korat/test/logbook"
 )
 
 func quiet() *slog.Logger { return slog.New(slog.DiscardHandler) }
@@ -150,7 +149,7 @@ func TestBadConfig(t *testing.T) {
 func TestTLS(t *testing.T) {
 	ours, theirs := newAuthority(t), newAuthority(t)
 	serverCert, clientCert, foreignCert := ours.issue(t, "server"), ours.issue(t, "client"), theirs.issue(t, "client")
-	log := &safeBuffer{}
+	log := &logbook.Book{}
 	server := start(t, embedded.Config{
 		Dir: t.TempDir(), Listen: "0.0.0.0:0", CAFile: ours.file, CertFile: serverCert.cert, KeyFile: serverCert.key,
 		Log: slog.New(slog.NewTextHandler(log, nil)),
@@ -183,8 +182,8 @@ func TestTLS(t *testing.T) {
 	}
 	// What the client sees of a refused certificate depends on the moment (TLS 1.3 refuses it only
 	// after the client's handshake is done); the server's log says it.
-	log.await(t, `msg="embedded etcd" message="rejected connection`)
-	log.await(t, "client didn't provide a certificate")
+	await(t, log, `msg="embedded etcd" message="rejected connection`)
+	await(t, log, "client didn't provide a certificate")
 	if strings.Contains(log.String(), "level=INFO") {
 		t.Errorf("etcd's chatter is in the log:\n%s", log)
 	}
@@ -197,35 +196,17 @@ func wantText(t *testing.T, err error, want string) {
 	}
 }
 
-// safeBuffer is a buffer that the server's goroutines may write while the test reads.
-type safeBuffer struct {
-	mu sync.Mutex
-	b  bytes.Buffer
-}
-
-func (s *safeBuffer) Write(p []byte) (int, error) {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.Write(p)
-}
-
 // await waits until the text has been written.
-func (s *safeBuffer) await(t *testing.T, text string) {
+func await(t *testing.T, log *logbook.Book, text string) {
 	t.Helper()
 	tick := time.NewTicker(time.Millisecond)
 	defer tick.Stop()
 	limit := time.After(time.Minute)
-	for !strings.Contains(s.String(), text) {
+	for !strings.Contains(log.String(), text) {
 		select {
 		case <-tick.C:
 		case <-limit:
-			t.Fatalf("%q is not in the log:\n%s", text, s)
+			t.Fatalf("%q is not in the log:\n%s", text, log)
 		}
 	}
-}
-
-func (s *safeBuffer) String() string {
-	s.mu.Lock()
-	defer s.mu.Unlock()
-	return s.b.String()
 }
