@@ -26,7 +26,7 @@ import (
 func TestMain(m *testing.M) { os.Exit(sandbox.Main(m.Run)) }
 
 // patience bounds every single wait. It is below resync-interval.
-const patience = 60 * time.Second
+const patience = 45 * time.Second
 
 // settings of every agent here: the longest resync that there is.
 const settings = "resync-interval: 2m30s\n"
@@ -115,8 +115,16 @@ func (w *world) host(name string) *lab.Host {
 // until waits for a condition.
 func (w *world) until(what string, check func(context.Context) error) {
 	w.Helper()
-	if err := lab.Until(w.limit(), what, check); err != nil {
-		w.Fatal(err)
+	var last error // not that of a program which the end of the wait has killed
+	err := lab.Until(w.limit(), what, func(ctx context.Context) error {
+		err := check(ctx)
+		if ctx.Err() == nil {
+			last = err
+		}
+		return err
+	})
+	if err != nil {
+		w.Fatalf("%v\nbefore that: %v", err, last)
 	}
 }
 
