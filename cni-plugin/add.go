@@ -18,15 +18,8 @@ import (
 
 // add attaches a container to the network.
 func (p *Plugin) add(args *skel.CmdArgs) error {
-	conf, confErr := p.config(args.StdinData)
-	if confErr != nil {
-		return confErr
-	}
-	pod, argsErr := ParseArgs(args.Args, args.ContainerID)
-	if argsErr != nil {
-		return argsErr
-	}
-	if err := podnet.CheckNetNS(args.Netns); err != nil {
+	conf, pod, err := p.input(args)
+	if err != nil {
 		return err
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), conf.Timeout)

@@ -22,14 +22,8 @@ import (
 
 // check compares what ADD returned, what the agent knows and what the kernel has.
 func (p *Plugin) check(args *skel.CmdArgs) error {
-	conf, confErr := p.config(args.StdinData)
-	if confErr != nil {
-		return confErr
-	}
-	if _, err := ParseArgs(args.Args, args.ContainerID); err != nil {
-		return err
-	}
-	if err := podnet.CheckNetNS(args.Netns); err != nil {
+	conf, _, err := p.input(args)
+	if err != nil {
 		return err
 	}
 	if conf.PrevResult == nil {

@@ -88,6 +88,19 @@ func (p *Plugin) config(data []byte) (Config, *types.Error) {
 	return conf, err
 }
 
+// input reads what ADD and CHECK are given, and refuses it if any of it is wrong.
+func (p *Plugin) input(args *skel.CmdArgs) (Config, Args, error) {
+	conf, confErr := p.config(args.StdinData)
+	if confErr != nil {
+		return conf, Args{}, confErr
+	}
+	pod, argsErr := ParseArgs(args.Args, args.ContainerID)
+	if argsErr != nil {
+		return conf, pod, argsErr
+	}
+	return conf, pod, podnet.CheckNetNS(args.Netns)
+}
+
 func (p *Plugin) logger(conf Config, args *skel.CmdArgs) *slog.Logger {
 	handler := slog.NewTextHandler(p.Stderr, &slog.HandlerOptions{Level: conf.LogLevel})
 	return slog.New(handler).With("container", args.ContainerID, "interface", args.IfName)
