@@ -60,11 +60,14 @@ func newReport(node, version string) *report {
 		endpoints: prometheus.NewGauge(prometheus.GaugeOpts{Name: "korat_endpoints", Help: "Attached pod interfaces."}),
 		routes:    prometheus.NewGauge(prometheus.GaugeOpts{Name: "korat_learned_routes", Help: "Routes learned over BGP that are wanted in the kernel."}),
 		sessions: prometheus.NewGaugeVec(prometheus.GaugeOpts{
-			Name: "korat_bgp_sessions", Help: "Planned BGP sessions by whether they are established."}, []string{"established"}),
+			Name: "korat_bgp_sessions", Help: "Planned BGP sessions by whether they are established.",
+		}, []string{"established"}),
 		ready: prometheus.NewGauge(prometheus.GaugeOpts{Name: "korat_ready", Help: "1 when the node is ready."}),
 	}
-	info := prometheus.NewGauge(prometheus.GaugeOpts{Name: "korat_info", Help: "Always 1.",
-		ConstLabels: prometheus.Labels{"node": node, "version": version}})
+	info := prometheus.NewGauge(prometheus.GaugeOpts{
+		Name: "korat_info", Help: "Always 1.",
+		ConstLabels: prometheus.Labels{"node": node, "version": version},
+	})
 	info.Set(1)
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(m.passes, m.passTime, m.errors, m.writes, m.reads, m.endpoints, m.routes, m.sessions, m.ready, info,
