@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"net/netip"
 	"regexp"
 	"strconv"
 	"strings"
@@ -123,6 +124,7 @@ func (w *world) sessionsOfPeers(h *lab.Host, hosts ...*lab.Host) string {
 		if other == h {
 			continue
 		}
+		have := w.sessions(other)[h.Name]
 		var s status.Peer
 		w.until(other.Name+"'s speaker has noted its session with "+h.Name, func(ctx context.Context) error {
 			text, err := other.Exec(ctx, "cat", "/run/korat/speaker.sock.status.json")
@@ -133,12 +135,11 @@ func (w *world) sessionsOfPeers(h *lab.Host, hosts ...*lab.Host) string {
 			if err := json.Unmarshal([]byte(text), &file); err != nil {
 				return err
 			}
-			if s = file.Peers[h.Address()]; s.Up.IsZero() || s.Reason != "" {
-				return fmt.Errorf("it says %+v", s)
+			if s = file.Peers[netip.MustParseAddr(have.Address)]; s.Up.IsZero() || s.Reason != "" {
+				return fmt.Errorf("it says %+v of %s", s, have.Address)
 			}
 			return nil
 		})
-		have := w.sessions(other)[h.Name]
 		fmt.Fprintf(&all, "%s: %s, up since %s, lost %d times\n", other.Name, have.State, s.Up, have.Flaps)
 	}
 	return all.String()
