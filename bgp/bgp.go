@@ -70,6 +70,8 @@ type Path struct {
 type RIB struct {
 	// Paths by prefix; own origins are not among them.
 	Paths map[netip.Prefix][]Path
+	// Generation is another one whenever Paths has changed.
+	Generation uint64
 	// Sessions by neighbour address.
 	Sessions map[netip.Addr]Session
 	// Complete is true once everything that the peers had to tell has arrived: each configured

@@ -89,6 +89,7 @@ type Agent struct {
 	steps  []step
 	at     *attachments
 	world  world
+	memos  memos
 	queue  []call
 	pause  *backoff.ExponentialBackOff
 	retry  <-chan time.Time
@@ -181,7 +182,6 @@ func (a *Agent) pass(ctx context.Context) {
 		return
 	}
 	a.start(ctx)
-	a.at.alloc.Update(a.world.snap)
 	a.at.alloc.SetExhausted(a.Keeper.Exhausted())
 	a.at.settle()
 	a.identify(ctx)
@@ -263,7 +263,9 @@ func (a *Agent) identify(ctx context.Context) {
 		choice, err = w.self, nil // the uplink is down: what we were reached at stays ours
 	}
 	if err == nil {
-		err = a.conflict(w.snap, choice.Address.Addr())
+		err = a.memos.conflict.get(conflictInputs{w.snap.Nodes, choice.Address.Addr()}, func() error {
+			return a.conflict(w.snap, choice.Address.Addr())
+		})
 	}
 	if err == nil && choice != w.self {
 		a.Log.Info("node address", "address", choice.Address.String(), "interface", choice.Interface)
@@ -276,8 +278,9 @@ func (a *Agent) identify(ctx context.Context) {
 
 // apply computes and writes the kernel's state.
 func (a *Agent) apply(ctx context.Context) error {
-	a.world.want = a.state()
-	err := applyAll(ctx, a.steps, a.world.want, a.report)
+	state, fresh := a.state()
+	a.world.want = state
+	err := applyAll(ctx, a.steps, state, fresh, a.report)
 	if err != nil {
 		a.again()
 		return err

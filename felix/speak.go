@@ -3,8 +3,11 @@
 package felix
 
 import (
+	"maps"
 	"net/netip"
+	"slices"
 
+	"korat/api"
 	"korat/bgp"
 	"korat/bgp/fib"
 	"korat/bgp/plan"
@@ -12,38 +15,125 @@ import (
 	"korat/felix/dataplane"
 )
 
+// planned is a plan with what it could not make sense of.
+type planned struct {
+	plan     bgp.Plan
+	problems []string
+}
+
+// planInputs is what a plan depends on.
+type planInputs struct {
+	nodes          api.Table[*api.Node]
+	configurations api.Table[*api.BGPConfiguration]
+	peers          api.Table[*api.BGPPeer]
+	pools          api.Table[*api.IPPool]
+	affinities     api.Table[*api.BlockAffinity]
+	blocks         api.Table[*api.IPAMBlock]
+	address        netip.Prefix
+	held           uint64
+}
+
 // speak plans BGP and hands the plan to the speaker. Without a usable address the last plan stands.
 func (a *Agent) speak() {
-	w := &a.world
+	w, m := &a.world, &a.memos
 	w.problems = nil
 	if w.selfErr != nil {
 		return
 	}
-	in := plan.Input{Snapshot: w.snap, Node: a.Node, Address: w.self.Address}
+	var held map[netip.Addr]string
 	if a.Supervisor != nil {
-		in.Held = a.Supervisor.Suspects()
+		held = a.Supervisor.Suspects()
 	}
-	p, problems := plan.Plan(in)
-	for _, problem := range problems {
-		w.problems = append(w.problems, problem.Error())
+	before := m.plan.generation
+	p := m.plan.get(planInputs{
+		w.snap.Nodes, w.snap.BGPConfigurations, w.snap.BGPPeers, w.snap.IPPools, w.snap.BlockAffinities, w.snap.IPAMBlocks,
+		w.self.Address, m.held.of(held, maps.Equal),
+	}, func() planned {
+		p, problems := plan.Plan(plan.Input{Snapshot: w.snap, Node: a.Node, Address: w.self.Address, Held: held})
+		return planned{p, texts(problems)}
+	})
+	w.plan, w.problems = p.plan, slices.Clone(p.problems)
+	if m.plan.generation != before {
+		a.Speaker.Want(p.plan, w.restarting)
 	}
-	w.plan = p
-	a.Speaker.Want(p, w.restarting)
 }
 
-// state computes what the kernel should hold.
-func (a *Agent) state() dataplane.State {
-	w := &a.world
-	blocks := a.at.alloc.Blocks()
-	learned, unresolved := fib.Routes(w.rib, w.host, fib.Own{Blocks: blocks, Address: w.self.Address.Addr()})
-	for _, u := range unresolved {
-		w.problems = append(w.problems, u.String())
+func texts(errs []error) []string {
+	all := make([]string, len(errs))
+	for i, err := range errs {
+		all[i] = err.Error()
 	}
-	w.learned = learned
-	return calc.State(calc.Inputs{
-		Endpoints: a.at.endpoints, Blocks: blocks, Learned: learned, Host: w.host, Uplink: w.self.Interface,
-		HoldLearned: !w.rib.Complete, Settled: settled(w.plan, w.rib),
+	return all
+}
+
+// learned is what BGP gave: routes, and what could not become one.
+type learned struct {
+	routes   map[dataplane.RouteKey]dataplane.Route
+	problems []string
+}
+
+// learnedInputs is what the learned routes depend on.
+type learnedInputs struct {
+	rib, host, blocks uint64
+	address           netip.Addr
+}
+
+// stateInputs is what the wanted state depends on.
+type stateInputs struct {
+	learned, host, blocks, endpoints, settled uint64
+	uplink                                    string
+	hold                                      bool
+}
+
+// conflictInputs is what a conflict over the node's address depends on.
+type conflictInputs struct {
+	nodes   api.Table[*api.Node]
+	address netip.Addr
+}
+
+// memos are the results of earlier passes.
+type memos struct {
+	conflict memo[conflictInputs, error]
+
+	plan    memo[planInputs, planned]
+	learned memo[learnedInputs, learned]
+	state   memo[stateInputs, dataplane.State]
+
+	held    version[map[netip.Addr]string]
+	host    version[dataplane.Host]
+	blocks  version[[]netip.Prefix]
+	settled version[map[netip.Addr]bool]
+	// endpoints counts the changes of the record.
+	endpoints uint64
+}
+
+// state computes what the kernel should hold; fresh says that it is not what the last pass had.
+func (a *Agent) state() (state dataplane.State, fresh bool) {
+	w, m := &a.world, &a.memos
+	blocks := a.at.alloc.Blocks()
+	host, own := m.host.of(w.host, dataplane.Host.Equal), m.blocks.of(blocks, slices.Equal)
+	l := m.learned.get(learnedInputs{w.rib.Generation, host, own, w.self.Address.Addr()}, func() learned {
+		routes, left := fib.Routes(w.rib, w.host, fib.Own{Blocks: blocks, Address: w.self.Address.Addr()})
+		l := learned{routes: routes}
+		for _, u := range left {
+			l.problems = append(l.problems, u.String())
+		}
+		return l
 	})
+	w.learned, w.problems = l.routes, append(w.problems, l.problems...)
+	if a.at.changed {
+		m.endpoints++
+	}
+	done, before := settled(w.plan, w.rib), m.state.generation
+	state = m.state.get(stateInputs{
+		m.learned.generation, host, own, m.endpoints, m.settled.of(done, maps.Equal), w.self.Interface, !w.rib.Complete,
+	}, func() dataplane.State {
+		return calc.State(calc.Inputs{
+			Endpoints: a.at.endpoints, Blocks: blocks, Learned: l.routes, Host: w.host, Uplink: w.self.Interface,
+			HoldLearned: !w.rib.Complete, Settled: done,
+		})
+	})
+	return state, m.state.generation != before
 }
 
 // settled are the planned peers that have told everything: a route via one of them that the RIB does

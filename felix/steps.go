@@ -61,6 +61,8 @@ type step interface {
 	Name() string
 	apply(ctx context.Context, s dataplane.State) (reconcile.Result, error)
 	invalidate(n kernel.Notice)
+	// due says that the table may differ from what was wanted of it last.
+	due() bool
 }
 
 type tableStep[K comparable, V reconcile.Value[V]] struct {
@@ -71,6 +73,8 @@ type tableStep[K comparable, V reconcile.Value[V]] struct {
 	// any says whether a notice concerns the table at all, and one whether it concerns an entry.
 	any func(kernel.Notice) bool
 	one func(kernel.Notice, K, V) bool
+	// doubt is set by what may have changed the table, and by a failure.
+	doubt bool
 }
 
 func (t *tableStep[K, V]) apply(ctx context.Context, s dataplane.State) (reconcile.Result, error) {
@@ -78,10 +82,15 @@ func (t *tableStep[K, V]) apply(ctx context.Context, s dataplane.State) (reconci
 	if t.keep != nil {
 		keep = t.keep(s)
 	}
-	return t.Step.Apply(ctx, t.want(s), keep)
+	result, err := t.Step.Apply(ctx, t.want(s), keep)
+	t.doubt = err != nil
+	return result, err
 }
 
+func (t *tableStep[K, V]) due() bool { return t.doubt }
+
 func (t *tableStep[K, V]) invalidate(n kernel.Notice) {
+	t.doubt = t.doubt || n.Lost || t.any(n)
 	switch {
 	case n.Lost:
 		t.Step.Invalidate()
@@ -99,10 +108,14 @@ func invalidate(steps []step, n kernel.Notice) {
 	}
 }
 
-// applyAll writes every table; a failing one does not keep the next from being written.
-func applyAll(ctx context.Context, steps []step, state dataplane.State, r *report) error {
+// applyAll writes every table, or those that are in doubt if the state is the one of the last pass. A
+// failing table does not keep the next from being written.
+func applyAll(ctx context.Context, steps []step, state dataplane.State, fresh bool, r *report) error {
 	var errs []error
 	for _, s := range steps {
+		if !fresh && !s.due() {
+			continue
+		}
 		result, err := s.apply(ctx, state)
 		r.applied(s.Name(), result, err)
 		if err != nil {

@@ -33,7 +33,7 @@ import (
 // world is one host with fakes at its edges: a kernel of maps and a speaker that only listens. The
 // datastore is the memory one, the journal a real file.
 type testWorld struct {
-	t       *testing.T
+	t       testing.TB
 	store   *memory.Store
 	kernel  *fakeKernel
 	speaker *fakeSpeaker
@@ -47,7 +47,7 @@ type testWorld struct {
 	routes     *reconciletest.Table[dataplane.RouteKey, dataplane.Route]
 }
 
-func newWorld(t *testing.T) *testWorld {
+func newWorld(t testing.TB) *testWorld {
 	w := &testWorld{
 		t: t, store: memory.New(), dir: t.TempDir(),
 		kernel:     &fakeKernel{wake: make(chan struct{}, 1), host: dataplane.Host{Links: map[string]dataplane.HostLink{}, DefaultRoute: true}},
@@ -258,6 +258,7 @@ func (s *fakeSpeaker) Wake() <-chan struct{} { return s.wake }
 
 func (s *fakeSpeaker) learn(rib bgp.RIB) {
 	s.mu.Lock()
+	rib.Generation = s.rib.Generation + 1
 	s.rib = rib
 	s.mu.Unlock()
 	poke(s.wake)

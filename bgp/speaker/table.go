@@ -34,6 +34,7 @@ func (t *table) rib() bgp.RIB {
 	defer t.mu.Unlock()
 	if t.pathsMoved {
 		t.copied.Paths, t.pathsMoved = maps.Clone(t.paths), false
+		t.copied.Generation++
 	}
 	if t.sessionsMoved {
 		t.copied.Sessions, t.sessionsMoved = maps.Clone(t.sessions), false
