@@ -96,8 +96,6 @@ type Agent struct {
 	report *report
 	// evidence of pods in the kernel when the agent started.
 	evidence evidence
-	// started is true once the first in-sync Snapshot has been acted on.
-	started bool
 }
 
 // world is what a pass works on.
@@ -115,6 +113,8 @@ type world struct {
 	learned  map[dataplane.RouteKey]dataplane.Route
 	want     dataplane.State
 	problems []string
+	// started is true once the first in-sync Snapshot has been acted on.
+	started bool
 }
 
 // maxCalls bounds the requests that wait for the loop; a caller beyond that waits in Handle.
@@ -202,10 +202,10 @@ func ready(snap api.Snapshot) bool {
 
 // start does what the first in-sync Snapshot allows for the first time.
 func (a *Agent) start(ctx context.Context) {
-	if a.started {
+	if a.world.started {
 		return
 	}
-	a.started = true
+	a.world.started = true
 	a.Log.Info("in sync", "nodes", a.world.snap.Nodes.Len(), "pools", a.world.snap.IPPools.Len(), "endpoints", len(a.at.endpoints))
 	a.releaseOrphans()
 	go a.Bootstrap.Run(ctx, a.Store, a.world.snap, a.Log)

@@ -45,7 +45,7 @@ func cluster(t testing.TB, n int) (*Agent, *still, *testWorld) {
 		Keeper: ipam.NewKeeper(w.store, "a", log), Mirror: newMirror(w, data, log),
 		Tables: Tables{w.links, w.sysctls, w.neighbours, w.routes},
 	})
-	agent.started = true
+	agent.world.started = true
 	if err := agent.look(t.Context()); err != nil {
 		t.Fatal(err)
 	}

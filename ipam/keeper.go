@@ -13,7 +13,7 @@ import (
 	"github.com/cenkalti/backoff/v5"
 
 	"korat/api/store"
-	"korat/wake"
+	"korat/api/wake"
 )
 
 // publishInterval is the least time between two writes of one block.

@@ -10,7 +10,7 @@ import (
 	"sync/atomic"
 
 	"korat/api"
-	"korat/wake"
+	"korat/api/wake"
 )
 
 // burst limits how many changes go into one new Snapshot, so that a stream of changes without a

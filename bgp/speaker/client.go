@@ -18,7 +18,7 @@ import (
 	"google.golang.org/grpc/credentials/insecure"
 
 	"korat/bgp"
-	"korat/wake"
+	"korat/api/wake"
 )
 
 const (

@@ -17,7 +17,7 @@ import (
 	"time"
 
 	"korat/bgp/speaker/status"
-	"korat/wake"
+	"korat/api/wake"
 )
 
 const (

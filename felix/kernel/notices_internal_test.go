@@ -11,7 +11,7 @@ import (
 
 	"korat/felix/dataplane"
 	"korat/test/netns"
-	"korat/wake"
+	"korat/api/wake"
 )
 
 func route(i int) netip.Prefix {

@@ -14,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"korat/felix/dataplane"
-	"korat/wake"
+	"korat/api/wake"
 )
 
 // groups are the multicast groups that are heard. For IPv6 add its ADDR, ROUTE and NETCONF groups.

@@ -18,7 +18,7 @@ import (
 
 	"korat/api"
 	"korat/api/store"
-	"korat/wake"
+	"korat/api/wake"
 )
 
 // Datastore is the part of the store that the mirror uses.

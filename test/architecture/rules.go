@@ -58,9 +58,9 @@ var pure = []string{
 
 // Directions is the import graph within the module. Non-test files count; test/ may import anything.
 var Directions = []Direction{
-	{"wake", nil},
+	{"api/wake", nil},
 	{"api", nil},
-	{"api/store", []string{"api", "wake"}},
+	{"api/store", []string{"api", "api/wake"}},
 	{"api/store/storetest", []string{"api", "api/store"}},
 	{"api/store/...", []string{"api", "api/store"}},
 
@@ -68,20 +68,20 @@ var Directions = []Direction{
 	{"felix/endpoint", nil},
 	{"felix/reconcile/...", []string{"felix/reconcile"}},
 	{"felix/calc", []string{"api", "bgp", "felix/dataplane", "felix/endpoint"}},
-	{"felix/kernel/...", []string{"felix/dataplane", "felix/reconcile", "felix/kernel/...", "wake"}},
+	{"felix/kernel/...", []string{"felix/dataplane", "felix/reconcile", "felix/kernel/...", "api/wake"}},
 	{"felix/...", []string{
-		"api", "api/store", "bgp", "bgp/plan", "bgp/fib", "ipam/...", "felix/...", "cni-plugin/socket", "wake",
+		"api", "api/store", "bgp", "bgp/plan", "bgp/fib", "ipam/...", "felix/...", "cni-plugin/socket", "api/wake",
 	}},
 
 	{"bgp", nil},
 	{"bgp/plan", []string{"api", "bgp", "felix/dataplane"}},
 	{"bgp/fib", []string{"bgp", "felix/dataplane"}},
-	{"bgp/speaker/...", []string{"bgp", "bgp/speaker/...", "wake"}},
+	{"bgp/speaker/...", []string{"bgp", "bgp/speaker/...", "api/wake"}},
 
 	{"policy/selector", nil},
 
 	{"ipam/block", []string{"api"}},
-	{"ipam/...", []string{"api", "api/store", "ipam/...", "felix/endpoint", "wake"}},
+	{"ipam/...", []string{"api", "api/store", "ipam/...", "felix/endpoint", "api/wake"}},
 
 	{"cni-plugin/podnet/...", []string{"felix/endpoint", "cni-plugin/socket", "cni-plugin/podnet"}},
 	{"cni-plugin/socket", []string{"felix/endpoint"}},

@@ -17,7 +17,7 @@ import (
 	packet "github.com/osrg/gobgp/v3/pkg/packet/bgp"
 
 	"korat/bgp/speaker/status"
-	"korat/wake"
+	"korat/api/wake"
 )
 
 // weSent begins the reason of a session that this end closed.

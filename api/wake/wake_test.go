@@ -5,7 +5,7 @@ package wake_test
 import (
 	"testing"
 
-	"korat/wake"
+	"korat/api/wake"
 )
 
 func TestSeveralPokesBecomeOne(t *testing.T) {
