@@ -4,6 +4,8 @@ package main
 
 import (
 	"context"
+	"crypto/tls"
+	"crypto/x509"
 	"errors"
 	"fmt"
 	"log/slog"
@@ -12,6 +14,7 @@ import (
 	"net/netip"
 	"os"
 	"path/filepath"
+	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -136,15 +139,16 @@ func (s settings) agentConfig() (felix.Config, error) {
 
 // parseAddress takes an address with or without a prefix length; the kernel knows the length.
 func parseAddress(text string) (netip.Addr, error) {
-	if p, err := netip.ParsePrefix(text); err == nil {
-		return p.Addr(), nil
+	alone, _, _ := strings.Cut(text, "/")
+	addr, err := netip.ParseAddr(alone)
+	if p, prefixErr := netip.ParsePrefix(text); alone != text {
+		addr, err = p.Addr(), prefixErr
 	}
-	addr, err := netip.ParseAddr(text)
-	if err != nil {
-		return addr, err
-	}
-	if !addr.Is4() {
-		return addr, fmt.Errorf("%s: only IPv4 is supported", text)
+	switch {
+	case err != nil:
+		return addr, fmt.Errorf("%q: want an address of this host, such as 192.0.2.1, or autodetect", text)
+	case !addr.Is4():
+		return addr, fmt.Errorf("%q: only IPv4 is supported", text)
 	}
 	return addr, nil
 }
@@ -176,6 +180,26 @@ func (d datastoreSettings) check() error {
 		return errors.New("--etcd-endpoints: not with --datastore=embedded; say --datastore=etcd to use servers elsewhere")
 	case (d.cert == "") != (d.key == ""):
 		return errors.New("--etcd-cert, --etcd-key: both or neither")
+	}
+	return d.checkFiles()
+}
+
+// checkFiles reads the TLS files before anything is started that needs them.
+func (d datastoreSettings) checkFiles() error {
+	if d.cert != "" {
+		if _, err := tls.LoadX509KeyPair(d.cert, d.key); err != nil {
+			return fmt.Errorf("--etcd-cert, --etcd-key: %w", err)
+		}
+	}
+	if d.ca == "" {
+		return nil
+	}
+	text, err := os.ReadFile(d.ca)
+	if err != nil {
+		return fmt.Errorf("--etcd-ca: %w", err)
+	}
+	if !x509.NewCertPool().AppendCertsFromPEM(text) {
+		return fmt.Errorf("--etcd-ca: %s holds no certificate in PEM", d.ca)
 	}
 	return nil
 }

@@ -128,14 +128,14 @@ func (d datastoreSettings) open(ctx context.Context, log *slog.Logger) (store.St
 			CAFile: d.ca, CertFile: d.cert, KeyFile: d.key, Log: log,
 		})
 		if err != nil {
-			return nil, stop, fmt.Errorf("embedded etcd: %w", err)
+			return nil, stop, fmt.Errorf("--embedded-listen, --embedded-dir, --etcd-ca, --etcd-cert, --etcd-key: %w", err)
 		}
 		stop, endpoints = srv.Stop, []string{srv.Endpoint()}
 	}
 	st, err := etcd.New(etcd.Config{Endpoints: endpoints, CAFile: d.ca, CertFile: d.cert, KeyFile: d.key, Log: log})
 	if err != nil {
 		stop()
-		return nil, func() {}, fmt.Errorf("etcd: %w", err)
+		return nil, func() {}, fmt.Errorf("--etcd-endpoints, --etcd-ca, --etcd-cert, --etcd-key: %w", err)
 	}
 	return st, func() { _ = st.Close(); stop() }, nil
 }
