@@ -1,0 +1,104 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"bufio"
+	"context"
+	"fmt"
+	"os"
+	"strings"
+	"time"
+
+	"golang.org/x/sys/unix"
+)
+
+// cpuClock is the low bits of the id of a process's CPU clock: MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED) of
+// the kernel's posix-timers.h. The clock counts nanoseconds where /proc/PID/stat has hundredths of a second,
+// and like that includes threads that have ended.
+const cpuClock = 2
+
+// CPU is the time, user and system, that processes have used so far.
+func CPU(pids ...int) (time.Duration, error) {
+	var sum time.Duration
+	for _, pid := range pids {
+		var t unix.Timespec
+		if err := unix.ClockGettime(int32(^pid<<3|cpuClock), &t); err != nil {
+			return 0, fmt.Errorf("read CPU clock of process %d: %w", pid, err)
+		}
+		sum += time.Duration(t.Nano())
+	}
+	return sum, nil
+}
+
+// Memory adds up a line of /proc/PID/status, such as VmRSS or VmHWM (the most there ever was), in MB.
+func Memory(line string, pids ...int) (float64, error) {
+	sum := 0.0
+	for _, pid := range pids {
+		kb, err := statusLine(pid, line)
+		if err != nil {
+			return 0, fmt.Errorf("read %s of process %d: %w", line, pid, err)
+		}
+		sum += float64(kb) / 1024
+	}
+	return sum, nil
+}
+
+func statusLine(pid int, line string) (kb int, err error) {
+	file, err := os.Open(fmt.Sprintf("/proc/%d/status", pid))
+	if err != nil {
+		return 0, err
+	}
+	defer file.Close()
+	for lines := bufio.NewScanner(file); lines.Scan(); {
+		if value, ok := strings.CutPrefix(lines.Text(), line+":"); ok {
+			_, err := fmt.Sscanf(value, "%d kB", &kb)
+			return kb, err
+		}
+	}
+	return 0, fmt.Errorf("no line %s", line)
+}
+
+const (
+	// quietTick is how often quiet looks, and quietUse what the processes may use meanwhile: more than
+	// etcd's ten ticks a second.
+	quietTick = 5 * time.Millisecond
+	quietUse  = 500 * time.Microsecond
+	// quietLimit ends the wait for processes that never rest.
+	quietLimit = time.Second
+)
+
+// quiet waits until processes have used next to nothing for a time: what one side of a comparison does
+// in the background must not be done in the other's turn.
+func quiet(ctx context.Context, rest time.Duration, pids ...int) error {
+	tick, limit := time.NewTicker(quietTick), time.NewTimer(quietLimit)
+	defer tick.Stop()
+	defer limit.Stop()
+	since := time.Now()
+	last, err := CPU(pids...)
+	for err == nil && time.Since(since) < rest {
+		select {
+		case <-ctx.Done():
+			return ctx.Err()
+		case <-limit.C:
+			return nil
+		case <-tick.C:
+		}
+		var now time.Duration
+		if now, err = CPU(pids...); now-last > quietUse {
+			since = time.Now()
+		}
+		last = now
+	}
+	return err
+}
+
+// pass lets time pass, for what is done by the clock.
+func pass(ctx context.Context, d time.Duration) error {
+	select {
+	case <-time.After(d):
+		return nil
+	case <-ctx.Done():
+		return ctx.Err()
+	}
+}

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"time"
+
+	"korat/api"
+	"korat/test/bench/guest"
+	"korat/test/lab"
+)
+
+const (
+	scaleNodes, scalePodsPerNode = 10_000, 10
+	// scaleChanges are made one by one, scalePause apart, so that each is a pass of its own.
+	scaleChanges = 150
+	scalePause   = 40 * time.Millisecond
+)
+
+// scaleAddress is the node's; the simulated nodes have others of its subnet.
+var scaleAddress = netip.MustParsePrefix("172.20.255.1/16")
+
+// scale measures an agent whose cluster is large, while next to nothing of it concerns its own node.
+func scale(ctx context.Context, s *Suite) (rows []Row, err error) {
+	l, err := lab.New(ctx, s.config("scale"))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	lan, err := l.Switch(ctx, "lan")
+	if err != nil {
+		return nil, err
+	}
+	h, err := l.Host(ctx, lab.HostConfig{Name: "one", Interfaces: []lab.Interface{{Switch: lan, Address: scaleAddress}}})
+	if err != nil {
+		return nil, err
+	}
+	g, err := s.guest(ctx, h)
+	if err != nil {
+		return nil, err
+	}
+	var url string
+	if err := g.Call(ctx, "Etcd.Serve", "/var/lib/korat/etcd", &url); err != nil {
+		return nil, err
+	}
+	s.say("scale: filling etcd with %d nodes, blocks and affinities and %d endpoints", scaleNodes, scaleNodes*scalePodsPerNode)
+	if err := g.Call(ctx, "Etcd.Fill", guest.Crowd{Nodes: scaleNodes, PodsPerNode: scalePodsPerNode}, nil); err != nil {
+		return nil, err
+	}
+	s.say("scale: starting the agent")
+	agent, err := h.StartAgent("--datastore=etcd", "--etcd-endpoints="+url, "--no-default-pool")
+	if err != nil {
+		return nil, err
+	}
+	if err := agent.WaitReady(ctx); err != nil {
+		return nil, err
+	}
+	rows = append(rows, Below("from start to ready in a large cluster", "s", time.Since(agent.Started).Seconds(), 10))
+	more, err := memory(agent.PID)
+	if err != nil {
+		return rows, err
+	}
+	rows = append(rows, more...)
+	for _, kind := range []api.Kind{api.KindWorkloadEndpoint, api.KindIPAMBlock} {
+		s.say("scale: %d changes of a %s", scaleChanges, kind)
+		row, err := changes(ctx, g, agent, kind)
+		if err != nil {
+			return rows, err
+		}
+		rows = append(rows, row)
+	}
+	return rows, nil
+}
+
+func memory(pid int) ([]Row, error) {
+	rss, err := Memory("VmRSS", pid)
+	if err != nil {
+		return nil, err
+	}
+	peak, err := Memory("VmHWM", pid)
+	return []Row{
+		Below("RSS of the agent then", "MB", rss, 300),
+		Below("  its peak until then", "MB", peak, 0),
+	}, err
+}
+
+// changes measures what one change that is none of this node's business costs its agent.
+func changes(ctx context.Context, g *guest.Guest, agent *lab.Agent, kind api.Kind) (Row, error) {
+	if err := quiet(ctx, 10*scalePause, agent.PID); err != nil {
+		return Row{}, err
+	}
+	passes, err := metric(ctx, agent.Host, "korat_passes_total")
+	if err != nil {
+		return Row{}, err
+	}
+	before, err := CPU(agent.PID)
+	if err != nil {
+		return Row{}, err
+	}
+	if err := g.Call(ctx, "Etcd.Change", guest.Changes{Kind: kind, Count: scaleChanges, Every: scalePause}, nil); err != nil {
+		return Row{}, err
+	}
+	if err := quiet(ctx, 10*scalePause, agent.PID); err != nil {
+		return Row{}, err
+	}
+	after, err := CPU(agent.PID)
+	if err != nil {
+		return Row{}, err
+	}
+	now, err := metric(ctx, agent.Host, "korat_passes_total")
+	if err != nil {
+		return Row{}, err
+	}
+	if made := now - passes; made < scaleChanges*9/10 {
+		return Row{}, fmt.Errorf("%d changes of a %s made only %v passes: too close together to tell what one costs", scaleChanges, kind, made)
+	}
+	name := fmt.Sprintf("CPU of the agent for one change of a %s elsewhere", kind)
+	return Below(name, "ms", Milliseconds(after-before)/scaleChanges, 1), nil
+}
