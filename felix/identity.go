@@ -40,7 +40,7 @@ func (id Identity) choose(ctx context.Context, snap api.Snapshot, host dataplane
 			return c, nil
 		}
 	}
-	return id.Method.Choose(host, func(dest string) (netip.Addr, error) { return sourceFor(ctx, dest) })
+	return id.Method.Choose(host, func(dest netip.Addr) (netip.Addr, error) { return sourceFor(ctx, dest) })
 }
 
 // conflict reports another node that holds addr.
@@ -90,9 +90,9 @@ func nodeAddress(snap api.Snapshot, name string) (netip.Addr, bool) {
 }
 
 // sourceFor asks the kernel which address it would send from. A connected UDP socket sends nothing.
-func sourceFor(ctx context.Context, dest string) (netip.Addr, error) {
+func sourceFor(ctx context.Context, dest netip.Addr) (netip.Addr, error) {
 	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "udp4", net.JoinHostPort(dest, "9"))
+	conn, err := dialer.DialContext(ctx, "udp4", netip.AddrPortFrom(dest, 9).String())
 	if err != nil {
 		return netip.Addr{}, err
 	}

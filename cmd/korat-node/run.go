@@ -95,7 +95,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.log.level, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&s.log.format, "log-format", "text", "text or json")
 	f.StringVar(&s.address.ip, "ip", "autodetect", "this node's address, or autodetect")
-	f.StringVar(&s.address.method, "ip-autodetection-method", "first-found", "first-found, can-reach=HOST, interface=REGEX, skip-interface=REGEX or cidr=CIDR")
+	f.StringVar(&s.address.method, "ip-autodetection-method", "first-found", "first-found, can-reach=ADDRESS, interface=REGEX, skip-interface=REGEX or cidr=CIDR")
 	f.StringVar(&s.pool.cidr, "default-pool-cidr", "172.17.0.0/16", "the pool created when the datastore has none")
 	f.IntVar(&s.pool.blockSize, "default-pool-block-size", 24, "prefix length of that pool's blocks")
 	f.BoolVar(&s.pool.none, "no-default-pool", false, "create no pool")

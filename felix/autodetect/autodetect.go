@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package autodetect chooses the node's own address among those of the host. It is pure but for
-// can-reach, which asks the caller for the source address that the kernel would use.
+// can-reach, which asks the caller for the source address that the kernel would use. It looks no names
+// up: whoever chooses must not wait for a name server.
 package autodetect
 
 import (
@@ -25,13 +26,13 @@ type Method struct {
 	interfaces *regexp.Regexp
 	skip       *regexp.Regexp
 	within     []netip.Prefix
-	reach      string
+	reach      netip.Addr
 }
 
 // String gives the method as it was written.
 func (m Method) String() string { return cmp.Or(m.text, "first-found") }
 
-// Parse reads "first-found", "can-reach=HOST", "interface=REGEX[,REGEX…]",
+// Parse reads "first-found", "can-reach=ADDRESS", "interface=REGEX[,REGEX…]",
 // "skip-interface=REGEX[,REGEX…]" or "cidr=CIDR[,CIDR…]".
 func Parse(text string) (Method, error) {
 	m := Method{text: text}
@@ -43,7 +44,7 @@ func Parse(text string) (Method, error) {
 	switch {
 	case text == "" || text == "first-found":
 	case name == "can-reach" && hasValue:
-		m.reach = value
+		m.reach, err = reachable(value)
 	case name == "interface" && hasValue:
 		m.interfaces, err = anyOf(value)
 	case name == "skip-interface" && hasValue:
@@ -51,12 +52,20 @@ func Parse(text string) (Method, error) {
 	case name == "cidr" && hasValue:
 		m.within, err = prefixes(value)
 	default:
-		return m, fmt.Errorf("address autodetection method %q: want first-found, can-reach=HOST, interface=REGEX, skip-interface=REGEX or cidr=CIDR", text)
+		return m, fmt.Errorf("address autodetection method %q: want first-found, can-reach=ADDRESS, interface=REGEX, skip-interface=REGEX or cidr=CIDR", text)
 	}
 	if err != nil {
 		return m, fmt.Errorf("address autodetection method %q: %w", text, err)
 	}
 	return m, nil
+}
+
+func reachable(text string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(text)
+	if err != nil || !addr.Is4() {
+		return netip.Addr{}, fmt.Errorf("%q is no IPv4 address: names are not looked up", text)
+	}
+	return addr, nil
 }
 
 func anyOf(list string) (*regexp.Regexp, error) {
@@ -83,10 +92,10 @@ type Choice struct {
 
 // Choose picks the node's IPv4 address: candidates are the addresses of running interfaces, in the
 // order of interface index and then the kernel's own. source gives the address that the kernel
-// would send from to a host; only can-reach calls it.
-func (m Method) Choose(host dataplane.Host, source func(dest string) (netip.Addr, error)) (Choice, error) {
+// would send from to another; only can-reach calls it.
+func (m Method) Choose(host dataplane.Host, source func(dest netip.Addr) (netip.Addr, error)) (Choice, error) {
 	all := candidates(host)
-	if m.reach != "" {
+	if m.reach.IsValid() {
 		return m.reaching(all, source)
 	}
 	for _, c := range all {
@@ -112,7 +121,7 @@ func (m Method) accepts(c Choice) bool {
 	return true
 }
 
-func (m Method) reaching(all []Choice, source func(string) (netip.Addr, error)) (Choice, error) {
+func (m Method) reaching(all []Choice, source func(netip.Addr) (netip.Addr, error)) (Choice, error) {
 	addr, err := source(m.reach)
 	if err != nil {
 		return Choice{}, fmt.Errorf("method %s: %w", m, err)

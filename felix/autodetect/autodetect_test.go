@@ -43,14 +43,14 @@ func TestChoose(t *testing.T) {
 		{"cidr=172.30.0.0/16,10.0.1.2/31", "eth1 10.0.1.2/24"},
 		{"can-reach=192.168.100.1", "eth0 192.168.100.100/24"},
 		{"can-reach=10.0.2.9", "which no running interface carries"},
-		{"can-reach=nowhere", "network is unreachable"},
+		{"can-reach=192.0.2.1", "network is unreachable"},
 	} {
 		m, err := Parse(c.method)
 		if err != nil {
 			t.Fatalf("%s: %v", c.method, err)
 		}
-		got, err := m.Choose(host(), func(dest string) (netip.Addr, error) {
-			switch dest {
+		got, err := m.Choose(host(), func(dest netip.Addr) (netip.Addr, error) {
+			switch dest.String() {
 			case "192.168.100.1":
 				return netip.MustParseAddr("192.168.100.100"), nil
 			case "10.0.2.9":
@@ -69,7 +69,7 @@ func TestChoose(t *testing.T) {
 }
 
 func TestParseRefuses(t *testing.T) {
-	for _, text := range []string{"fastest", "can-reach", "can-reach=", "interface=(", "cidr=10.0.0.0", "cidr=10.0.0.0/33"} {
+	for _, text := range []string{"fastest", "can-reach", "can-reach=", "can-reach=router.example.com", "can-reach=fd00::1", "can-reach=10.0.0.1/24", "interface=(", "cidr=10.0.0.0", "cidr=10.0.0.0/33"} {
 		if _, err := Parse(text); err == nil || !strings.Contains(err.Error(), text) {
 			t.Errorf("%s: got %v, want an error that names it", text, err)
 		}
