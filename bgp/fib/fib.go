@@ -43,7 +43,7 @@ const (
 	ReasonOwnBlock  = "inside a block of this node"
 	ReasonOwnAddr   = "this node's own address"
 	ReasonConnected = "subnet that this node is connected to"
-	ReasonNoSubnet  = "next hop is on no connected subnet of a running interface"
+	ReasonNoSubnet  = "next hop is on no connected subnet of an interface that is up"
 	ReasonBadHop    = "next hop is no neighbour's address"
 )
 
@@ -113,9 +113,22 @@ func (f *filter) nextHops(prefix netip.Prefix, paths []bgp.Path) (hops []datapla
 		}
 		hops = append(hops, dataplane.NextHop{Device: device, Gateway: p.NextHop})
 	}
+	hops = f.running(hops)
 	dataplane.SortNextHops(hops)
 	// Two peers (route reflectors) may give the same next hop: it is one way, not two.
 	return slices.Compact(hops), left
+}
+
+// running leaves out the ways over links without carrier, unless there are no others. The kernel keeps
+// a route whose link has lost its carrier: if that comes back, nothing has to be written. But it goes on
+// to use such a way beside others.
+func (f *filter) running(hops []dataplane.NextHop) []dataplane.NextHop {
+	dead := func(h dataplane.NextHop) bool { return !f.host.Links[h.Device].Running }
+	live := slices.DeleteFunc(slices.Clone(hops), dead)
+	if len(live) == 0 {
+		return hops
+	}
+	return live
 }
 
 // refusePrefix gives the reason why a prefix is not accepted at all, or "". A route for exactly a

@@ -64,6 +64,7 @@ func TestRoutes(t *testing.T) {
 		"eth0":  link(true, "10.0.0.1/24"),
 		"eth1":  link(true, "10.1.0.1/24"),
 		"eth2":  link(false, "10.2.0.1/24"),
+		"eth3":  {Addresses: []netip.Prefix{netip.MustParsePrefix("10.3.0.1/24")}},
 		"calia": link(true),
 	}}
 	own := fib.Own{Address: netip.MustParseAddr("10.0.0.1"), Blocks: []netip.Prefix{netip.MustParsePrefix("172.17.8.0/24")}}
@@ -74,10 +75,14 @@ func TestRoutes(t *testing.T) {
 		{"ECMP is sorted, the same next hop counts once", "172.17.9.0/24 10.1.0.3 10.0.0.2 10.1.0.3", `
 172.17.9.0/24 via 10.0.0.2 dev eth0 via 10.1.0.3 dev eth1
 `},
-		{"next hops that can't be used", "172.17.9.0/24 10.2.0.2 10.0.0.2 192.0.2.1\n172.17.10.0/24 10.0.0.1\n172.17.11.0/24 127.0.0.5\n172.17.12.0/24 0.0.0.0", `
+		{"a link without carrier is used, but not beside one that has it", "172.17.9.0/24 10.2.0.2\n172.17.10.0/24 10.2.0.2 10.0.0.2", `
+172.17.9.0/24 via 10.2.0.2 dev eth2
+172.17.10.0/24 via 10.0.0.2 dev eth0
+`},
+		{"next hops that can't be used", "172.17.9.0/24 10.3.0.2 10.0.0.2 192.0.2.1\n172.17.10.0/24 10.0.0.1\n172.17.11.0/24 127.0.0.5\n172.17.12.0/24 0.0.0.0", `
 172.17.9.0/24 via 10.0.0.2 dev eth0
-path to 172.17.9.0/24 via 10.2.0.2 not used: next hop is on no connected subnet of a running interface
-path to 172.17.9.0/24 via 192.0.2.1 not used: next hop is on no connected subnet of a running interface
+path to 172.17.9.0/24 via 10.3.0.2 not used: next hop is on no connected subnet of an interface that is up
+path to 172.17.9.0/24 via 192.0.2.1 not used: next hop is on no connected subnet of an interface that is up
 path to 172.17.10.0/24 via 10.0.0.1 not used: next hop is no neighbour's address
 path to 172.17.11.0/24 via 127.0.0.5 not used: next hop is no neighbour's address
 path to 172.17.12.0/24 via 0.0.0.0 not used: next hop is no neighbour's address

@@ -5,6 +5,7 @@
 package dataplane
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -162,18 +163,34 @@ func (l HostLink) Equal(o HostLink) bool {
 		l.MAC == o.MAC && l.Alias == o.Alias && slices.Equal(l.Addresses, o.Addresses)
 }
 
-// DeviceFor gives the running interface whose connected subnet holds addr, the longest match first.
+// DeviceFor gives the interface that is up and whose connected subnet holds addr, the longest match
+// first, then one with carrier. A link without carrier counts: the kernel keeps routes over it.
 func (h Host) DeviceFor(addr netip.Addr) (name string, ok bool) {
-	best := -1
+	best, running := -1, false
 	for dev, link := range h.Links {
-		if !link.Running {
+		if !link.Up {
 			continue
 		}
 		for _, p := range link.Addresses {
-			if p.Contains(addr) && (p.Bits() > best || p.Bits() == best && dev < name) {
-				best, name = p.Bits(), dev
+			if !p.Contains(addr) {
+				continue
+			}
+			order := cmp.Or(p.Bits()-best, compare(link.Running, running), cmp.Compare(name, dev))
+			if order > 0 {
+				best, running, name = p.Bits(), link.Running, dev
 			}
 		}
 	}
 	return name, best >= 0
+}
+
+// compare orders false before true.
+func compare(a, b bool) int {
+	switch {
+	case a == b:
+		return 0
+	case a:
+		return 1
+	}
+	return -1
 }

@@ -114,22 +114,33 @@ func TestDeviceFor(t *testing.T) {
 		return l
 	}
 	host := Host{Links: map[string]HostLink{
-		"eth0": link(true, "192.0.2.10/24", "198.51.100.1/24"),
-		"eth1": link(true, "198.51.100.1/28"),
-		"eth2": link(false, "203.0.113.1/24"),
-		"eth3": link(true, "192.0.2.11/24"),
+		"eth0":  link(true, "192.0.2.10/24", "198.51.100.1/24"),
+		"eth1":  link(true, "198.51.100.1/28"),
+		"eth2":  link(false, "203.0.113.1/24"),
+		"eth3":  link(true, "192.0.2.11/24"),
+		"eth4":  link(true, "203.0.113.64/26", "10.9.0.1/24"),
+		"eth5":  {Addresses: []netip.Prefix{netip.MustParsePrefix("10.8.0.1/24")}},
+		"eth6":  link(true, "203.0.113.2/24"),
+		"eth1a": link(false, "10.9.0.2/24"),
 	}}
 	for addr, want := range map[string]string{
 		"192.0.2.99":    "eth0", // the first by name of two alike
 		"198.51.100.2":  "eth1", // the longer prefix
 		"198.51.100.99": "eth0",
-		"203.0.113.9":   "", // no carrier
+		"203.0.113.9":   "eth6", // eth2 is as good but for its carrier
+		"203.0.113.65":  "eth4",
+		"10.9.0.9":      "eth4",
+		"10.8.0.9":      "", // down
 		"10.0.0.1":      "",
 	} {
 		have, ok := host.DeviceFor(netip.MustParseAddr(addr))
 		if have != want || ok != (want != "") {
 			t.Errorf("%s: have %q %v, want %q", addr, have, ok, want)
 		}
+	}
+	delete(host.Links, "eth6")
+	if have, _ := host.DeviceFor(netip.MustParseAddr("203.0.113.9")); have != "eth2" {
+		t.Errorf("without carrier: have %q, want eth2", have)
 	}
 }
 
