@@ -6,7 +6,9 @@
 package calc
 
 import (
+	"cmp"
 	"net/netip"
+	"slices"
 
 	"korat/felix/dataplane"
 	"korat/felix/endpoint"
@@ -42,8 +44,9 @@ func State(in Inputs) dataplane.State {
 	}
 }
 
-// liveEndpoints picks the attachments whose pair exists. The others have nothing in the kernel to
-// hang anything on: the kernel took all of it away together with the interface.
+// liveEndpoints picks the attachments whose pair exists, the newest first: should two have one address,
+// the older one's routes come later, and win. The others have nothing in the kernel to hang anything
+// on: the kernel took all of it away together with the interface.
 func liveEndpoints(all map[endpoint.ID]endpoint.Endpoint, host dataplane.Host) []endpoint.Endpoint {
 	live := make([]endpoint.Endpoint, 0, len(all))
 	for _, ep := range all {
@@ -51,5 +54,8 @@ func liveEndpoints(all map[endpoint.ID]endpoint.Endpoint, host dataplane.Host) [
 			live = append(live, ep)
 		}
 	}
+	slices.SortFunc(live, func(x, y endpoint.Endpoint) int {
+		return cmp.Or(y.Since.Compare(x.Since), cmp.Compare(y.ContainerID, x.ContainerID), cmp.Compare(y.IfName, x.IfName))
+	})
 	return live
 }

@@ -9,6 +9,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"korat/felix/dataplane"
 	"korat/felix/endpoint"
@@ -114,6 +115,26 @@ func TestPrecedence(t *testing.T) {
 	for _, want := range []string{"route 172.17.8.0/24 blackhole", "route 172.17.8.2/32 dev caliup"} {
 		if !strings.Contains(got, want) {
 			t.Errorf("want %q in\n%s", want, got)
+		}
+	}
+}
+
+// Two records with one address are a fault elsewhere, but traffic must not swing from one pod to the
+// other with every pass.
+func TestTheOlderRecordKeepsTheAddress(t *testing.T) {
+	in := facts()
+	first := in.Endpoints[endpoint.ID{ContainerID: "up", IfName: "eth0"}]
+	first.Since = time.Unix(1000, 0)
+	in.Endpoints[first.ID] = first
+	for i := range 9 {
+		other := first
+		other.ID.ContainerID, other.Interface, other.Since = fmt.Sprint("other", i), fmt.Sprint("caliother", i), time.Unix(int64(1001+i/2), 0)
+		in.Endpoints[other.ID] = other
+		in.Host.Links[other.Interface] = dataplane.HostLink{Up: true, Running: true}
+	}
+	for range 20 {
+		if got := text(State(in)); !strings.Contains(got, "route 172.17.8.2/32 dev caliup") {
+			t.Fatalf("the pod that had it first has lost its route:\n%s", got)
 		}
 	}
 }

@@ -18,7 +18,7 @@ var Gateway = netip.AddrFrom4([4]byte{169, 254, 1, 1})
 //  1. what BGP gave;
 //  2. a blackhole for each own confirmed block, so that packets to its unassigned addresses don't
 //     follow the default route out and back (none for a block of a single address: that is the pod's);
-//  3. a route to each pod.
+//  3. a route to each pod: to the older one where two claim an address, which ipam reports.
 //
 // Without a default route it also wants one to the gateway out of the uplink: the kernel proxies ARP
 // for an address only while it would route it out of another interface.
