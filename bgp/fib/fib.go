@@ -42,7 +42,7 @@ const (
 	ReasonSpecial   = "loopback, link-local or multicast range"
 	ReasonOwnBlock  = "inside a block of this node"
 	ReasonOwnAddr   = "this node's own address"
-	ReasonConnected = "subnet that this node is connected to"
+	ReasonConnected = "in a subnet that this node is connected to"
 	ReasonNoSubnet  = "next hop is on no connected subnet of an interface that is up"
 	ReasonBadHop    = "next hop is no neighbour's address"
 )
@@ -81,7 +81,7 @@ func compareUnresolved(a, b Unresolved) int {
 type filter struct {
 	host      dataplane.Host
 	own       Own
-	connected map[netip.Prefix]bool
+	connected map[netip.Prefix]string
 	addresses map[netip.Addr]bool
 	// devices remembers resolved next hops: many prefixes share few of them.
 	devices map[netip.Addr]string
@@ -90,14 +90,11 @@ type filter struct {
 func newFilter(host dataplane.Host, own Own) *filter {
 	f := &filter{
 		host: host, own: own,
-		connected: map[netip.Prefix]bool{}, addresses: map[netip.Addr]bool{own.Address: true}, devices: map[netip.Addr]string{},
+		connected: host.Subnets(), addresses: map[netip.Addr]bool{own.Address: true}, devices: map[netip.Addr]string{},
 	}
 	for _, link := range host.Links {
 		for _, p := range link.Addresses {
 			f.addresses[p.Addr()] = true
-			if !p.IsSingleIP() {
-				f.connected[p.Masked()] = true
-			}
 		}
 	}
 	return f
@@ -131,8 +128,9 @@ func (f *filter) running(hops []dataplane.NextHop) []dataplane.NextHop {
 	return live
 }
 
-// refusePrefix gives the reason why a prefix is not accepted at all, or "". A route for exactly a
-// connected subnet would replace the kernel's own; one for the node's address would divert it.
+// refusePrefix gives the reason why a prefix is not accepted at all, or "". A route for a connected
+// subnet would replace the kernel's own, one for a part of it would divert that part's hosts, and one
+// for the node's address the node.
 func (f *filter) refusePrefix(p netip.Prefix) string {
 	addr := p.Addr()
 	switch {
@@ -142,8 +140,11 @@ func (f *filter) refusePrefix(p netip.Prefix) string {
 		return ReasonSpecial
 	case p.IsSingleIP() && f.addresses[addr]:
 		return ReasonOwnAddr
-	case f.connected[p]:
-		return ReasonConnected
+	}
+	for subnet := range f.connected {
+		if subnet.Bits() <= p.Bits() && subnet.Contains(addr) {
+			return ReasonConnected
+		}
 	}
 	for _, block := range f.own.Blocks {
 		if block.Bits() <= p.Bits() && block.Contains(addr) {

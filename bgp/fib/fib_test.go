@@ -91,6 +91,9 @@ path to 172.17.12.0/24 via 0.0.0.0 not used: next hop is no neighbour's address
 			0.0.0.0/0 10.0.0.2
 			10.0.0.0/24 10.0.0.2
 			10.0.0.1/32 10.0.0.2
+			10.0.0.128/25 10.0.0.2
+			10.1.0.9/32 10.0.0.2
+			10.2.0.0/25 10.0.0.2
 			127.1.0.0/16 10.0.0.2
 			169.254.1.1/32 10.0.0.2
 			172.17.8.0/24 10.0.0.2
@@ -98,8 +101,11 @@ path to 172.17.12.0/24 via 0.0.0.0 not used: next hop is no neighbour's address
 			198.51.100.7/32 10.0.0.2
 			224.0.0.0/4 10.0.0.2`, `
 prefix 0.0.0.0/0 refused: default route: not accepted from peers
-prefix 10.0.0.0/24 refused: subnet that this node is connected to
+prefix 10.0.0.0/24 refused: in a subnet that this node is connected to
 prefix 10.0.0.1/32 refused: this node's own address
+prefix 10.0.0.128/25 refused: in a subnet that this node is connected to
+prefix 10.1.0.9/32 refused: in a subnet that this node is connected to
+prefix 10.2.0.0/25 refused: in a subnet that this node is connected to
 prefix 127.1.0.0/16 refused: loopback, link-local or multicast range
 prefix 169.254.1.1/32 refused: loopback, link-local or multicast range
 prefix 172.17.8.0/24 refused: inside a block of this node

@@ -5,20 +5,17 @@ package plan
 import (
 	"fmt"
 	"net/netip"
+	"slices"
 
 	"korat/api"
 )
 
 // origins gives the node's own confirmed blocks: those whose affinity and whose block both say so.
-// A claim that is under way in either direction is not advertised: another node may yet win it.
+// A claim that is under way in either direction is not advertised: another node may yet win it. Nor is
+// a block outside every pool: whether its pool was to be advertised is not known any more.
 func (b *builder) origins() map[netip.Prefix]struct{} {
 	origins := map[netip.Prefix]struct{}{}
-	var hidden []netip.Prefix
-	for _, pool := range b.in.Snapshot.IPPools.All() {
-		if p, err := netip.ParsePrefix(pool.Spec.CIDR); err == nil && pool.Spec.DisableBGPExport {
-			hidden = append(hidden, p)
-		}
-	}
+	exported, hidden := b.pools()
 	for name, a := range b.in.Snapshot.BlockAffinities.All() {
 		if a.Spec.Node != b.in.Node || a.Spec.State != api.AffinityConfirmed {
 			continue
@@ -28,11 +25,32 @@ func (b *builder) origins() map[netip.Prefix]struct{} {
 			b.report(fmt.Errorf("BlockAffinity/%s: spec.cidr %q is not a prefix without host bits; not advertised", name, a.Spec.CIDR))
 			continue
 		}
-		if b.owns(block) && !within(block, hidden) {
+		switch subnet, cut := overlapping(block, b.in.Connected); {
+		case !b.owns(block) || within(block, hidden):
+		case !within(block, exported):
+			b.report(fmt.Errorf("block %s is in no IPPool; not advertised, so other nodes can't reach its pods: create the IPPool again, or remove them", block))
+		case cut:
+			b.report(fmt.Errorf("block %s overlaps %s, a subnet that this node is connected to; neither advertised nor routed: move its pods to an IPPool with another range", block, subnet))
+		default:
 			origins[block] = struct{}{}
 		}
 	}
 	return origins
+}
+
+// pools gives the ranges of the pools that are advertised and of those that must not be.
+func (b *builder) pools() (exported, hidden []netip.Prefix) {
+	for _, pool := range b.in.Snapshot.IPPools.All() {
+		p, err := netip.ParsePrefix(pool.Spec.CIDR)
+		switch {
+		case err != nil: // the allocator reports it
+		case pool.Spec.DisableBGPExport:
+			hidden = append(hidden, p)
+		default:
+			exported = append(exported, p)
+		}
+	}
+	return exported, hidden
 }
 
 func (b *builder) owns(block netip.Prefix) bool {
@@ -47,4 +65,13 @@ func within(block netip.Prefix, pools []netip.Prefix) bool {
 		}
 	}
 	return false
+}
+
+// overlapping gives the first of the subnets that overlaps the block.
+func overlapping(block netip.Prefix, subnets []netip.Prefix) (netip.Prefix, bool) {
+	i := slices.IndexFunc(subnets, block.Overlaps)
+	if i < 0 {
+		return netip.Prefix{}, false
+	}
+	return subnets[i], true
 }

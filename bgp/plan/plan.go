@@ -29,6 +29,8 @@ type Input struct {
 	Node string
 	// Address is this node's own address with its subnet's length.
 	Address netip.Prefix
+	// Connected are the subnets that this node is connected to.
+	Connected []netip.Prefix
 	// Held are neighbours that get no session, with the reason why (the speaker's supervisor names
 	// those whose session crashes it).
 	Held map[netip.Addr]string

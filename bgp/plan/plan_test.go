@@ -167,16 +167,33 @@ problem node-to-node mesh peer a (10.0.0.9) is held down: its session crashed th
 			block("172.17.5.0/24", "b", "confirmed", "a").
 			block("172.17.6.0/24", "a", "confirmed", "a").
 			block("172.18.1.0/24", "b", "confirmed", "b").
-			block("172.19.1.0/32", "b", "confirmed", "b").
+			block("172.17.9.1/32", "b", "confirmed", "b").
 			block("172.17.7.1/24", "b", "confirmed", ""), want: `
 global as 64512 id 10.0.0.10 port 179 listen []
 origin 172.17.1.0/24
-origin 172.19.1.0/32
+origin 172.17.9.1/32
 problem BlockAffinity/b-172.17.7.1/24: spec.cidr "172.17.7.1/24" is not a prefix without host bits; not advertised
+`},
+		{name: "a block whose pool is gone is not advertised: the pool may have been a hidden one", world: new(world).
+			pool("172.17.0.0/16", false).block("172.19.1.0/24", "b", "confirmed", "b"), want: `
+global as 64512 id 10.0.0.10 port 179 listen []
+problem block 172.19.1.0/24 is in no IPPool; not advertised, so other nodes can't reach its pods: create the IPPool again, or remove them
+`},
+		{name: "nor is one that overlaps a connected subnet", world: new(world).pool("10.0.0.0/16", false).
+			block("10.0.0.0/23", "b", "confirmed", "b").
+			block("10.0.0.16/28", "b", "confirmed", "b").
+			block("10.0.1.0/28", "b", "confirmed", "b"), want: `
+global as 64512 id 10.0.0.10 port 179 listen []
+origin 10.0.1.0/28
+problem block 10.0.0.0/23 overlaps 10.0.0.0/24, a subnet that this node is connected to; neither advertised nor routed: move its pods to an IPPool with another range
+problem block 10.0.0.16/28 overlaps 10.0.0.0/24, a subnet that this node is connected to; neither advertised nor routed: move its pods to an IPPool with another range
 `},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
-			in := plan.Input{Snapshot: tc.world.s, Node: "b", Address: netip.MustParsePrefix("10.0.0.10/24"), Held: tc.held}
+			in := plan.Input{
+				Snapshot: tc.world.s, Node: "b", Address: netip.MustParsePrefix("10.0.0.10/24"), Held: tc.held,
+				Connected: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")},
+			}
 			got := "\n" + render(plan.Plan(in))
 			if d := cmp.Diff(tc.want, got); d != "" {
 				t.Errorf("plan differs (-want +got):\n%s", d)

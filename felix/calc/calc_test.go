@@ -90,6 +90,30 @@ route 172.17.9.0/24 via 192.168.100.101 dev eth0`
 	}
 }
 
+// A blackhole for a block that overlaps a connected subnet would cut the host off from it.
+func TestNoBlackholeInAConnectedSubnet(t *testing.T) {
+	for _, tc := range []struct {
+		address string
+		want    bool
+	}{
+		{"172.17.8.1/24", false},   // the block itself
+		{"172.17.0.1/16", false},   // the block is a part of it
+		{"172.17.8.129/28", false}, // it is a part of the block
+		{"172.17.9.1/24", true},
+		{"172.17.8.1/32", true}, // an address, not a subnet
+	} {
+		in := facts()
+		in.Host.Links["eth0"] = dataplane.HostLink{Up: true, Running: true, Addresses: []netip.Prefix{netip.MustParsePrefix(tc.address)}}
+		got := text(State(in))
+		if strings.Contains(got, "route 172.17.8.0/24 blackhole") != tc.want {
+			t.Errorf("%s: want a blackhole: %t, have\n%s", tc.address, tc.want, got)
+		}
+		if !strings.Contains(got, "route 172.17.8.2/32 dev caliup") {
+			t.Errorf("%s: the pod lost its route:\n%s", tc.address, got)
+		}
+	}
+}
+
 func TestSysctls(t *testing.T) {
 	got := Sysctls([]endpoint.Endpoint{{Interface: "cali1"}})
 	want := map[string]dataplane.SysctlValue{

@@ -17,7 +17,8 @@ var Gateway = netip.AddrFrom4([4]byte{169, 254, 1, 1})
 //
 //  1. what BGP gave;
 //  2. a blackhole for each own confirmed block, so that packets to its unassigned addresses don't
-//     follow the default route out and back (none for a block of a single address: that is the pod's);
+//     follow the default route out and back (none for a block of a single address: that is the pod's;
+//     and none where the block overlaps a subnet that the host is connected to, which it would cut off);
 //  3. a route to each pod: to the older one where two claim an address, which ipam reports.
 //
 // Without a default route it also wants one to the gateway out of the uplink: the kernel proxies ARP
@@ -25,8 +26,9 @@ var Gateway = netip.AddrFrom4([4]byte{169, 254, 1, 1})
 func Routes(in Inputs, live []endpoint.Endpoint) map[dataplane.RouteKey]dataplane.Route {
 	routes := make(map[dataplane.RouteKey]dataplane.Route, len(in.Learned)+len(in.Blocks)+len(live)+1)
 	maps.Copy(routes, in.Learned)
+	subnets := in.Host.Subnets()
 	for _, block := range in.Blocks {
-		if !block.IsSingleIP() {
+		if !block.IsSingleIP() && !overlaps(block, subnets) {
 			routes[dataplane.RouteKey{Prefix: block}] = dataplane.Route{Type: dataplane.Blackhole}
 		}
 	}
@@ -44,4 +46,13 @@ func Routes(in Inputs, live []endpoint.Endpoint) map[dataplane.RouteKey]dataplan
 		routes[key] = dataplane.Route{NextHops: []dataplane.NextHop{{Device: in.Uplink}}}
 	}
 	return routes
+}
+
+func overlaps(block netip.Prefix, subnets map[netip.Prefix]string) bool {
+	for subnet := range subnets {
+		if subnet.Overlaps(block) {
+			return true
+		}
+	}
+	return false
 }

@@ -163,6 +163,23 @@ func (l HostLink) Equal(o HostLink) bool {
 		l.MAC == o.MAC && l.Alias == o.Alias && slices.Equal(l.Addresses, o.Addresses)
 }
 
+// Subnets gives the connected subnets with the interface of each, the first by name where several have
+// it. A single address is no subnet: nothing else is reached through it.
+func (h Host) Subnets() map[netip.Prefix]string {
+	subnets := map[netip.Prefix]string{}
+	for dev, link := range h.Links {
+		for _, p := range link.Addresses {
+			if p.Bits() == 0 || p.IsSingleIP() {
+				continue
+			}
+			if first, dup := subnets[p.Masked()]; !dup || dev < first {
+				subnets[p.Masked()] = dev
+			}
+		}
+	}
+	return subnets
+}
+
 // DeviceFor gives the interface that is up and whose connected subnet holds addr, the longest match
 // first, then one with carrier. A link without carrier counts: the kernel keeps routes over it.
 func (h Host) DeviceFor(addr netip.Addr) (name string, ok bool) {

@@ -3,6 +3,7 @@
 package dataplane
 
 import (
+	"maps"
 	"net/netip"
 	"testing"
 )
@@ -102,6 +103,28 @@ func TestKeep(t *testing.T) {
 		if (State{}).Keep(RouteKey{}, c.route) {
 			t.Errorf("%s: kept without HoldLearned", c.name)
 		}
+	}
+}
+
+func TestSubnets(t *testing.T) {
+	host := Host{Links: map[string]HostLink{}}
+	for name, addresses := range map[string][]string{
+		"eth0":  {"192.0.2.10/24", "198.51.100.1/32"},
+		"eth1":  {"192.0.2.11/24", "192.0.2.12/25", "10.0.0.1/0"},
+		"cali1": nil,
+	} {
+		var l HostLink
+		for _, a := range addresses {
+			l.Addresses = append(l.Addresses, netip.MustParsePrefix(a))
+		}
+		host.Links[name] = l
+	}
+	want := map[netip.Prefix]string{
+		netip.MustParsePrefix("192.0.2.0/24"): "eth0",
+		netip.MustParsePrefix("192.0.2.0/25"): "eth1",
+	}
+	if have := host.Subnets(); !maps.Equal(have, want) {
+		t.Errorf("have %v, want %v", have, want)
 	}
 }
 
