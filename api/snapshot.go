@@ -70,6 +70,16 @@ func (t Table[T]) All() iter.Seq2[string, T] {
 	}
 }
 
+// Under yields those whose name begins with prefix, in order, without a look at the others.
+func (t Table[T]) Under(prefix string) iter.Seq2[string, T] {
+	return func(yield func(string, T) bool) {
+		if t.tree == nil {
+			return
+		}
+		t.tree.Root().WalkPrefix([]byte(prefix), func(k []byte, v T) bool { return !yield(string(k), v) })
+	}
+}
+
 // Same says whether both are the very same picture, which costs no comparison of objects. It may
 // be false for equal tables; it is never true for unequal ones.
 func (t Table[T]) Same(o Table[T]) bool { return t.tree == o.tree }

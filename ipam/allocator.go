@@ -8,10 +8,10 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
-	"strings"
 	"time"
 
 	"korat/api"
+	"korat/ipam/block"
 )
 
 // Allocator knows which addresses of this node's blocks are held, and by whom. It belongs to one
@@ -51,8 +51,10 @@ func (a *Allocator) Restore(handle string, attrs map[string]string, addrs []neti
 func (a *Allocator) hold(handle string, attrs map[string]string, addrs []netip.Addr) {
 	a.holders.add(handle, attrs, addrs)
 	for _, addr := range addrs {
-		if o := a.blocks.containing(addr); o != nil {
-			o.hold(addr, a.holders.holder(addr))
+		for _, o := range a.blocks.all {
+			if o.prefix.Contains(addr) {
+				o.hold(addr, a.holders.holder(addr))
+			}
 		}
 	}
 }
@@ -76,6 +78,10 @@ func (a *Allocator) Update(snap api.Snapshot) {
 		a.blocks.claimed = confirmed(snap.BlockAffinities, a.node)
 	}
 	a.blocks.update(snap.IPAMBlocks, a.node, a.overlay)
+	// Whoever takes or gives up a block changes the affinities as well.
+	if first || !snap.BlockAffinities.Same(a.snap.BlockAffinities) || snap.IPAMBlocks.Len() != a.snap.IPAMBlocks.Len() {
+		a.blocks.contest(snap.IPAMBlocks)
+	}
 	a.snap = snap
 }
 
@@ -131,6 +137,8 @@ type Change struct {
 	// UID is that of the object to change.
 	UID  string
 	Spec api.IPAMBlockSpec
+	// base is the copy that Spec was made from.
+	base *block.Block
 }
 
 // Changes gives the blocks whose copy in the Snapshot differs from what is known here.
@@ -138,14 +146,15 @@ func (a *Allocator) Changes() []Change {
 	var cs []Change
 	for _, o := range a.blocks.own() {
 		if o.differs() {
-			cs = append(cs, Change{o.prefix, o.uid, o.block.Spec()})
+			cs = append(cs, Change{o.prefix, o.uid, o.block.Spec(), o.newest})
 		}
 	}
 	return cs
 }
 
 // Orphan is an address that is in use by the datastore's word alone: the CNI record does not have
-// it. It may belong to a pod that lost its record, so it stays in use.
+// it. It may belong to a pod that lost its record, so it stays in use. What another node holds of a
+// block is none.
 type Orphan struct {
 	Address  netip.Addr
 	Handle   string
@@ -158,7 +167,7 @@ func (a *Allocator) Orphans() []Orphan {
 	var all []Orphan
 	for _, o := range a.blocks.usable() {
 		for addr, al := range o.block.All() {
-			if !a.holders.has(addr) {
+			if !a.holders.has(addr) && !foreignAt(o.block, addr) {
 				all = append(all, Orphan{addr, al.Handle, maps.Clone(al.Attrs), al.Sequence})
 			}
 		}
@@ -182,23 +191,4 @@ func (a *Allocator) ReleaseOrphans(orphans ...Orphan) error {
 		}
 	}
 	return errors.Join(errs...)
-}
-
-// Problems says what in the datastore, or between it and the CNI record, needs a human.
-func (a *Allocator) Problems() []error {
-	problems := slices.Clone(a.pools.problems)
-	if a.reservedError != nil {
-		problems = append(problems, a.reservedError)
-	}
-	for _, o := range a.blocks.own() {
-		if o.broken != nil {
-			problems = append(problems, fmt.Errorf("IPAMBlock/%s can't be used: %w", api.BlockName(o.prefix), o.broken))
-		}
-	}
-	for _, addr := range slices.SortedFunc(maps.Keys(a.holders.byAddr), netip.Addr.Compare) {
-		if by := a.holders.byAddr[addr]; len(by) > 1 {
-			problems = append(problems, fmt.Errorf("address %s is in use by several handles: %s: remove all pods but one", addr, strings.Join(by, ", ")))
-		}
-	}
-	return problems
 }

@@ -61,7 +61,7 @@ func (a *Allocator) has(handle string) []netip.Addr {
 	var attrs map[string]string
 	for _, o := range a.blocks.usable() {
 		for addr, al := range o.block.All() {
-			if al.Handle == handle {
+			if al.Handle == handle && !foreignAt(o.block, addr) {
 				found, attrs = append(found, addr), al.Attrs
 			}
 		}
@@ -150,6 +150,10 @@ func (a *Allocator) one(addr netip.Addr, allowed []Pool) (*Need, error) {
 		if al, ok := o.block.At(addr); ok {
 			return nil, taken(addr, al.Holder)
 		}
+		if o.rival != nil {
+			return nil, fmt.Errorf("address %s: %w: its IPAMBlock/%s overlaps IPAMBlock/%s of node %q: delete one of the two",
+				addr, ErrNoAddress, api.BlockName(o.prefix), o.rival.Name, owner(o.rival))
+		}
 		return nil, nil
 	}
 	want := pool.blockOf(addr)
@@ -216,7 +220,7 @@ func of(ps []Pool, f Family) []Pool {
 
 // idlest gives the free address that has been idle for longest in the first pool that has one.
 func (a *Allocator) idlest(ps []Pool) (netip.Addr, bool) {
-	own := a.blocks.usable()
+	own := a.blocks.open()
 	for _, p := range ps {
 		var best netip.Addr
 		var since uint64

@@ -27,8 +27,8 @@ const flightTime = 10 * time.Second
 var errTaken = errors.New("the block belongs to another node")
 
 // claims makes blocks this node's. The order of a claim is: affinity pending, block created,
-// affinity confirmed. Creating the block is what decides between nodes; a block is used once both
-// objects agree. So a crash anywhere leaves nothing that two nodes could use, and doing it again
+// affinity confirmed. Creating the block is what decides between nodes, with a look at all blocks in case
+// two see different block sizes; a block is used once both objects agree. So a crash anywhere leaves nothing that two nodes could use, and doing it again
 // from the start completes it.
 type claims struct {
 	store Store
@@ -167,6 +167,10 @@ func (c *claims) claimAny(ctx context.Context, n Need, now time.Time) error {
 				return err
 			}
 			obs.exact[b] = true
+			var overlap *overlapError
+			if errors.As(err, &overlap) {
+				obs.add(pool, overlap.with.Spec.CIDR)
+			}
 		}
 	}
 	return nil
@@ -190,12 +194,17 @@ func (c *claims) advance(ctx context.Context, p netip.Prefix) error {
 		if err != nil {
 			return err
 		}
-		err = c.create(ctx, p)
+		blk, created, err := c.create(ctx, p)
 		if errors.Is(err, errTaken) {
 			return errors.Join(err, c.drop(ctx, aff))
 		}
 		if err != nil {
 			return err
+		}
+		if created || aff.Spec.State != api.AffinityConfirmed {
+			if err := c.alone(ctx, aff, blk); err != nil {
+				return err
+			}
 		}
 		if aff.Spec.State == api.AffinityConfirmed {
 			return nil
@@ -238,59 +247,25 @@ func (c *claims) pending(ctx context.Context, p netip.Prefix) (*api.BlockAffinit
 	return have, nil
 }
 
-// create is the second step.
-func (c *claims) create(ctx context.Context, p netip.Prefix) error {
+// create is the second step. It gives the block, and whether it is new.
+func (c *claims) create(ctx context.Context, p netip.Prefix) (blk *api.IPAMBlock, created bool, err error) {
 	b, err := block.New(p, affinityOf(c.node))
 	if err != nil {
-		return err
+		return nil, false, err
 	}
 	obj := &api.IPAMBlock{ObjectMeta: metav1.ObjectMeta{Name: api.BlockName(p)}, Spec: b.Spec()}
 	api.Default(obj)
-	_, err = c.store.Create(ctx, obj)
-	if !errors.Is(err, store.ErrExists) {
-		return err
-	}
-	have, err := c.store.Get(ctx, obj.Key())
-	if err != nil {
-		return err
-	}
-	if blk, ok := have.(*api.IPAMBlock); !ok || !ownedBy(blk, c.node) {
-		return errTaken
-	}
-	return nil
-}
-
-// drop gives up an affinity that came to nothing.
-func (c *claims) drop(ctx context.Context, aff *api.BlockAffinity) error {
-	err := c.store.Delete(ctx, aff.Key(), aff.ResourceVersion)
-	if err == nil {
-		c.log.Info("claim dropped", "block", aff.Spec.CIDR, "state", aff.Spec.State)
-	}
-	return ignore(err, store.ErrNotFound)
-}
-
-// read gives both objects of a block as they are now, nil for one that there is not.
-func (c *claims) read(ctx context.Context, p netip.Prefix) (*api.BlockAffinity, *api.IPAMBlock, error) {
-	aff, err := get[*api.BlockAffinity](ctx, c.store, api.Key{Kind: api.KindBlockAffinity, Name: api.AffinityName(c.node, p)})
-	if err != nil {
-		return nil, nil, err
-	}
-	blk, err := get[*api.IPAMBlock](ctx, c.store, api.Key{Kind: api.KindIPAMBlock, Name: api.BlockName(p)})
-	return aff, blk, err
-}
-
-func get[T api.Object](ctx context.Context, st Store, key api.Key) (T, error) {
-	var none T
-	obj, err := st.Get(ctx, key)
-	if errors.Is(err, store.ErrNotFound) {
-		return none, nil
+	have, err := c.store.Create(ctx, obj)
+	created = err == nil
+	if errors.Is(err, store.ErrExists) {
+		have, err = c.store.Get(ctx, obj.Key())
 	}
 	if err != nil {
-		return none, err
+		return nil, false, err
 	}
-	have, ok := obj.(T)
-	if !ok {
-		return none, fmt.Errorf("%s is stored as a %T", key, obj)
+	blk, ok := have.(*api.IPAMBlock)
+	if !ok || !ownedBy(blk, c.node) {
+		return nil, false, errTaken
 	}
-	return have, nil
+	return blk, created, nil
 }

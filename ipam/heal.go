@@ -94,7 +94,7 @@ func (c *claims) settle(ctx context.Context, aff *api.BlockAffinity, now time.Ti
 	case fresh.Spec.State == api.AffinityPendingDeletion:
 		return "is being released: the controller completes that", nil
 	case blk != nil && ownedBy(blk, c.node):
-		return "", c.claim(ctx, p, now)
+		return c.resume(ctx, p, now)
 	case blk != nil:
 		return "", c.drop(ctx, fresh)
 	case fresh.Spec.State == api.AffinityConfirmed:
@@ -104,6 +104,16 @@ func (c *claims) settle(ctx context.Context, aff *api.BlockAffinity, now time.Ti
 	default:
 		return "", c.drop(ctx, fresh)
 	}
+}
+
+// resume completes a claim that has its block.
+func (c *claims) resume(ctx context.Context, p netip.Prefix, now time.Time) (problem string, err error) {
+	err = c.claim(ctx, p, now)
+	var overlap *overlapError
+	if errors.As(err, &overlap) && overlap.kept {
+		return overlap.Error() + ": remove the pods of one of the two, then delete its IPAMBlock and BlockAffinity", nil
+	}
+	return "", ignore(err, errTaken)
 }
 
 // recreate makes the object of a confirmed block anew. The addresses that are in use here are

@@ -83,6 +83,10 @@ func starts(t *testing.T) map[string]struct {
 			[]api.Object{p, affinity("a", "10.0.0.4/30", "pending"), affinity("b", "10.0.0.4/31", "confirmed"), blk("b", "10.0.0.4/31")},
 			"10.0.0.0/30=a a:confirmed\n10.0.0.4/31=b b:confirmed",
 		},
+		"pending with block, overlapping another's": {
+			[]api.Object{p, affinity("a", "10.0.0.4/30", "pending"), blk("a", "10.0.0.4/30"), affinity("b", "10.0.0.4/31", "confirmed"), blk("b", "10.0.0.4/31")},
+			"10.0.0.0/30=a a:confirmed\n10.0.0.4/31=b b:confirmed",
+		},
 		"another's claim without block": {
 			[]api.Object{p, affinity("b", "10.0.0.4/30", "pending")},
 			"10.0.0.0/30=a a:confirmed\n10.0.0.4/30 without block b:pending",
@@ -122,7 +126,7 @@ func TestCrashAtEveryCall(t *testing.T) {
 	}
 	for _, what := range []string{
 		"create BlockAffinity", "create IPAMBlock", "update BlockAffinity", "delete BlockAffinity",
-		"get BlockAffinity", "get IPAMBlock", "list BlockAffinity",
+		"get BlockAffinity", "get IPAMBlock", "list BlockAffinity", "list IPAMBlock", "delete IPAMBlock",
 	} {
 		if !reached[what] {
 			t.Errorf("no crash was tried at %q", what)
@@ -141,6 +145,11 @@ func (s stepped) Get(ctx context.Context, key api.Key) (api.Object, error) {
 	return s.Store.Get(ctx, key)
 }
 
+func (s stepped) List(ctx context.Context, kind api.Kind) ([]api.Object, string, error) {
+	<-s.turn
+	return s.Store.List(ctx, kind)
+}
+
 func (s stepped) Create(ctx context.Context, o api.Object) (api.Object, error) {
 	<-s.turn
 	return s.Store.Create(ctx, o)
@@ -156,6 +165,38 @@ func (s stepped) Delete(ctx context.Context, key api.Key, revision string) error
 	return s.Store.Delete(ctx, key, revision)
 }
 
+// wanting gives a keeper that is told what a fresh allocator wants.
+func wanting(node string, snap api.Snapshot) *Keeper {
+	k := NewKeeper(nil, node, quiet())
+	a := NewAllocator(node, fixed)
+	a.Update(snap)
+	k.Want(a.Wants())
+	return k
+}
+
+// interleave makes one pass of each keeper, with their calls to the datastore in random order.
+func interleave(t *testing.T, r *rand.Rand, st store.Store, keepers []*Keeper) {
+	var running []int
+	var turns, dones []chan struct{}
+	for i, k := range keepers {
+		turn, done := make(chan struct{}), make(chan struct{})
+		k.claims.store, k.publish.store = stepped{st, turn}, stepped{st, turn}
+		go func() {
+			defer close(done)
+			_, _ = k.pass(t.Context())
+		}()
+		running, turns, dones = append(running, i), append(turns, turn), append(dones, done)
+	}
+	for len(running) > 0 {
+		i := running[r.IntN(len(running))]
+		select {
+		case turns[i] <- struct{}{}:
+		case <-dones[i]:
+			running = slices.DeleteFunc(running, func(x int) bool { return x == i })
+		}
+	}
+}
+
 // TestRaceForTheLastBlock interleaves the calls of nodes that want the same block in random order.
 func TestRaceForTheLastBlock(t *testing.T) {
 	winners := map[string]int{}
@@ -164,27 +205,10 @@ func TestRaceForTheLastBlock(t *testing.T) {
 		st := filled(t, pool("p", "10.0.0.0/30", 30))
 		nodes := []string{"a", "b", "c"}
 		var keepers []*Keeper
-		var turns, dones []chan struct{}
 		for _, node := range nodes {
-			turn, done := make(chan struct{}), make(chan struct{})
-			k := NewKeeper(stepped{st, turn}, node, quiet())
-			a := NewAllocator(node, fixed)
-			a.Update(picture(t, st))
-			k.Want(a.Wants())
-			go func() {
-				defer close(done)
-				_, _ = k.pass(t.Context())
-			}()
-			keepers, turns, dones = append(keepers, k), append(turns, turn), append(dones, done)
+			keepers = append(keepers, wanting(node, picture(t, st)))
 		}
-		for running := []int{0, 1, 2}; len(running) > 0; {
-			i := running[r.IntN(len(running))]
-			select {
-			case turns[i] <- struct{}{}:
-			case <-dones[i]:
-				running = slices.DeleteFunc(running, func(x int) bool { return x == i })
-			}
-		}
+		interleave(t, r, st, keepers)
 		have := owners(t, st)
 		if len(have) != len("10.0.0.0/30=a a:confirmed") || strings.Count(have, have[12:13]) < 2 {
 			t.Fatalf("seed %d: %s", seed, have)

@@ -35,8 +35,8 @@ type demand struct {
 	at    time.Time
 }
 
-// Needs gives the blocks that this node should claim now: what failed requests wait for, and for
-// each family one before the first pod and another when free addresses run low.
+// Needs gives the blocks that this node should claim now: what failed requests wait for, what
+// addresses in use belong to that the datastore has lost, and for each family one before the first pod and another when free addresses run low.
 func (a *Allocator) Needs() []Need {
 	if !a.snap.InSync {
 		return nil
@@ -51,6 +51,11 @@ func (a *Allocator) Needs() []Need {
 			if a.unmet(n) {
 				needs[n.key()] = n
 			}
+		}
+	}
+	for addr := range a.holders.byAddr {
+		if n, _ := a.missing(addr); n != nil { // why it can't be claimed is among the Problems
+			needs[n.key()] = *n
 		}
 	}
 	for _, f := range []Family{IPv4, IPv6} {
@@ -98,7 +103,7 @@ func (a *Allocator) unmet(n Need) bool {
 // low says whether the node should have another block of the pools.
 func (a *Allocator) low(ps []Pool) bool {
 	free, water, any := 0, 0, false
-	for _, o := range a.blocks.usable() {
+	for _, o := range a.blocks.open() {
 		if !slices.ContainsFunc(ps, func(p Pool) bool { return p.holds(o.prefix) }) {
 			continue
 		}

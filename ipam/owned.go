@@ -25,6 +25,11 @@ type owned struct {
 	// stored is the datastore's copy, and copied its content (nil if that can't be read).
 	stored *api.IPAMBlock
 	copied *block.Block
+	// newest is the latest of the object's copies by its number. It tells what other nodes hold of the
+	// block; a copy that lags does not.
+	newest *block.Block
+	// rival is a block that has addresses of this one; nil if none does, as it ought to be.
+	rival *api.IPAMBlock
 	// freed says in which order addresses were released here, over all blocks; the free addresses
 	// that it lacks have been idle for longer.
 	freed map[netip.Addr]uint64
@@ -66,6 +71,9 @@ func (o *owned) idle(addr netip.Addr) {
 	*o.clock++
 	o.freed[addr] = *o.clock
 	o.same = false
+	if o.newest != nil && foreignAt(o.newest, addr) {
+		o.block.Match(addr, o.newest)
+	}
 }
 
 // differs says whether the datastore's copy has to be written.
@@ -74,7 +82,7 @@ func (o *owned) differs() bool {
 		return false
 	}
 	if !o.same {
-		o.same = o.copied != nil && o.block.Equal(o.copied)
+		o.same = o.copied != nil && merge(o.block, o.newest, o.copied).Equal(o.copied)
 	}
 	return !o.same
 }
@@ -156,27 +164,57 @@ func parse(p netip.Prefix, obj *api.IPAMBlock) (*block.Block, error) {
 	return b, nil
 }
 
-// copy notes what the datastore has. It is never taken over: it may lag, and nobody but this
-// node changes an own confirmed block.
+// copy notes what the datastore has. It is not taken over: it may lag, and what this node holds is for
+// this node alone to say.
 func (o *owned) copy(obj *api.IPAMBlock) {
 	if o.stored == obj {
 		return
 	}
+	first := o.stored == nil
 	o.stored, o.same = obj, false
 	o.copied, _ = parse(o.prefix, obj)
-	if o.block != nil && o.copied != nil {
-		o.block.Raise(o.copied.Sequence())
+	if o.block == nil || o.copied == nil {
+		return
+	}
+	o.block.Raise(o.copied.Sequence())
+	lags := o.newest != nil && o.copied.Sequence() < o.newest.Sequence()
+	o.lend(!first && !lags)
+	if !lags {
+		o.newest = o.copied
 	}
 }
 
-// containing gives the block of ours, confirmed or not, that an address belongs to.
-func (bs *blocks) containing(addr netip.Addr) *owned {
-	for _, o := range bs.all {
-		if o.prefix.Contains(addr) {
-			return o
+// lend takes over what the copy says of other nodes' addresses: those that they hold and, if the copy
+// is believed in that, those that they hold no more.
+func (o *owned) lend(returned bool) {
+	for addr := range o.copied.All() {
+		_, held := o.block.At(addr)
+		if foreignAt(o.copied, addr) && (!held || foreignAt(o.block, addr)) {
+			o.block.Match(addr, o.copied)
+			delete(o.freed, addr)
 		}
 	}
-	return nil
+	if !returned {
+		return
+	}
+	for addr := range o.block.All() {
+		if foreignAt(o.block, addr) && !foreignAt(o.copied, addr) {
+			o.block.Match(addr, o.copied)
+			*o.clock++
+			o.freed[addr] = *o.clock
+		}
+	}
+}
+
+// containing gives the block of ours, preferably a confirmed one, that an address belongs to.
+func (bs *blocks) containing(addr netip.Addr) *owned {
+	var found *owned
+	for _, o := range bs.all {
+		if o.prefix.Contains(addr) && (found == nil || o.confirmed) {
+			found = o
+		}
+	}
+	return found
 }
 
 // own gives the confirmed blocks in order.
@@ -191,7 +229,12 @@ func (bs *blocks) own() []*owned {
 	return list
 }
 
-// usable gives those that can be assigned from.
+// usable gives those whose content is known.
 func (bs *blocks) usable() []*owned {
 	return slices.DeleteFunc(bs.own(), func(o *owned) bool { return o.block == nil })
+}
+
+// open gives those that can be assigned from.
+func (bs *blocks) open() []*owned {
+	return slices.DeleteFunc(bs.usable(), func(o *owned) bool { return o.rival != nil })
 }

@@ -75,12 +75,15 @@ func (p *publisher) one(ctx context.Context, name string, c Change) error {
 		if !ok || string(have.UID) != c.UID || !ownedBy(have, p.node) {
 			return nil
 		}
-		if b, err := block.From(have.Spec); err == nil && b.Equal(want) {
-			return nil
+		merged := want
+		if b, err := block.From(have.Spec); err == nil {
+			if merged = merge(want, c.base, b); merged.Equal(b) {
+				return nil
+			}
 		}
 		next := have.DeepCopy()
-		next.Spec = c.Spec
-		next.Spec.SequenceNumber = max(c.Spec.SequenceNumber, have.Spec.SequenceNumber+1)
+		next.Spec = merged.Spec()
+		next.Spec.SequenceNumber = max(next.Spec.SequenceNumber, have.Spec.SequenceNumber+1)
 		if _, err = p.store.Update(ctx, next); !errors.Is(err, store.ErrConflict) {
 			return ignore(err, store.ErrNotFound)
 		}

@@ -36,6 +36,14 @@ type Holder struct {
 	Attrs map[string]string
 }
 
+// String gives `pod ns/name (handle "h")`, without what is not known.
+func (h Holder) String() string {
+	if h.Attrs["pod"] == "" {
+		return fmt.Sprintf("handle %q", h.Handle)
+	}
+	return fmt.Sprintf("pod %s/%s (handle %q)", h.Attrs["namespace"], h.Attrs["pod"], h.Handle)
+}
+
 // Allocation is one held address's entry.
 type Allocation struct {
 	Holder
@@ -81,6 +89,11 @@ func checkPrefix(p netip.Prefix) error {
 }
 
 func hostBits(p netip.Prefix) int { return p.Addr().BitLen() - p.Bits() }
+
+// Clone gives an independent copy.
+func (b *Block) Clone() *Block {
+	return &Block{b.prefix, b.affinity, b.sequence, maps.Clone(b.held), slices.Clone(b.free)}
+}
 
 // Prefix is the block's range.
 func (b *Block) Prefix() netip.Prefix { return b.prefix }
@@ -170,6 +183,24 @@ func (b *Block) take(ordinal int, h Holder) {
 	}
 	b.sequence++
 	b.held[ordinal] = Allocation{Holder{h.Handle, maps.Clone(h.Attrs)}, b.sequence}
+}
+
+// Match makes the address be as another block of the same range has it: held by the same assignment, or
+// free, and then the last one to be handed out.
+func (b *Block) Match(a netip.Addr, o *Block) {
+	if !b.prefix.Contains(a) {
+		return
+	}
+	ordinal := b.ordinal(a)
+	if al, ok := o.At(a); ok {
+		if i := slices.Index(b.free, ordinal); i >= 0 {
+			b.free = slices.Delete(b.free, i, i+1)
+		}
+		b.held[ordinal] = al
+		b.Raise(al.Sequence)
+	} else if _, held := b.held[ordinal]; held {
+		b.put(ordinal)
+	}
 }
 
 // ReleaseByHandle frees every address of the handle and returns them in order. They become the

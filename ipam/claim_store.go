@@ -1,0 +1,102 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipam
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"net/netip"
+	"slices"
+
+	"korat/api"
+	"korat/api/store"
+)
+
+// overlapError: another block has addresses of the one that was to be claimed.
+type overlapError struct {
+	with *api.IPAMBlock
+	// kept: the block is in use, so that a human has to decide.
+	kept bool
+}
+
+func (e *overlapError) Error() string {
+	return fmt.Sprintf("IPAMBlock/%s of node %q overlaps it", e.with.Name, owner(e.with))
+}
+
+// Is matches errTaken.
+func (e *overlapError) Is(target error) bool { return target == errTaken }
+
+// alone takes a new claim back if another block has addresses of its block. The Snapshot can't tell: a node
+// whose copy of a pool is old makes blocks of another size. As everybody creates the block before
+// looking, of two such nodes at least one sees the other.
+func (c *claims) alone(ctx context.Context, aff *api.BlockAffinity, blk *api.IPAMBlock) error {
+	p, err := netip.ParsePrefix(blk.Spec.CIDR)
+	if err != nil {
+		return fmt.Errorf("%s: spec.cidr: %w", blk.Key(), err)
+	}
+	objs, _, err := c.store.List(ctx, api.KindIPAMBlock)
+	if err != nil {
+		return err
+	}
+	for _, obj := range objs {
+		other, ok := obj.(*api.IPAMBlock)
+		if !ok || other.Name == blk.Name || !overlaps(other.Spec.CIDR, p) {
+			continue
+		}
+		inUse := slices.ContainsFunc(blk.Spec.Allocations, func(index *int) bool { return index != nil })
+		if inUse {
+			return &overlapError{other, true}
+		}
+		if err := c.retreat(ctx, aff, blk); err != nil {
+			return err
+		}
+		return &overlapError{with: other}
+	}
+	return nil
+}
+
+// retreat takes back what a claim has made. The affinity of a block that was ours before stays, and is
+// reported.
+func (c *claims) retreat(ctx context.Context, aff *api.BlockAffinity, blk *api.IPAMBlock) error {
+	err := ignore(c.store.Delete(ctx, blk.Key(), blk.ResourceVersion), store.ErrNotFound)
+	if err != nil || aff.Spec.State == api.AffinityConfirmed {
+		return err
+	}
+	return c.drop(ctx, aff)
+}
+
+// drop gives up an affinity that came to nothing.
+func (c *claims) drop(ctx context.Context, aff *api.BlockAffinity) error {
+	err := c.store.Delete(ctx, aff.Key(), aff.ResourceVersion)
+	if err == nil {
+		c.log.Info("claim dropped", "block", aff.Spec.CIDR, "state", aff.Spec.State)
+	}
+	return ignore(err, store.ErrNotFound)
+}
+
+// read gives both objects of a block as they are now, nil for one that there is not.
+func (c *claims) read(ctx context.Context, p netip.Prefix) (*api.BlockAffinity, *api.IPAMBlock, error) {
+	aff, err := get[*api.BlockAffinity](ctx, c.store, api.Key{Kind: api.KindBlockAffinity, Name: api.AffinityName(c.node, p)})
+	if err != nil {
+		return nil, nil, err
+	}
+	blk, err := get[*api.IPAMBlock](ctx, c.store, api.Key{Kind: api.KindIPAMBlock, Name: api.BlockName(p)})
+	return aff, blk, err
+}
+
+func get[T api.Object](ctx context.Context, st Store, key api.Key) (T, error) {
+	var none T
+	obj, err := st.Get(ctx, key)
+	if errors.Is(err, store.ErrNotFound) {
+		return none, nil
+	}
+	if err != nil {
+		return none, err
+	}
+	have, ok := obj.(T)
+	if !ok {
+		return none, fmt.Errorf("%s is stored as a %T", key, obj)
+	}
+	return have, nil
+}
