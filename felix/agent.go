@@ -61,9 +61,6 @@ type Config struct {
 	Bootstrap Bootstrap
 	// Resync is the period of full reads of the kernel where FelixConfiguration says nothing.
 	Resync time.Duration
-	// RecordLost says that the journal was not there or is damaged: what the kernel tells of pods then
-	// counts as well.
-	RecordLost bool
 }
 
 // Parts are what the agent works with; main makes them and runs those that have a Run.
@@ -128,7 +125,8 @@ func New(cfg Config, parts Parts) *Agent {
 		Config: cfg, Parts: parts, calls: make(chan call, maxCalls), steps: newSteps(parts.Tables), pause: pause,
 		at: &attachments{
 			node: cfg.Node, endpoints: map[endpoint.ID]endpoint.Endpoint{}, journal: parts.Journal,
-			alloc: ipam.NewAllocator(cfg.Node, time.Now), now: time.Now, log: parts.Log, unfinished: map[endpoint.ID]struct{}{},
+			alloc: ipam.NewAllocator(cfg.Node, time.Now), now: time.Now, log: parts.Log,
+			unfinished: map[endpoint.ID]struct{}{}, recovered: map[endpoint.ID]struct{}{},
 		},
 		report: newReport(cfg.Node, cfg.Version),
 	}
@@ -183,7 +181,7 @@ func (a *Agent) pass(ctx context.Context) {
 	}
 	a.start(ctx)
 	a.at.alloc.SetExhausted(a.Keeper.Exhausted())
-	a.at.settle()
+	a.at.settle(a.world.host)
 	a.identify(ctx)
 	answers := a.serve()
 	a.Keeper.Want(a.at.alloc.Wants())
@@ -207,6 +205,7 @@ func (a *Agent) start(ctx context.Context) {
 	}
 	a.world.started = true
 	a.Log.Info("in sync", "nodes", a.world.snap.Nodes.Len(), "pools", a.world.snap.IPPools.Len(), "endpoints", len(a.at.endpoints))
+	a.at.learn()
 	a.releaseOrphans()
 	go a.Bootstrap.Run(ctx, a.Store, a.world.snap, a.Log)
 }

@@ -7,10 +7,12 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"time"
 
 	"korat/cni-plugin/socket"
+	"korat/felix/dataplane"
 	"korat/felix/endpoint"
 	"korat/ipam"
 )
@@ -36,6 +38,8 @@ type attachments struct {
 	// until the deadline.
 	unfinished map[endpoint.ID]struct{}
 	deadline   time.Time
+	// recovered are attachments of which only the kernel told; see learn.
+	recovered map[endpoint.ID]struct{}
 }
 
 // comeback is how long after the agent's start a plugin may go on with an attachment that it had begun
@@ -46,7 +50,11 @@ const comeback = time.Minute
 func (at *attachments) restore() {
 	for _, ep := range at.journal.All() {
 		at.endpoints[ep.ID] = ep
-		at.alloc.Restore(ep.Handle(), at.owner(ep), ep.Addresses)
+		if incomplete(ep) {
+			at.recovered[ep.ID] = struct{}{}
+		} else {
+			at.hold(ep)
+		}
 		if !ep.Ready {
 			at.unfinished[ep.ID] = struct{}{}
 		}
@@ -55,18 +63,32 @@ func (at *attachments) restore() {
 	at.changed = true
 }
 
-// settle removes what no plugin came back for.
-func (at *attachments) settle() {
+// settle removes what no plugin came back for. What has its interface is finished all the same: the
+// word that it was Ready has been lost.
+func (at *attachments) settle(host dataplane.Host) {
 	if len(at.unfinished) == 0 || at.now().Before(at.deadline) {
 		return
 	}
 	for id := range at.unfinished {
-		at.log.Info("attachment abandoned before the agent's start", "endpoint", id.String())
-		if err := at.remove(id); err != nil {
-			at.log.Error("undo attachment", "endpoint", id.String(), "error", err)
+		ep := at.endpoints[id]
+		var err error
+		if alias, none := endpoint.ParseAlias(host.Links[ep.Interface].Alias); none == nil && alias.Is(id) {
+			ep.Ready = true
+			err = at.put(ep)
+		} else {
+			at.log.Info("attachment abandoned before the agent's start", "endpoint", id.String())
+			err = at.remove(id)
+		}
+		if err != nil {
+			at.log.Error("settle attachment", "endpoint", id.String(), "error", err)
 		}
 	}
 	clear(at.unfinished)
+}
+
+// hold makes the attachment's addresses its own.
+func (at *attachments) hold(ep endpoint.Endpoint) {
+	at.alloc.Restore(ep.Handle(), at.owner(ep), ep.Addresses)
 }
 
 func (at *attachments) owner(ep endpoint.Endpoint) map[string]string {
@@ -76,12 +98,24 @@ func (at *attachments) owner(ep endpoint.Endpoint) map[string]string {
 	}
 }
 
+// find gives the record of an attachment, which may be one with shortened names.
+func (at *attachments) find(id endpoint.ID) (endpoint.Endpoint, bool) {
+	if ep, known := at.endpoints[id]; known {
+		return ep, true
+	}
+	for _, ep := range at.endpoints {
+		if ep.Alias().Is(id) {
+			return ep, true
+		}
+	}
+	return endpoint.Endpoint{}, false
+}
+
 // add gives the attachment its addresses and host interface, and records it. A known attachment
 // gets what it has: ADD may be repeated.
 func (at *attachments) add(r socket.Request, mtu int) (endpoint.Endpoint, error) {
-	if ep, known := at.endpoints[r.ID]; known {
-		delete(at.unfinished, r.ID)
-		return ep, at.sameRequest(ep, r)
+	if ep, known := at.find(r.ID); known {
+		return at.repeat(ep, r)
 	}
 	ep := endpoint.Endpoint{
 		ID: r.ID, Network: r.Network, Namespace: r.Namespace, Pod: r.Pod, NetNS: r.NetNS,
@@ -90,26 +124,57 @@ func (at *attachments) add(r socket.Request, mtu int) (endpoint.Endpoint, error)
 	if ep.MTU == 0 {
 		ep.MTU = mtu
 	}
-	if err := at.displace(ep); err != nil {
+	var err error
+	if ep.Addresses, err = at.assign(ep, r); err != nil {
 		return ep, err
 	}
-	addrs, err := at.alloc.Assign(ipam.Request{Handle: ep.Handle(), Attrs: at.owner(ep), Pools: r.Pools, Addresses: r.Addresses})
-	if err != nil {
-		return ep, err
-	}
-	ep.Addresses = addrs
-	if err := at.journal.Put(ep.ID.String(), ep); err != nil {
+	if err := at.put(ep); err != nil {
 		at.alloc.Release(ep.Handle())
-		return ep, fmt.Errorf("record attachment %s: %w", ep.ID, err)
+		return ep, err
 	}
-	at.endpoints[ep.ID] = ep
-	at.changed = true
+	if err := at.displace(ep); err != nil {
+		return ep, errors.Join(err, at.remove(ep.ID))
+	}
 	return ep, nil
 }
 
+// assign gets addresses for a new attachment. Its predecessor keeps its own until the new one has some,
+// unless it is just those that are asked for.
+func (at *attachments) assign(ep endpoint.Endpoint, r socket.Request) ([]netip.Addr, error) {
+	want := ipam.Request{Handle: ep.Handle(), Attrs: at.owner(ep), Pools: r.Pools, Addresses: r.Addresses}
+	old, exists := at.predecessor(ep)
+	if exists && (!old.Alias().Of(ep.Namespace, ep.Pod) || old.IfName != ep.IfName) {
+		return nil, fmt.Errorf("interface name %s of %s/%s collides with that of %s/%s", ep.Interface, ep.Namespace, ep.Pod, old.Namespace, old.Pod)
+	}
+	addrs, err := at.alloc.Assign(want)
+	var taken *ipam.TakenError
+	if !exists || !errors.As(err, &taken) || taken.Handle != old.Handle() {
+		return addrs, err
+	}
+	if err := at.displace(ep); err != nil {
+		return nil, err
+	}
+	return at.alloc.Assign(want)
+}
+
+// repeat answers a repeated ADD from the record. The names in the request are whole, whatever the
+// record's are.
+func (at *attachments) repeat(ep endpoint.Endpoint, r socket.Request) (endpoint.Endpoint, error) {
+	if err := sameRequest(ep, r); err != nil {
+		return ep, err
+	}
+	delete(at.unfinished, ep.ID)
+	if !incomplete(ep) {
+		return ep, nil
+	}
+	whole := ep
+	whole.ID, whole.Network, whole.Namespace, whole.Pod, whole.NetNS = r.ID, r.Network, r.Namespace, r.Pod, r.NetNS
+	return whole, at.amend(ep, whole)
+}
+
 // sameRequest refuses an ADD that repeats a known attachment with other wishes.
-func (at *attachments) sameRequest(ep endpoint.Endpoint, r socket.Request) error {
-	if ep.Namespace != r.Namespace || ep.Pod != r.Pod || ep.Network != r.Network {
+func sameRequest(ep endpoint.Endpoint, r socket.Request) error {
+	if !ep.Alias().Of(r.Namespace, r.Pod) || ep.Network != r.Network && ep.Network != "" {
 		return &socket.Error{
 			Code: socket.CodeInvalidConfig, Message: "attachment exists",
 			Details: fmt.Sprintf("%s is attached to network %s as %s/%s: DEL it first", ep.ID, ep.Network, ep.Namespace, ep.Pod),
@@ -126,27 +191,36 @@ func (at *attachments) sameRequest(ep endpoint.Endpoint, r socket.Request) error
 	return nil
 }
 
-// displace removes an older attachment of the same pod. A runtime makes a pod's new sandbox before
-// it has removed the old one; the plugin has then taken the old one's interface away already.
-func (at *attachments) displace(ep endpoint.Endpoint) error {
+// predecessor gives another attachment with the same host interface: that of the pod's old sandbox. A
+// runtime makes a pod's new sandbox before it has removed the old one; the plugin then takes the old
+// one's interface away.
+func (at *attachments) predecessor(ep endpoint.Endpoint) (endpoint.Endpoint, bool) {
 	for id, old := range at.endpoints {
-		if old.Interface != ep.Interface {
-			continue
+		if old.Interface == ep.Interface && id != ep.ID {
+			return old, true
 		}
-		if old.Namespace != ep.Namespace || old.Pod != ep.Pod || old.IfName != ep.IfName {
-			return fmt.Errorf("interface name %s of %s/%s collides with that of %s/%s", ep.Interface, ep.Namespace, ep.Pod, old.Namespace, old.Pod)
+	}
+	return endpoint.Endpoint{}, false
+}
+
+// displace removes the predecessor.
+func (at *attachments) displace(ep endpoint.Endpoint) error {
+	for {
+		old, exists := at.predecessor(ep)
+		if !exists {
+			return nil
 		}
-		at.log.Info("attachment displaced", "endpoint", id.String(), "by", ep.ID.String(), "pod", ep.Namespace+"/"+ep.Pod)
-		if err := at.remove(id); err != nil {
+		at.log.Info("attachment displaced", "endpoint", old.ID.String(), "by", ep.ID.String(), "pod", ep.Namespace+"/"+ep.Pod)
+		if err := at.remove(old.ID); err != nil {
 			return err
 		}
 	}
-	return nil
 }
 
-// ready notes that the pair exists.
+// ready notes that the pair exists. After a crash in the middle of its ADD the predecessor may still
+// be there.
 func (at *attachments) ready(r socket.Request) (endpoint.Endpoint, error) {
-	ep, known := at.endpoints[r.ID]
+	ep, known := at.find(r.ID)
 	if !known {
 		return ep, &socket.Error{
 			Code: socket.CodeTryAgainLater, Message: "attachment unknown",
@@ -157,26 +231,43 @@ func (at *attachments) ready(r socket.Request) (endpoint.Endpoint, error) {
 		return ep, nil
 	}
 	ep.Ready, ep.MAC = true, r.MAC
+	if err := at.displace(ep); err != nil {
+		return ep, err
+	}
+	return ep, at.put(ep)
+}
+
+// put records an attachment, new or changed.
+func (at *attachments) put(ep endpoint.Endpoint) error {
 	if err := at.journal.Put(ep.ID.String(), ep); err != nil {
-		return ep, fmt.Errorf("record attachment %s: %w", ep.ID, err)
+		return fmt.Errorf("record attachment %s: %w", ep.ID, err)
 	}
 	at.endpoints[ep.ID] = ep
 	at.changed = true
-	return ep, nil
+	return nil
 }
 
 // remove forgets an attachment and frees its addresses. Removing the absent is success.
 func (at *attachments) remove(id endpoint.ID) error {
-	ep, known := at.endpoints[id]
+	ep, known := at.find(id)
 	if !known {
 		return nil
 	}
+	if err := at.forget(ep.ID); err != nil {
+		return err
+	}
+	at.alloc.Release(ep.Handle())
+	return nil
+}
+
+// forget removes the record alone.
+func (at *attachments) forget(id endpoint.ID) error {
 	if err := at.journal.Delete(id.String()); err != nil {
 		return fmt.Errorf("remove attachment %s from the record: %w", id, err)
 	}
 	delete(at.endpoints, id)
 	delete(at.unfinished, id)
-	at.alloc.Release(ep.Handle())
+	delete(at.recovered, id)
 	at.changed = true
 	return nil
 }

@@ -8,16 +8,24 @@ import (
 	"net/netip"
 	"slices"
 	"strings"
+	"time"
 
 	"korat/felix/dataplane"
 	"korat/felix/endpoint"
 	"korat/ipam"
 )
 
-// evidence is what the kernel held of pods when the agent started.
-type evidence struct {
-	// addresses are those that a pod's interface claims, by its alias or by a route.
-	addresses map[netip.Addr]string
+// evidence is what the kernel held of pods when the agent started: the addresses that pods'
+// interfaces claim, by an alias or by a route.
+type evidence map[netip.Addr]*claim
+
+// claim is an interface's claim to an address.
+type claim struct {
+	device string
+	// index tells the interface from a later one of the same name.
+	index int
+	// told is true once the log has it.
+	told bool
 }
 
 // look takes the first picture of the kernel, before anything is decided.
@@ -39,12 +47,9 @@ func (a *Agent) look(ctx context.Context) error {
 		a.world.restarting = a.world.restarting || r.Learned()
 	}
 	a.evidence = gather(host, routes)
-	if !a.RecordLost {
-		return nil
-	}
-	for _, ep := range recovered(host, neighbours) {
-		if err := a.at.adopt(ep); err != nil {
-			return fmt.Errorf("recover attachment %s from the kernel: %w", ep.ID, err)
+	for _, f := range find(host, routes, neighbours) {
+		if err := a.at.adopt(f); err != nil {
+			return fmt.Errorf("recover attachment %s from the kernel: %w", f.ID, err)
 		}
 	}
 	return nil
@@ -52,72 +57,163 @@ func (a *Agent) look(ctx context.Context) error {
 
 // gather collects the addresses that pods seem to use.
 func gather(host dataplane.Host, routes map[dataplane.RouteKey]dataplane.Route) evidence {
-	e := evidence{addresses: map[netip.Addr]string{}}
+	e := evidence{}
 	for name, link := range host.Links {
 		if alias, err := endpoint.ParseAlias(link.Alias); err == nil && strings.HasPrefix(name, endpoint.InterfacePrefix) {
 			for _, addr := range alias.Addresses {
-				e.addresses[addr] = name
+				e[addr] = &claim{device: name, index: link.Index}
 			}
 		}
 	}
 	for key, r := range routes {
 		for _, hop := range r.NextHops {
 			if key.Prefix.IsSingleIP() && !hop.Gateway.IsValid() && strings.HasPrefix(hop.Device, endpoint.InterfacePrefix) {
-				e.addresses[key.Prefix.Addr()] = hop.Device
+				e[key.Prefix.Addr()] = &claim{device: hop.Device, index: host.Links[hop.Device].Index}
 			}
 		}
 	}
 	return e
 }
 
-// recovered rebuilds records from the aliases of pods' interfaces, and the pods' MACs from our
-// neighbour entries. Without its record a pod would lose its route, and its address could be given
-// to another.
-func recovered(host dataplane.Host, neighbours map[dataplane.NeighbourKey]dataplane.Neighbour) []endpoint.Endpoint {
-	var all []endpoint.Endpoint
+// found is an attachment as the kernel knows it.
+type found struct {
+	endpoint.Endpoint
+	// routed says that there is a route of ours to it: only a Ready attachment has ever had one.
+	routed bool
+}
+
+// find rebuilds records from the aliases of pods' interfaces, and the pods' MACs from our neighbour
+// entries.
+func find(host dataplane.Host, routes map[dataplane.RouteKey]dataplane.Route, neighbours map[dataplane.NeighbourKey]dataplane.Neighbour) []found {
+	var all []found
 	for name, link := range host.Links {
 		alias, err := endpoint.ParseAlias(link.Alias)
 		if err != nil || !strings.HasPrefix(name, endpoint.InterfacePrefix) || len(alias.Addresses) == 0 {
 			continue
 		}
-		ep := endpoint.Endpoint{
+		f := found{Endpoint: endpoint.Endpoint{
 			ID: alias.ID, Namespace: alias.Namespace, Pod: alias.Pod, Interface: name, MTU: link.MTU,
 			Addresses: alias.Addresses, Ready: true,
-		}
+		}}
 		for _, addr := range alias.Addresses {
-			ep.MAC = neighbours[dataplane.NeighbourKey{Device: name, Address: addr}].MAC
+			if n, ok := neighbours[dataplane.NeighbourKey{Device: name, Address: addr}]; ok {
+				f.MAC = n.MAC
+			}
+			f.routed = f.routed || leadsTo(routes, addr, name)
 		}
-		all = append(all, ep)
+		all = append(all, f)
 	}
-	slices.SortFunc(all, func(x, y endpoint.Endpoint) int { return strings.Compare(x.Interface, y.Interface) })
+	slices.SortFunc(all, func(x, y found) int { return strings.Compare(x.Interface, y.Interface) })
 	return all
 }
 
-// adopt takes over an attachment that the kernel knows of and the journal does not.
-func (at *attachments) adopt(ep endpoint.Endpoint) error {
+// leadsTo says whether there is a route to the address that is directly on the interface.
+func leadsTo(routes map[dataplane.RouteKey]dataplane.Route, addr netip.Addr, device string) bool {
+	r := routes[dataplane.RouteKey{Prefix: netip.PrefixFrom(addr, addr.BitLen())}]
+	return slices.Contains(r.NextHops, dataplane.NextHop{Device: device})
+}
+
+// adopt takes over what the kernel knows of an attachment and the journal does not: all of it, or that
+// it was Ready. Without its record a pod would lose its route, and its address could be given to another.
+func (at *attachments) adopt(f found) error {
 	for _, known := range at.endpoints {
-		if known.Interface == ep.Interface {
+		if known.Interface != f.Interface {
+			continue
+		}
+		if known.Ready || !f.Alias().Is(known.ID) {
 			return nil
 		}
+		at.log.Warn("attachment is ready by the kernel's word", "endpoint", known.ID.String())
+		delete(at.unfinished, known.ID)
+		known.Ready, known.MAC = true, f.MAC
+		return at.put(known)
 	}
-	ep.Since = at.now()
-	if err := at.journal.Put(ep.ID.String(), ep); err != nil {
+	if !f.routed {
+		return nil
+	}
+	f.Since = at.now()
+	at.log.Warn("attachment recovered from the kernel", "endpoint", f.ID.String(), "pod", f.Namespace+"/"+f.Pod, "addresses", f.Addresses)
+	at.recovered[f.ID] = struct{}{}
+	return at.put(f.Endpoint)
+}
+
+// incomplete says whether a record was recovered from an alias and has never been amended: an alias
+// lacks the network's name, and may have the others' shortened.
+func incomplete(ep endpoint.Endpoint) bool { return ep.Network == "" || ep.Alias().Shortened() }
+
+// learn completes what was recovered with what the datastore says of the addresses, now that it is
+// known, and makes them the attachments' own: under the handle that the datastore has.
+func (at *attachments) learn() {
+	if len(at.recovered) == 0 {
+		return
+	}
+	stored := map[netip.Addr]ipam.Orphan{}
+	for _, o := range at.alloc.Orphans() {
+		stored[o.Address] = o
+	}
+	for id := range at.recovered {
+		ep := at.endpoints[id]
+		whole := ep
+		for _, addr := range ep.Addresses {
+			whole = told(whole, stored[addr])
+		}
+		if err := at.amend(ep, whole); err != nil {
+			at.log.Error("complete attachment", "endpoint", id.String(), "error", err)
+			at.hold(ep)
+		}
+	}
+	clear(at.recovered)
+}
+
+// told completes a record with what the datastore says of one of its addresses, if that is of the same
+// attachment. A network's name may contain dots, and so may a container's ID.
+func told(ep endpoint.Endpoint, o ipam.Orphan) endpoint.Endpoint {
+	names, ok := strings.CutSuffix(o.Handle, "."+ep.IfName)
+	for i := 0; ok && i < len(names); i++ {
+		id := endpoint.ID{ContainerID: names[i+1:], IfName: ep.IfName}
+		if i == 0 || names[i] != '.' || !ep.Alias().Is(id) {
+			continue
+		}
+		ep.ID, ep.Network = id, names[:i]
+		if namespace, pod := o.Attrs["namespace"], o.Attrs["pod"]; ep.Alias().Of(namespace, pod) {
+			ep.Namespace, ep.Pod = namespace, pod
+		}
+		if since, err := time.Parse(time.RFC3339, o.Attrs["timestamp"]); err == nil {
+			ep.Since = since
+		}
+		break
+	}
+	return ep
+}
+
+// amend replaces a record by one that says more of the same attachment.
+func (at *attachments) amend(old, ep endpoint.Endpoint) error {
+	if err := at.put(ep); err != nil {
 		return err
 	}
-	at.log.Warn("attachment recovered from the kernel", "endpoint", ep.ID.String(), "pod", ep.Namespace+"/"+ep.Pod, "addresses", ep.Addresses)
-	at.endpoints[ep.ID] = ep
-	at.alloc.Restore(ep.Handle(), at.owner(ep), ep.Addresses)
-	at.changed = true
+	if old.ID != ep.ID {
+		if err := at.forget(old.ID); err != nil {
+			return err
+		}
+	}
+	if old.Handle() != ep.Handle() {
+		at.alloc.Release(old.Handle())
+	}
+	at.hold(ep)
 	return nil
 }
 
 // releaseOrphans frees the addresses of this node's blocks that only the datastore holds in use:
-// neither the record nor, at the agent's start, the kernel knew their pods, as after a reboot.
+// neither the record nor an interface that was there at the agent's start and still is knows their
+// pods, as after a reboot.
 func (a *Agent) releaseOrphans() {
 	var gone []ipam.Orphan
 	for _, o := range a.at.alloc.Orphans() {
-		if device, used := a.evidence.addresses[o.Address]; used {
-			a.Log.Warn("address in use without a record", "address", o.Address.String(), "interface", device)
+		if c := a.evidence[o.Address]; c != nil && a.holds(c) {
+			if !c.told {
+				a.Log.Warn("address in use without a record", "address", o.Address.String(), "interface", c.device)
+			}
+			c.told = true
 			continue
 		}
 		a.Log.Info("address released: its pod is gone", "address", o.Address.String(), "handle", o.Handle)
@@ -126,4 +222,10 @@ func (a *Agent) releaseOrphans() {
 	if err := a.at.alloc.ReleaseOrphans(gone...); err != nil {
 		a.Log.Error("release addresses of pods that are gone", "error", err)
 	}
+}
+
+// holds says whether a claim still stands.
+func (a *Agent) holds(c *claim) bool {
+	link, exists := a.world.host.Links[c.device]
+	return exists && link.Index == c.index
 }

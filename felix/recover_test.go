@@ -37,7 +37,7 @@ func TestRebootFreesAddresses(t *testing.T) {
 	ep := n.attach("web")
 	w.published(1)
 	n.stop()
-	w.dir, w.recordLost = t.TempDir(), true // tmpfs is empty after a reboot
+	w.dir = t.TempDir() // tmpfs is empty after a reboot
 	w.kernel.removeLink(ep.Interface)
 	w.routes.Have, w.neighbours.Have = nil, nil
 	n = w.start()
@@ -54,7 +54,7 @@ func TestLostRecordIsRecoveredFromTheKernel(t *testing.T) {
 	w.published(1)
 	n.stop()
 	w.writes()
-	w.dir, w.recordLost = t.TempDir(), true
+	w.dir = t.TempDir()
 	n = w.start()
 	n.untilReady()
 	if text := w.writes(); text != "" {
@@ -79,7 +79,7 @@ func TestRouteAloneKeepsAnAddress(t *testing.T) {
 	ep := n.attach("web") // its link has no alias in this test
 	w.published(1)
 	n.stop()
-	w.dir, w.recordLost = t.TempDir(), true
+	w.dir = t.TempDir()
 	n = w.start()
 	n.untilReady()
 	for range 2 {

@@ -98,7 +98,7 @@ func (a *Agent) serve() []programmed {
 // abort undoes an attachment that was new in a conversation which broke. It may be Ready here: then the
 // plugin has not heard so, and has removed the pair or will.
 func (a *Agent) abort(c call) {
-	if _, known := a.at.endpoints[c.req.ID]; known {
+	if _, known := a.at.find(c.req.ID); known {
 		a.Log.Info("attachment abandoned by the plugin", "endpoint", c.req.ID.String())
 		if err := a.at.remove(c.req.ID); err != nil {
 			a.Log.Error("undo attachment", "endpoint", c.req.ID.String(), "error", err)
@@ -190,7 +190,7 @@ func (a *Agent) lookUp(r socket.Request) socket.Reply {
 		}
 		return socket.Reply{}
 	case socket.VerbCheck:
-		ep, known := a.at.endpoints[r.ID]
+		ep, known := a.at.find(r.ID)
 		if !known {
 			return socket.Reply{Error: &socket.Error{Code: socket.CodeUnknownContainer, Message: "attachment unknown", Details: r.ID.String()}}
 		}
@@ -273,7 +273,8 @@ func unjoin(err error) []error {
 func workloadEndpoints(node string, eps map[endpoint.ID]endpoint.Endpoint) []*api.WorkloadEndpoint {
 	var all []*api.WorkloadEndpoint
 	for _, ep := range eps {
-		if !ep.Ready {
+		// The datastore would refuse a shortened name; under its whole one the pod may be there still.
+		if !ep.Ready || ep.Alias().Shortened() {
 			continue
 		}
 		orchestrator := "k8s"

@@ -38,8 +38,6 @@ type testWorld struct {
 	kernel  *fakeKernel
 	speaker *fakeSpeaker
 	dir     string
-	// recordLost is what main tells the agent of the journal.
-	recordLost bool
 
 	links      *reconciletest.Table[string, dataplane.Link]
 	sysctls    *reconciletest.Table[string, dataplane.SysctlValue]
@@ -90,7 +88,7 @@ func (w *testWorld) startWith(st store.Store, running *sync.WaitGroup) *node {
 	keeper := ipam.NewKeeper(st, "a", log)
 	copies := mirror.New(st, "a", log)
 	agent := New(Config{
-		Identity: Identity{Node: "a"}, Version: "test", Resync: time.Minute, RecordLost: w.recordLost,
+		Identity: Identity{Node: "a"}, Version: "test", Resync: time.Minute,
 		Bootstrap: Bootstrap{Pool: netip.MustParsePrefix("172.17.0.0/16"), BlockSize: 24},
 	},
 		Parts{

@@ -35,7 +35,9 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 		return fmt.Errorf("record of attached pods: %w", err)
 	}
 	defer record.Close()
-	cfg.RecordLost = lost(record.Status(), log)
+	for _, damage := range record.Status().Damage {
+		log.Error("record of attached pods is damaged", "file", s.journalFile(), "damage", damage.String())
+	}
 	host, err := kernel.Open()
 	if err != nil {
 		return fmt.Errorf("open netlink: %w", err)
@@ -84,17 +86,6 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 		func(ctx context.Context) error { return plugins.Serve(ctx, agent) },
 		func(ctx context.Context) error { serveHTTP(ctx, health, agent.Handler(), log); return nil },
 	)...)
-}
-
-// lost says whether the record of attached pods may lack some: the file is new, as after a reboot, or
-// damaged in what had been written. A torn last line was never relied on.
-func lost(s journal.Status, log *slog.Logger) bool {
-	lost := s.Bytes == 0
-	for _, damage := range s.Damage {
-		log.Error("record of attached pods is damaged", "file", s.Path, "damage", damage.String())
-		lost = lost || !damage.Torn
-	}
-	return lost
 }
 
 // together runs every part until ctx is done or one of them fails, and gives the first failure.

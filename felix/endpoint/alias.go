@@ -97,6 +97,11 @@ func ParseAlias(s string) (Alias, error) {
 	return a, nil
 }
 
+// Shortened says whether the alias lacks a part of a name.
+func (a Alias) Shortened() bool {
+	return strings.Contains(a.ContainerID+a.Namespace+a.Pod, shortMark)
+}
+
 // Is says whether the alias is that of the attachment.
 func (a Alias) Is(id ID) bool {
 	return a.IfName == id.IfName && same(a.ContainerID, id.ContainerID)

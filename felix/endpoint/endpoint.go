@@ -45,3 +45,9 @@ type Endpoint struct {
 
 // Handle is the IPAM handle, "<network>.<container ID>.<interface>".
 func (e Endpoint) Handle() string { return e.Network + "." + e.ContainerID + "." + e.IfName }
+
+// Alias is what its interface's alias says, before it is shortened. The names in a record that was
+// recovered from an alias may be shortened themselves.
+func (e Endpoint) Alias() Alias {
+	return Alias{ID: e.ID, Namespace: e.Namespace, Pod: e.Pod, Addresses: e.Addresses}
+}
