@@ -121,7 +121,8 @@ func addPods(ctx context.Context, h *lab.Host, n int) error {
 // crowdOfBirds makes the other nodes of the mesh: BIRDs on one host, each with an address and a block of
 // its own. They wait to be called.
 func crowdOfBirds(ctx context.Context, c *lab.Cluster) error {
-	first := netip.AddrFrom4([4]byte{192, 168, 100, 10})
+	// Of two nodes the one with the lower address calls the other.
+	first := netip.AddrFrom4([4]byte{192, 168, 100, 200})
 	h, err := c.Host(ctx, lab.HostConfig{Name: "birds", Interfaces: []lab.Interface{
 		{Switch: c.Switch, Address: netip.PrefixFrom(first, 24)},
 	}})

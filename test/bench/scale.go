@@ -16,9 +16,10 @@ import (
 
 const (
 	scaleNodes, scalePodsPerNode = 10_000, 10
-	// scaleChanges are made one by one, scalePause apart, so that each is a pass of its own.
-	scaleChanges = 150
-	scalePause   = 40 * time.Millisecond
+	// scaleChanges are made one by one. The agent has scaleRest after it is done with one, so that each is
+	// a pass of its own.
+	scaleChanges = 100
+	scaleRest    = 20 * time.Millisecond
 )
 
 // scaleAddress is the node's; the simulated nodes have others of its subnet.
@@ -90,22 +91,24 @@ func memory(pid int) ([]Row, error) {
 
 // changes measures what one change that is none of this node's business costs its agent.
 func changes(ctx context.Context, g *guest.Guest, agent *lab.Agent, kind api.Kind) (Row, error) {
-	if err := quiet(ctx, 10*scalePause, agent.PID); err != nil {
-		return Row{}, err
-	}
 	passes, err := metric(ctx, agent.Host, "korat_passes_total")
 	if err != nil {
+		return Row{}, err
+	}
+	if err := quiet(ctx, scaleRest, agent.PID); err != nil {
 		return Row{}, err
 	}
 	before, err := CPU(agent.PID)
 	if err != nil {
 		return Row{}, err
 	}
-	if err := g.Call(ctx, "Etcd.Change", guest.Changes{Kind: kind, Count: scaleChanges, Every: scalePause}, nil); err != nil {
-		return Row{}, err
-	}
-	if err := quiet(ctx, 10*scalePause, agent.PID); err != nil {
-		return Row{}, err
+	for i := range scaleChanges {
+		if err := g.Call(ctx, "Etcd.Change", guest.Change{Kind: kind, Node: i}, nil); err != nil {
+			return Row{}, err
+		}
+		if err := quiet(ctx, scaleRest, agent.PID); err != nil {
+			return Row{}, err
+		}
 	}
 	after, err := CPU(agent.PID)
 	if err != nil {

@@ -78,32 +78,23 @@ func (e *Etcd) commit(puts []clientv3.Op) error {
 	return nil
 }
 
-// Changes says what to change, how often, and how long to pause in between.
-type Changes struct {
-	Kind  api.Kind
-	Count int
-	Every time.Duration
+// Change is a node's object to change.
+type Change struct {
+	Kind api.Kind
+	Node int
 }
 
-// Change changes one object after the other, each once.
-func (e *Etcd) Change(c Changes, _ *Nothing) error {
-	tick := time.NewTicker(c.Every)
-	defer tick.Stop()
-	for i := range c.Count {
-		<-tick.C
-		obj, err := e.cluster.changed(c.Kind, i)
-		if err != nil {
-			return err
-		}
-		put, err := putOf(store.Stamp(obj, e.cluster.born))
-		if err != nil {
-			return err
-		}
-		if err := e.commit([]clientv3.Op{put}); err != nil {
-			return err
-		}
+// Change changes an object.
+func (e *Etcd) Change(c Change, _ *Nothing) error {
+	obj, err := e.cluster.changed(c.Kind, c.Node)
+	if err != nil {
+		return err
 	}
-	return nil
+	put, err := putOf(store.Stamp(obj, e.cluster.born))
+	if err != nil {
+		return err
+	}
+	return e.commit([]clientv3.Op{put})
 }
 
 // putOf writes an object where package etcd keeps it. (A Store's Create is one request for each.)
