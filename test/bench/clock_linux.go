@@ -64,14 +64,14 @@ const (
 	// etcd's ten ticks a second.
 	quietTick = 5 * time.Millisecond
 	quietUse  = 500 * time.Microsecond
-	// quietLimit ends the wait for processes that never rest.
-	quietLimit = time.Second
+	// quietLimit ends the wait for processes that never rest, for each time of rest asked for.
+	quietLimit = 50
 )
 
 // quiet waits until processes have used next to nothing for a time: what one side of a comparison does
 // in the background must not be done in the other's turn.
 func quiet(ctx context.Context, rest time.Duration, pids ...int) error {
-	tick, limit := time.NewTicker(quietTick), time.NewTimer(quietLimit)
+	tick, limit := time.NewTicker(quietTick), time.NewTimer(quietLimit*rest)
 	defer tick.Stop()
 	defer limit.Stop()
 	since := time.Now()

@@ -20,6 +20,7 @@ const (
 	// a pass of its own.
 	scaleChanges = 100
 	scaleRest    = 20 * time.Millisecond
+	scaleSettle  = 500 * time.Millisecond
 )
 
 // scaleAddress is the node's; the simulated nodes have others of its subnet.
@@ -61,6 +62,10 @@ func scale(ctx context.Context, s *Suite) (rows []Row, err error) {
 		return nil, err
 	}
 	rows = append(rows, Below("from start to ready in a large cluster", "s", time.Since(agent.Started).Seconds(), 10))
+	// It reads on: what it mirrors, and which blocks are free.
+	if err := quiet(ctx, scaleSettle, agent.PID); err != nil {
+		return rows, err
+	}
 	more, err := memory(agent.PID)
 	if err != nil {
 		return rows, err
