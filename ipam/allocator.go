@@ -24,6 +24,7 @@ type Allocator struct {
 	// reserved is never assigned automatically; nil if nothing is reserved.
 	reserved      func(netip.Addr) bool
 	reservedError error
+	hosts         hosts
 	blocks        blocks
 	holders       holders
 	// demand is what failed requests asked for, by handle.
@@ -68,11 +69,10 @@ func (a *Allocator) Update(snap api.Snapshot) {
 	first := !a.snap.InSync
 	if first || !snap.IPPools.Same(a.snap.IPPools) {
 		a.pools = readPools(snap.IPPools)
+		a.approach()
 	}
 	if first || !snap.IPReservations.Same(a.snap.IPReservations) {
-		var ranges []netip.Prefix
-		ranges, a.reservedError = readReservations(snap.IPReservations)
-		a.reserved = within(ranges)
+		a.hosts.reservations, a.reservedError = readReservations(snap.IPReservations)
 	}
 	if first || !snap.BlockAffinities.Same(a.snap.BlockAffinities) {
 		a.blocks.claimed = confirmed(snap.BlockAffinities, a.node)
@@ -82,6 +82,7 @@ func (a *Allocator) Update(snap api.Snapshot) {
 	if first || !snap.BlockAffinities.Same(a.snap.BlockAffinities) || snap.IPAMBlocks.Len() != a.snap.IPAMBlocks.Len() {
 		a.blocks.contest(snap.IPAMBlocks)
 	}
+	a.keepOff()
 	a.snap = snap
 }
 

@@ -143,6 +143,9 @@ func (a *Allocator) one(addr netip.Addr, allowed []Pool) (*Need, error) {
 	if a.holders.has(addr) {
 		return nil, taken(addr, a.holders.holder(addr))
 	}
+	if err := a.offLimits(addr, pool); err != nil {
+		return nil, err
+	}
 	if o := a.blocks.containing(addr); o != nil && o.confirmed {
 		if o.block == nil {
 			return nil, fmt.Errorf("address %s: %w: IPAMBlock/%s can't be used: %w", addr, ErrNoAddress, api.BlockName(o.prefix), o.broken)

@@ -35,6 +35,8 @@ type claims struct {
 	node  string
 	log   *slog.Logger
 	snap  api.Snapshot
+	// hosts are the ranges of hosts that overlap a pool.
+	hosts []Obstacle
 	// flying are claims that the Snapshot does not show yet: no more is claimed meanwhile.
 	flying map[netip.Prefix]time.Time
 	// full are the pools without a free block.
@@ -72,6 +74,14 @@ func (c *claims) see(snap api.Snapshot) {
 			delete(c.flying, p)
 		}
 	}
+}
+
+// avoid takes in the ranges that belong to hosts.
+func (c *claims) avoid(hosts []Obstacle) {
+	if !slices.Equal(hosts, c.hosts) {
+		clear(c.full)
+	}
+	c.hosts = hosts
 }
 
 // ours says whether the Snapshot has the block as this node's.
@@ -140,7 +150,7 @@ func (c *claims) awaited(n Need) bool {
 // claimOne claims a specific block. If another node has it, the next Snapshot tells the request.
 func (c *claims) claimOne(ctx context.Context, n Need, now time.Time) error {
 	for _, pool := range n.Pools {
-		obs := obstaclesIn(c.snap, pool, c.node)
+		obs := c.obstacles(pool)
 		if r, ok := obs.taken(n.Block); ok && !c.ours(n.Block) {
 			c.problems = append(c.problems, fmt.Sprintf("block %s is wanted, but %s is taken", n.Block, r))
 			return nil
@@ -155,7 +165,7 @@ func (c *claims) claimAny(ctx context.Context, n Need, now time.Time) error {
 		if c.full[pool.Name] {
 			continue
 		}
-		obs := obstaclesIn(c.snap, pool, c.node)
+		obs := c.obstacles(pool)
 		for {
 			b, ok := pool.free(c.node, obs)
 			if !ok {

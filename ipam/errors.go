@@ -44,6 +44,8 @@ type PoolUse struct {
 	// Taken counts the pool's blocks that any node owns, Own those of this node; of its Size
 	// addresses, Held are in use and Reserved are free but reserved.
 	Taken, Own, Size, Held, Reserved int
+	// Obstacles belong to hosts: no block is claimed there.
+	Obstacles []Obstacle
 }
 
 // Error implements error.
@@ -52,6 +54,9 @@ func (e *FullError) Error() string {
 	for i, p := range e.Pools {
 		parts[i] = fmt.Sprintf("pool %q (%s, %s blocks of /%d): %d blocks taken, of which this node has %d with %d of %d addresses in use and %d reserved",
 			p.Name, p.CIDR, p.blocks(), p.BlockBits, p.Taken, p.Own, p.Held, p.Size, p.Reserved)
+		if len(p.Obstacles) > 0 {
+			parts[i] += fmt.Sprintf("; it overlaps %s, where no block is claimed", p.Obstacles[0])
+		}
 	}
 	return "no free address and no free block: " + strings.Join(parts, "; ") + ": add an IPPool or remove pods"
 }

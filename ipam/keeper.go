@@ -147,6 +147,7 @@ func (k *Keeper) pass(ctx context.Context) (due time.Duration, err error) {
 	defer cancel()
 	now := time.Now()
 	k.claims.see(w.Snapshot)
+	k.claims.avoid(w.Obstacles)
 	errs := []error{k.claims.heal(ctx, now)}
 	if !errors.Is(errs[0], store.ErrUnavailable) {
 		errs = append(errs, k.claims.meet(ctx, w.Needs, now))

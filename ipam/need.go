@@ -119,10 +119,12 @@ type Wants struct {
 	Snapshot api.Snapshot
 	Needs    []Need
 	Changes  []Change
+	// Obstacles are those of SetObstacles that overlap a pool.
+	Obstacles []Obstacle
 }
 
 // Wants gives Needs and Changes with the Snapshot that they were worked out from.
-func (a *Allocator) Wants() Wants { return Wants{a.snap, a.Needs(), a.Changes()} }
+func (a *Allocator) Wants() Wants { return Wants{a.snap, a.Needs(), a.Changes(), a.hosts.near} }
 
 // SetExhausted tells which pools have no block left to claim, as Keeper.Exhausted says. While
 // all usable pools are among them, Assign fails with ErrNoAddress instead of ErrNeedBlock.
@@ -137,7 +139,7 @@ func (a *Allocator) full(ps []Pool) error {
 	e := &FullError{}
 	own := a.blocks.usable()
 	for _, p := range ps {
-		use := PoolUse{Pool: p}
+		use := PoolUse{Pool: p, Obstacles: a.hosts.of(p)}
 		for _, obj := range a.snap.IPAMBlocks.All() {
 			if b, err := netip.ParsePrefix(obj.Spec.CIDR); err == nil && p.holds(b) {
 				use.Taken++

@@ -19,6 +19,7 @@ func (a *Allocator) Problems() []error {
 	if a.reservedError != nil {
 		problems = append(problems, a.reservedError)
 	}
+	problems = append(problems, a.hosts.problems(slices.Concat(a.enabled, a.disabled))...)
 	for _, o := range a.blocks.own() {
 		if o.broken != nil {
 			problems = append(problems, fmt.Errorf("IPAMBlock/%s can't be used: %w", api.BlockName(o.prefix), o.broken))

@@ -47,17 +47,31 @@ func obstaclesIn(snap api.Snapshot, pool Pool, node string) obstacles {
 	return obs
 }
 
-// add notes a taken range. One smaller than the pool's blocks takes the whole block around it.
+// obstacles gives what a new block of the pool must not touch.
+func (c *claims) obstacles(pool Pool) obstacles {
+	obs := obstaclesIn(c.snap, pool, c.node)
+	for _, o := range c.hosts {
+		obs.take(pool, o.Range)
+	}
+	return obs
+}
+
+// add notes a taken range as an object has it.
 func (obs *obstacles) add(pool Pool, cidr string) {
-	p, err := netip.ParsePrefix(cidr)
-	if err != nil || !p.Overlaps(pool.CIDR) {
-		return
+	if p, err := netip.ParsePrefix(cidr); err == nil {
+		obs.take(pool, p)
 	}
-	if p.Bits() < pool.BlockBits {
+}
+
+// take notes a taken range. One smaller than the pool's blocks takes the whole block around it.
+func (obs *obstacles) take(pool Pool, p netip.Prefix) {
+	switch {
+	case !p.Overlaps(pool.CIDR):
+	case p.Bits() < pool.BlockBits:
 		obs.larger = append(obs.larger, p)
-		return
+	default:
+		obs.exact[pool.blockOf(p.Addr())] = true
 	}
-	obs.exact[pool.blockOf(p.Addr())] = true
 }
 
 // taken gives the range that keeps anybody from claiming a block: the block itself or a larger one.
