@@ -3,11 +3,17 @@
 package felix
 
 import (
+	"bytes"
+	"log/slog"
+	"net/netip"
+	"os"
+	"path/filepath"
+	"strings"
 	"testing"
+	"time"
 
 	"korat/api"
 	"korat/cni-plugin/socket"
-	"korat/felix/dataplane"
 	"korat/felix/endpoint"
 )
 
@@ -49,8 +55,7 @@ func TestLostRecordIsRecoveredFromTheKernel(t *testing.T) {
 	w := newWorld(t)
 	n := w.start()
 	ep := n.attach("web")
-	alias := endpoint.FormatAlias(endpoint.Alias{ID: ep.ID, Namespace: ep.Namespace, Pod: ep.Pod, Addresses: ep.Addresses})
-	w.kernel.addLink(ep.Interface, dataplane.HostLink{Index: 100, Type: "veth", MTU: 1400, Up: true, Running: true, Alias: alias})
+	w.alias(ep)
 	w.published(1)
 	n.stop()
 	w.writes()
@@ -88,4 +93,205 @@ func TestRouteAloneKeepsAnAddress(t *testing.T) {
 			t.Errorf("the address of an interface in use was given away: %s", text)
 		}
 	}
+}
+
+// Whatever happens to the journal, a pod whose interface is there keeps its route and its address.
+func TestADamagedJournalCostsNoPod(t *testing.T) {
+	for name, damage := range map[string]func(journal []byte) []byte{
+		"emptied":              func([]byte) []byte { return nil },
+		"cut off in the first": func(j []byte) []byte { return j[:20] },
+		"cut off in a later":   func(j []byte) []byte { return j[:len(j)-30] },
+		"a later one changed":  func(j []byte) []byte { j[len(j)-30] ^= 1; return j },
+		"the last one missing": func(j []byte) []byte { return j[:bytes.LastIndexByte(j[:len(j)-1], '\n')+1] },
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			n := w.start()
+			one, two := n.attach("one"), n.attach("two")
+			w.alias(one)
+			w.alias(two)
+			w.published(2)
+			n.stop()
+			w.writes()
+			file := filepath.Join(w.dir, "journal")
+			data, err := os.ReadFile(file)
+			if err == nil {
+				err = os.WriteFile(file, damage(data), 0o600)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			for range 2 {
+				n = w.start()
+				n.untilReady()
+				w.later(2 * comeback)
+				for i, ep := range []endpoint.Endpoint{one, two} {
+					other := request("another", "another")
+					other.Addresses = ep.Addresses
+					if _, err := n.ask(other); err == nil {
+						t.Fatalf("pod %d lives, yet %s was given to another", i, ep.Addresses[0])
+					}
+					again, err := n.ask(request(ep.ContainerID, ep.Pod))
+					if err != nil || !again.Ready || again.Addresses[0] != ep.Addresses[0] {
+						t.Errorf("pod %d: ADD again: %+v, %v", i, again, err)
+					}
+				}
+				if text := w.writes(); text != "" {
+					t.Errorf("the kernel was as it should be, yet written:\n%s", text)
+				}
+				n.stop()
+			}
+		})
+	}
+}
+
+// An agent that is killed between the pair's making and READY, and a plugin that never comes back.
+func TestAnInterfaceThatIsThereIsNotAbandoned(t *testing.T) {
+	w := newWorld(t)
+	n := w.start()
+	n.untilReady()
+	there, err := n.ask(request("c1", "there"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	gone, err := n.ask(request("c2", "gone"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	n.stop()
+	n = w.start()
+	n.untilReady()
+	w.alias(there)
+	w.later(2 * comeback)
+	w.until("the one without an interface is undone", func() bool { return n.check(gone.ID) != nil })
+	if err := n.check(there.ID); err != nil {
+		t.Errorf("the other: %v", err)
+	}
+	w.until("its route is there", func() bool { return w.hasRoute(there.Addresses[0].String() + "/32 dev " + there.Interface) })
+}
+
+// handles gives those that the datastore's blocks list.
+func (w *testWorld) handles() string {
+	objs, _, err := w.store.List(w.t.Context(), api.KindIPAMBlock)
+	if err != nil {
+		w.t.Fatal(err)
+	}
+	var all []string
+	for _, o := range objs {
+		for _, a := range o.(*api.IPAMBlock).Spec.Attributes {
+			all = append(all, a.HandleID)
+		}
+	}
+	return strings.Join(all, " ")
+}
+
+// An alias lacks the network and cannot hold every name; what was recovered from one must still be
+// the attachment that the runtime and the datastore know.
+func TestARecoveredRecordIsWhole(t *testing.T) {
+	for name, id := range map[string][3]string{
+		"short": {"c1", "ns", "web"},
+		"long":  {strings.Repeat("c", 64), strings.Repeat("n", 63), strings.Repeat("p", 253)},
+	} {
+		t.Run(name, func(t *testing.T) {
+			w := newWorld(t)
+			n := w.start()
+			r := socket.Request{ID: endpoint.ID{ContainerID: id[0], IfName: "eth0"}, Namespace: id[1], Pod: id[2]}
+			ep, err := n.add(r)
+			if err == nil {
+				err = n.ready(ep.ID)
+			}
+			if err != nil {
+				t.Fatal(err)
+			}
+			w.alias(ep)
+			w.published(1)
+			w.mirrored(ep)
+			handles := w.handles()
+			n.stop()
+			w.dir = t.TempDir()
+			n = w.start()
+			n.untilReady()
+			if again, err := n.ask(r); err != nil || again.Handle() != ep.Handle() || again.Pod != ep.Pod {
+				t.Errorf("ADD again: %v, %v", again, err)
+			}
+			w.published(1)
+			w.mirrored(ep)
+			if have := w.handles(); have != handles {
+				t.Errorf("the datastore has the handles %s, had %s", have, handles)
+			}
+			next := r
+			next.ContainerID = "second-sandbox"
+			if _, err := n.add(next); err != nil {
+				t.Errorf("the pod's next sandbox: %v", err)
+			}
+			if n.check(ep.ID) == nil {
+				t.Error("the next sandbox has not displaced the first")
+			}
+		})
+	}
+}
+
+// mirrored waits until the datastore has the WorkloadEndpoint of the one pod.
+func (w *testWorld) mirrored(ep endpoint.Endpoint) {
+	w.t.Helper()
+	w.until("the datastore has the WorkloadEndpoint", func() bool {
+		objs, _, err := w.store.List(w.t.Context(), api.KindWorkloadEndpoint)
+		if err != nil {
+			w.t.Fatal(err)
+		}
+		return len(objs) == 1 && objs[0].(*api.WorkloadEndpoint).Spec.Pod == ep.Pod
+	})
+}
+
+// Where the datastore does not help, shortened names stay so until the runtime says them.
+func TestShortenedNames(t *testing.T) {
+	at := New(Config{}, Parts{Journal: nopJournal{}, Log: slog.New(slog.DiscardHandler)}).at
+	whole := endpoint.Endpoint{
+		ID: endpoint.ID{ContainerID: strings.Repeat("c", 64), IfName: "eth0"}, Namespace: strings.Repeat("n", 63), Pod: strings.Repeat("p", 253),
+		Interface: "calix", Addresses: []netip.Addr{netip.MustParseAddr("172.17.8.2")}, Ready: true,
+	}
+	alias, err := endpoint.ParseAlias(endpoint.FormatAlias(whole.Alias()))
+	if err != nil {
+		t.Fatal(err)
+	}
+	short := whole
+	short.ID, short.Namespace, short.Pod = alias.ID, alias.Namespace, alias.Pod
+	adopt := func() {
+		if err := at.adopt(found{short, true}); err != nil {
+			t.Fatal(err)
+		}
+		at.learn()
+		if weps := workloadEndpoints("a", at.endpoints); len(weps) > 0 {
+			t.Errorf("mirrored as %s", weps[0].Name)
+		}
+	}
+	adopt()
+	if err := at.remove(whole.ID); err != nil || len(at.endpoints) > 0 {
+		t.Errorf("DEL: %v, left %v", err, at.endpoints)
+	}
+	adopt()
+	r := socket.Request{ID: whole.ID, Network: "korat", Namespace: whole.Namespace, Pod: whole.Pod}
+	if ep, err := at.add(r, 0); err != nil || ep.Addresses[0] != whole.Addresses[0] || len(at.endpoints) != 1 {
+		t.Errorf("ADD: %v, %v, record %v", ep, err, at.endpoints)
+	}
+	weps := workloadEndpoints("a", at.endpoints)
+	if len(weps) != 1 || api.Validate(weps[0]) != nil {
+		t.Errorf("mirrored as %v", weps)
+	}
+}
+
+// An address is kept for an interface without a record only as long as there is that interface.
+func TestAnOrphanEndsWithItsInterface(t *testing.T) {
+	w := newWorld(t)
+	w.resync = 20 * time.Millisecond
+	n := w.start()
+	ep := n.attach("web")
+	w.published(1)
+	n.stop()
+	w.dir = t.TempDir()
+	n = w.start()
+	n.untilReady()
+	w.published(1)
+	w.kernel.removeLink(ep.Interface)
+	w.published(0)
 }

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"testing"
 	"time"
 
@@ -38,6 +39,9 @@ type testWorld struct {
 	kernel  *fakeKernel
 	speaker *fakeSpeaker
 	dir     string
+	// resync is the agent's Resync, and ahead how far its clock is ahead of time.
+	resync time.Duration
+	ahead  atomic.Int64
 
 	links      *reconciletest.Table[string, dataplane.Link]
 	sysctls    *reconciletest.Table[string, dataplane.SysctlValue]
@@ -47,7 +51,7 @@ type testWorld struct {
 
 func newWorld(t testing.TB) *testWorld {
 	w := &testWorld{
-		t: t, store: memory.New(), dir: t.TempDir(),
+		t: t, store: memory.New(), dir: t.TempDir(), resync: time.Minute,
 		kernel:     &fakeKernel{wake: make(chan struct{}, 1), host: dataplane.Host{Links: map[string]dataplane.HostLink{}, DefaultRoute: true}},
 		speaker:    &fakeSpeaker{wake: make(chan struct{}, 1), rib: bgp.RIB{Running: true, Complete: true}},
 		links:      &reconciletest.Table[string, dataplane.Link]{},
@@ -88,13 +92,14 @@ func (w *testWorld) startWith(st store.Store, running *sync.WaitGroup) *node {
 	keeper := ipam.NewKeeper(st, "a", log)
 	copies := mirror.New(st, "a", log)
 	agent := New(Config{
-		Identity: Identity{Node: "a"}, Version: "test", Resync: time.Minute,
+		Identity: Identity{Node: "a"}, Version: "test", Resync: w.resync,
 		Bootstrap: Bootstrap{Pool: netip.MustParsePrefix("172.17.0.0/16"), BlockSize: 24},
 	},
 		Parts{
 			Datastore: follower, Store: st, Kernel: w.kernel, Speaker: w.speaker, Keeper: keeper, Mirror: copies, Journal: record, Log: log,
 			Tables: Tables{w.links, w.sysctls, w.neighbours, w.routes},
 		})
+	agent.at.now = func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 	ctx, cancel := context.WithCancel(context.Background())
 	for _, run := range []func(context.Context){follower.Run, keeper.Run, copies.Run, func(ctx context.Context) {
 		if err := agent.Run(ctx); err != nil {
@@ -132,15 +137,32 @@ func (n *node) untilReady() {
 	n.w.until("the agent is ready", func() bool { return len(n.report.notReady()) == 0 })
 }
 
-// add plays the plugin's ADD up to the point where the pair exists.
-func (n *node) add(r socket.Request) (endpoint.Endpoint, error) {
+// ask plays the plugin's ADD up to the agent's answer.
+func (n *node) ask(r socket.Request) (endpoint.Endpoint, error) {
 	r.Verb, r.Network = socket.VerbAdd, "korat"
 	reply := n.Handle(n.w.t.Context(), r)
 	if reply.Error != nil {
 		return endpoint.Endpoint{}, reply.Error
 	}
-	n.w.kernel.addLink(reply.Endpoint.Interface, dataplane.HostLink{Index: 100, Up: true, Running: true})
 	return *reply.Endpoint, nil
+}
+
+// add plays the plugin's ADD up to the point where the pair exists.
+func (n *node) add(r socket.Request) (endpoint.Endpoint, error) {
+	ep, err := n.ask(r)
+	if err == nil {
+		n.w.kernel.addLink(ep.Interface, dataplane.HostLink{Index: 100, Up: true, Running: true})
+	}
+	return ep, err
+}
+
+// check plays CHECK.
+func (n *node) check(id endpoint.ID) error {
+	reply := n.Handle(n.w.t.Context(), socket.Request{Verb: socket.VerbCheck, ID: id})
+	if reply.Error != nil {
+		return reply.Error
+	}
+	return nil
 }
 
 func (n *node) ready(id endpoint.ID) error {
@@ -149,6 +171,19 @@ func (n *node) ready(id endpoint.ID) error {
 		return reply.Error
 	}
 	return nil
+}
+
+// alias names the host's side of an endpoint's pair as the plugin does.
+func (w *testWorld) alias(ep endpoint.Endpoint) {
+	w.kernel.addLink(ep.Interface, dataplane.HostLink{
+		Index: 100, Type: "veth", MTU: 1400, Up: true, Running: true, Alias: endpoint.FormatAlias(ep.Alias()),
+	})
+}
+
+// later lets the agent's clock run ahead, and the agent notice.
+func (w *testWorld) later(d time.Duration) {
+	w.ahead.Add(int64(d))
+	poke(w.kernel.wake)
 }
 
 // attach plays the whole ADD.
