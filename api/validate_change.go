@@ -6,6 +6,8 @@ import (
 	"errors"
 	"fmt"
 	"net/netip"
+	"slices"
+	"strings"
 )
 
 // ValidateChange checks what Validate cannot see: that a change from old to obj leaves immutable
@@ -71,6 +73,34 @@ func (c *checker) nodeAddressTaken(node *Node, snap Snapshot) {
 			c.fail("spec.bgp.ipv4Address", node.Spec.BGP.IPv4Address, "is held by %s: give each node its own address, or delete that Node if it is gone", other.Key())
 		}
 	}
+}
+
+// Ranges gives what the node's addresses belong to: the subnet of its BGP address, and what of its other addresses is
+// outside of that. Fields that can't be read are left out.
+func (s *NodeSpec) Ranges() []netip.Prefix {
+	var all []netip.Prefix
+	if s.BGP != nil {
+		if p, err := netip.ParsePrefix(s.BGP.IPv4Address); err == nil && p.Bits() > 0 {
+			all = append(all, p.Masked())
+		}
+	}
+	for _, a := range s.Addresses {
+		p, err := a.prefix()
+		if err == nil && !slices.ContainsFunc(all, p.Overlaps) {
+			all = append(all, p)
+		}
+	}
+	return all
+}
+
+// prefix gives the address alone, without the length that Calico writes to one of type CalicoNodeIP.
+func (a NodeAddress) prefix() (netip.Prefix, error) {
+	text, _, _ := strings.Cut(a.Address, "/")
+	addr, err := netip.ParseAddr(text)
+	if err != nil {
+		return netip.Prefix{}, err
+	}
+	return netip.PrefixFrom(addr, addr.BitLen()), nil
 }
 
 // address gives the node's BGP address, if it has one.

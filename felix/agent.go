@@ -4,6 +4,7 @@ package felix
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -110,6 +111,8 @@ type world struct {
 	learned  map[dataplane.RouteKey]dataplane.Route
 	want     dataplane.State
 	problems []string
+	// poolErr is why the default pool was not created.
+	poolErr error
 	// started is true once the first in-sync Snapshot has been acted on.
 	started bool
 }
@@ -173,6 +176,7 @@ func (a *Agent) pass(ctx context.Context) {
 	began := time.Now()
 	a.drain(ctx)
 	a.at.alloc.Update(a.world.snap)
+	a.shun()
 	if !a.world.snap.InSync || !ready(a.world.snap) {
 		a.Keeper.Want(a.at.alloc.Wants()) // it sees the flag, and stops
 		a.expireCalls()
@@ -207,7 +211,7 @@ func (a *Agent) start(ctx context.Context) {
 	a.Log.Info("in sync", "nodes", a.world.snap.Nodes.Len(), "pools", a.world.snap.IPPools.Len(), "endpoints", len(a.at.endpoints))
 	a.at.learn()
 	a.releaseOrphans()
-	go a.Bootstrap.Run(ctx, a.Store, a.world.snap, a.Log)
+	a.bootstrap(ctx)
 }
 
 // drain takes what has come since the last pass.
@@ -262,8 +266,8 @@ func (a *Agent) identify(ctx context.Context) {
 		choice, err = w.self, nil // the uplink is down: what we were reached at stays ours
 	}
 	if err == nil {
-		err = a.memos.conflict.get(conflictInputs{w.snap.Nodes, choice.Address.Addr()}, func() error {
-			return a.conflict(w.snap, choice.Address.Addr())
+		err = a.memos.conflict.get(conflictInputs{w.snap.Nodes, w.snap.IPPools, choice.Address}, func() error {
+			return errors.Join(a.conflict(w.snap, choice.Address.Addr()), a.overlap(w.snap, choice.Address))
 		})
 	}
 	if err == nil && choice != w.self {

@@ -29,6 +29,16 @@ type Bootstrap struct {
 	Version string
 }
 
+// bootstrap creates what a new cluster needs, but no pool that takes a range from hosts.
+func (a *Agent) bootstrap(ctx context.Context) {
+	b := a.Bootstrap
+	if err := b.refused(a.world.snap, a.memos.subnets.all.value); err != nil {
+		a.Log.Error("default pool not created", "error", err)
+		a.world.poolErr, b.Pool = err, netip.Prefix{}
+	}
+	go b.Run(ctx, a.Store, a.world.snap, a.Log)
+}
+
 // Run creates the default pool if there is no pool at all, and ClusterInformation, and retries until
 // both are there. snap must be in sync.
 func (b Bootstrap) Run(ctx context.Context, st store.Writer, snap api.Snapshot, log *slog.Logger) {

@@ -151,6 +151,9 @@ func (a *Agent) reasons(err error) []string {
 		return []string{"ClusterInformation/default has datastoreReady false: a migration is under way"}
 	}
 	add("node address", w.selfErr)
+	if w.snap.IPPools.Len() == 0 {
+		add("default pool", w.poolErr)
+	}
 	add("observe host", a.report.hostErr)
 	add("kernel", err)
 	switch {

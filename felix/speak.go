@@ -30,7 +30,7 @@ type planInputs struct {
 	affinities     api.Table[*api.BlockAffinity]
 	blocks         api.Table[*api.IPAMBlock]
 	address        netip.Prefix
-	held           uint64
+	held, subnets  uint64
 }
 
 // speak plans BGP and hands the plan to the speaker. Without a usable address the last plan stands.
@@ -47,9 +47,11 @@ func (a *Agent) speak() {
 	before := m.plan.generation
 	p := m.plan.get(planInputs{
 		w.snap.Nodes, w.snap.BGPConfigurations, w.snap.BGPPeers, w.snap.IPPools, w.snap.BlockAffinities, w.snap.IPAMBlocks,
-		w.self.Address, m.held.of(held, maps.Equal),
+		w.self.Address, m.held.of(held, maps.Equal), m.subnets.local.number,
 	}, func() planned {
-		p, problems := plan.Plan(plan.Input{Snapshot: w.snap, Node: a.Node, Address: w.self.Address, Held: held})
+		p, problems := plan.Plan(plan.Input{
+			Snapshot: w.snap, Node: a.Node, Address: w.self.Address, Connected: m.subnets.connected(), Held: held,
+		})
 		return planned{p, texts(problems)}
 	})
 	w.plan, w.problems = p.plan, slices.Clone(p.problems)
@@ -88,12 +90,14 @@ type stateInputs struct {
 // conflictInputs is what a conflict over the node's address depends on.
 type conflictInputs struct {
 	nodes   api.Table[*api.Node]
-	address netip.Addr
+	pools   api.Table[*api.IPPool]
+	address netip.Prefix
 }
 
 // memos are the results of earlier passes.
 type memos struct {
 	conflict memo[conflictInputs, error]
+	subnets  subnets
 
 	plan    memo[planInputs, planned]
 	learned memo[learnedInputs, learned]
