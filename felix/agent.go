@@ -159,6 +159,7 @@ func (a *Agent) Run(ctx context.Context) error {
 		case <-a.Speaker.Wake():
 		case <-suspects:
 		case <-a.Keeper.Wake():
+		case <-a.Mirror.Wake():
 		case <-a.retry:
 			a.retry = nil
 		case <-resync.routes.C:
@@ -225,6 +226,7 @@ func (a *Agent) drain(ctx context.Context) {
 		}
 	}
 	a.world.snap = a.Datastore.Snapshot()
+	a.Mirror.See(a.world.snap)
 	a.world.rib = a.Speaker.RIB()
 	notice := a.Kernel.Drain()
 	invalidate(a.steps, notice)

@@ -22,6 +22,8 @@ type Journal interface {
 	Put(key string, ep endpoint.Endpoint) error
 	Delete(key string) error
 	All() map[string]endpoint.Endpoint
+	// Err is why it can't be written as it ought to be.
+	Err() error
 }
 
 // attachments is the CNI record with the addresses that belong to it. The loop owns it.
@@ -40,6 +42,8 @@ type attachments struct {
 	deadline   time.Time
 	// recovered are attachments of which only the kernel told; see learn.
 	recovered map[endpoint.ID]struct{}
+	// evidence of pods in the kernel when the agent started.
+	evidence evidence
 }
 
 // comeback is how long after the agent's start a plugin may go on with an attachment that it had begun

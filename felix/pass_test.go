@@ -96,3 +96,4 @@ type nopJournal struct{}
 func (nopJournal) Put(string, endpoint.Endpoint) error { return nil }
 func (nopJournal) Delete(string) error                 { return nil }
 func (nopJournal) All() map[string]endpoint.Endpoint   { return nil }
+func (nopJournal) Err() error                          { return nil }

@@ -116,6 +116,12 @@ func (a *Agent) publish(began time.Time, err error) {
 	for _, problem := range a.at.alloc.Problems() {
 		problems = append(problems, problem.Error())
 	}
+	if err := a.Mirror.Err(); err != nil && a.registered() {
+		problems = append(problems, "this node's objects in the datastore: "+err.Error())
+	}
+	if err := a.Journal.Err(); err != nil {
+		problems = append(problems, "record of attached pods: "+err.Error())
+	}
 	status := a.statusOf(problems)
 	a.logReadiness(reasons)
 	r.mu.Lock()
@@ -154,6 +160,9 @@ func (a *Agent) reasons(err error) []string {
 	if w.snap.IPPools.Len() == 0 {
 		add("default pool", w.poolErr)
 	}
+	if !a.registered() {
+		add("register node", a.Mirror.Err())
+	}
 	add("observe host", a.report.hostErr)
 	add("kernel", err)
 	switch {
@@ -165,6 +174,12 @@ func (a *Agent) reasons(err error) []string {
 		add("speaker", cmp.Or(a.Speaker.Err(), errors.New("does not answer")))
 	}
 	return reasons
+}
+
+// registered says whether the datastore has this node: without, no other one peers with it.
+func (a *Agent) registered() bool {
+	_, ok := a.world.snap.Nodes.Get(a.Node)
+	return ok
 }
 
 // datastoreTrouble says why the datastore is not connected.

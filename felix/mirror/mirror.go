@@ -2,7 +2,8 @@
 
 // Package mirror keeps the datastore's copy of what this node is the authority on: its Node object
 // and the WorkloadEndpoints of its pods. It never decides anything: the agent says what is wanted,
-// and while the datastore is away the mirror falls behind and catches up later.
+// and while the datastore is away the mirror falls behind and catches up later. What others do to these
+// objects is undone when a Snapshot shows it.
 package mirror
 
 import (
@@ -10,7 +11,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"reflect"
+	"slices"
+	"strings"
 	"sync"
 	"time"
 
@@ -21,6 +23,19 @@ import (
 	"korat/api/wake"
 )
 
+// calm is the least time between two attempts at the Node, and from a pass to the next one that only a
+// Snapshot asks for: two authors who undo each other's changes are to be no load.
+const calm = time.Second
+
+// The pause after a failed pass grows from minPause to maxPause.
+const (
+	minPause = 100 * time.Millisecond
+	maxPause = 2 * time.Second
+)
+
+// maxPass bounds a pass, so that a datastore that hangs shows in Err.
+const maxPass = 10 * time.Second
+
 // Datastore is the part of the store that the mirror uses.
 type Datastore interface {
 	store.Reader
@@ -30,44 +45,70 @@ type Datastore interface {
 // Mirror writes the differences between what is wanted and what the datastore holds.
 type Mirror struct {
 	store Datastore
-	node  string
 	log   *slog.Logger
-	wake  wake.Signal
+	// kick is poked by Want, seen by See, wake when Err has changed.
+	kick, seen, wake wake.Signal
 
-	mu       sync.Mutex
-	want     map[api.Key]api.Object // nil until the first Want
-	wantNode *api.Node              // nil when it is as it should be
-	err      error
+	mu    sync.Mutex
+	given given
+	err   error
 
-	// have are the endpoints that the datastore held when we last read or wrote it; nil before the
-	// first listing.
-	have map[api.Key]api.Object
+	endpoints endpoints
+	// tried is when the Node was last tried to write, and nodeErr how that failed.
+	tried   time.Time
+	nodeErr error
+}
+
+// given is what the agent has told.
+type given struct {
+	snap api.Snapshot
+	// wanted is true once endpoints and node are what the agent wants.
+	wanted    bool
+	endpoints []*api.WorkloadEndpoint // in order of their keys
+	node      *api.Node               // nil when it is as it should be
 }
 
 // New allocates a mirror of the given node's objects.
 func New(st Datastore, node string, log *slog.Logger) *Mirror {
-	return &Mirror{store: st, node: node, log: log, wake: wake.New()}
+	return &Mirror{
+		store: st, log: log, kick: wake.New(), seen: wake.New(), wake: wake.New(),
+		endpoints: endpoints{store: st, node: node, copies: map[api.Key]*copied{}},
+	}
 }
+
+// See tells what the datastore holds. Nothing is written before it was in sync, nor while it says that
+// nobody may. See never blocks.
+func (m *Mirror) See(snap api.Snapshot) {
+	m.mu.Lock()
+	before := m.given.snap
+	m.given.snap = snap
+	m.mu.Unlock()
+	if open(snap) != open(before) || !snap.WorkloadEndpoints.Same(before.WorkloadEndpoints) {
+		m.seen.Poke()
+	}
+}
+
+// open says whether the datastore may be written.
+func open(snap api.Snapshot) bool { return snap.InSync && snap.DatastoreReady() }
 
 // Want replaces the whole wanted set: the endpoints, and the Node if it is to be written. The Node has
 // other authors too, so it comes as derived from the copy whose resourceVersion it carries, and a
 // conflict waits for the agent to derive it anew. Want never blocks.
 func (m *Mirror) Want(node *api.Node, endpoints []*api.WorkloadEndpoint) {
-	want := make(map[api.Key]api.Object, len(endpoints))
-	for _, o := range endpoints {
-		want[o.Key()] = o
-	}
+	sorted := slices.SortedFunc(slices.Values(endpoints), func(x, y *api.WorkloadEndpoint) int {
+		return strings.Compare(x.Key().TableName(), y.Key().TableName())
+	})
 	m.mu.Lock()
-	m.want, m.wantNode = want, node
+	m.given.wanted, m.given.endpoints, m.given.node = true, sorted, node
 	m.mu.Unlock()
-	m.wake.Poke()
+	m.kick.Poke()
 }
 
 // NodePending says whether a Node is still to be written.
 func (m *Mirror) NodePending() bool {
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	return m.wantNode != nil
+	return m.given.node != nil
 }
 
 // Err is what the last attempt failed with, nil when the datastore has all.
@@ -77,31 +118,84 @@ func (m *Mirror) Err() error {
 	return m.err
 }
 
+// Wake is poked when Err has changed.
+func (m *Mirror) Wake() <-chan struct{} { return m.wake }
+
 // Run writes until ctx is done.
 func (m *Mirror) Run(ctx context.Context) {
 	pause := backoff.NewExponentialBackOff()
-	pause.InitialInterval, pause.MaxInterval = 100*time.Millisecond, 15*time.Second
-	var retry <-chan time.Time
+	pause.InitialInterval, pause.MaxInterval = minPause, maxPause
 	for {
-		select {
-		case <-ctx.Done():
-			return
-		case <-m.wake:
-		case <-retry:
-		}
-		err := m.sync(ctx)
+		due, err := m.pass(ctx, time.Now())
 		if ctx.Err() != nil {
 			return
 		}
-		m.report(err)
+		kick := m.kick
 		if err == nil {
 			pause.Reset()
-			retry = nil
-			continue
+		} else {
+			due, kick = pause.NextBackOff(), nil // new wishes wait too, the datastore is unwell
 		}
-		m.have = nil // unsure what was written: list again
-		retry = time.After(pause.NextBackOff())
+		if !m.wait(ctx, kick, due) {
+			return
+		}
 	}
+}
+
+// wait returns at a kick, when due if that is not zero, or at a new Snapshot, but for that not at once; false
+// once ctx is done.
+func (m *Mirror) wait(ctx context.Context, kick <-chan struct{}, due time.Duration) bool {
+	var seen <-chan struct{}
+	var at <-chan time.Time
+	if due > 0 {
+		timer := time.NewTimer(due)
+		defer timer.Stop()
+		at = timer.C
+	}
+	quiet := time.NewTimer(calm)
+	defer quiet.Stop()
+	for {
+		select {
+		case <-ctx.Done():
+			return false
+		case <-quiet.C:
+			if kick != nil {
+				seen = m.seen
+			}
+			continue
+		case <-kick:
+		case <-seen:
+		case <-at:
+		}
+		return ctx.Err() == nil
+	}
+}
+
+// pass does once what is to be done, and says when it has to be called again without being asked, if at all.
+func (m *Mirror) pass(ctx context.Context, now time.Time) (due time.Duration, err error) {
+	m.mu.Lock()
+	g := m.given
+	m.mu.Unlock()
+	if !g.wanted || !open(g.snap) {
+		return 0, nil
+	}
+	ctx, cancel := context.WithTimeout(ctx, maxPass)
+	defer cancel()
+	due, err = m.syncNode(ctx, g.node, now)
+	if !errors.Is(err, store.ErrUnavailable) {
+		later, endpointsErr := m.endpoints.sync(ctx, g.snap.WorkloadEndpoints, g.endpoints, now)
+		due, err = earlier(due, later), errors.Join(err, endpointsErr)
+	}
+	m.report(err)
+	return due, err
+}
+
+// earlier gives the shorter of two times, of which zero is none.
+func earlier(x, y time.Duration) time.Duration {
+	if x == 0 || y > 0 && y < x {
+		return y
+	}
+	return x
 }
 
 func (m *Mirror) report(err error) {
@@ -109,40 +203,37 @@ func (m *Mirror) report(err error) {
 	before := m.err
 	m.err = err
 	m.mu.Unlock()
-	if err != nil && (before == nil || before.Error() != err.Error()) {
+	if text(before) == text(err) {
+		return
+	}
+	if err != nil {
 		m.log.Warn("mirror to datastore", "error", err)
 	}
+	m.wake.Poke()
 }
 
-func (m *Mirror) sync(ctx context.Context) error {
-	m.mu.Lock()
-	want, node := m.want, m.wantNode
-	m.mu.Unlock()
-	if want == nil {
-		return nil
+func text(err error) string {
+	if err == nil {
+		return ""
 	}
-	errs := []error{m.syncNode(ctx, node)}
-	if m.have == nil {
-		if err := m.list(ctx); err != nil {
-			return errors.Join(append(errs, err)...)
-		}
-	}
-	for key, obj := range want {
-		errs = append(errs, m.put(ctx, key, obj))
-	}
-	for key := range m.have {
-		if _, wanted := want[key]; !wanted {
-			errs = append(errs, m.remove(ctx, key))
-		}
-	}
-	return errors.Join(errs...)
+	return err.Error()
 }
 
-func (m *Mirror) syncNode(ctx context.Context, node *api.Node) error {
+// syncNode writes the Node, and says when it may be tried again.
+func (m *Mirror) syncNode(ctx context.Context, node *api.Node, now time.Time) (due time.Duration, err error) {
 	if node == nil {
-		return nil
+		m.nodeErr = nil
+		return 0, nil
 	}
-	var err error
+	if left := calm - now.Sub(m.tried); left > 0 && left <= calm {
+		return left, m.nodeErr
+	}
+	m.tried = now
+	m.nodeErr = m.writeNode(ctx, node)
+	return 0, m.nodeErr
+}
+
+func (m *Mirror) writeNode(ctx context.Context, node *api.Node) (err error) {
 	if node.ResourceVersion == "" {
 		_, err = m.store.Create(ctx, node)
 	} else {
@@ -154,72 +245,11 @@ func (m *Mirror) syncNode(ctx context.Context, node *api.Node) error {
 	}
 	m.mu.Lock()
 	defer m.mu.Unlock()
-	if m.wantNode == node {
-		m.wantNode = nil
+	if m.given.node == node {
+		m.given.node = nil
 	}
 	if !stale {
 		m.log.Info("node registered", "node", node.Name, "address", node.Spec.BGP.IPv4Address)
 	}
 	return nil
-}
-
-// list reads which endpoints the datastore holds of this node's.
-func (m *Mirror) list(ctx context.Context) error {
-	eps, _, err := m.store.List(ctx, api.KindWorkloadEndpoint)
-	if err != nil {
-		return fmt.Errorf("list workload endpoints: %w", err)
-	}
-	have := map[api.Key]api.Object{}
-	for _, o := range eps {
-		if ep, ok := o.(*api.WorkloadEndpoint); ok && ep.Spec.Node == m.node {
-			have[o.Key()] = o
-		}
-	}
-	m.have = have
-	return nil
-}
-
-func (m *Mirror) remove(ctx context.Context, key api.Key) error {
-	if err := m.store.Delete(ctx, key, ""); err != nil && !errors.Is(err, store.ErrNotFound) {
-		return fmt.Errorf("delete %s: %w", key, err)
-	}
-	delete(m.have, key)
-	return nil
-}
-
-func (m *Mirror) put(ctx context.Context, key api.Key, obj api.Object) error {
-	have, exists := m.have[key]
-	if exists && equal(have, obj) {
-		return nil
-	}
-	obj = obj.DeepCopyObject()
-	var stored api.Object
-	var err error
-	if exists {
-		obj.SetResourceVersion(have.GetResourceVersion())
-		obj.SetUID(have.GetUID())
-		obj.SetCreationTimestamp(have.GetCreationTimestamp())
-		stored, err = m.store.Update(ctx, obj)
-	} else {
-		stored, err = m.store.Create(ctx, obj)
-	}
-	if err != nil {
-		return fmt.Errorf("write %s: %w", key, err)
-	}
-	m.have[key] = stored
-	return nil
-}
-
-// equal compares what the agent decides: labels, annotations and spec.
-func equal(a, b api.Object) bool {
-	return reflect.DeepEqual(content(a), content(b))
-}
-
-func content(o api.Object) api.Object {
-	c := o.DeepCopyObject()
-	c.SetResourceVersion("")
-	c.SetUID("")
-	c.SetGeneration(0)
-	c.SetCreationTimestamp(api.Time{})
-	return c
 }

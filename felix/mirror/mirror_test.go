@@ -29,11 +29,25 @@ type fixture struct {
 	store *memory.Store
 }
 
+// start runs a mirror that writes through seen and is shown what st has.
 func start(t *testing.T, st *memory.Store, seen Datastore) *fixture {
-	f := &fixture{t: t, Mirror: New(seen, "a", slog.New(slog.NewTextHandler(t.Output(), nil))), store: st}
+	log := slog.New(slog.NewTextHandler(t.Output(), nil))
+	f := &fixture{t: t, Mirror: New(seen, "a", log), store: st}
+	follower := store.NewFollower(st, api.Kinds(), log)
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
 	running.Go(func() { f.Run(ctx) })
+	running.Go(func() { follower.Run(ctx) })
+	running.Go(func() {
+		for {
+			select {
+			case <-ctx.Done():
+				return
+			case <-follower.Wake():
+				f.See(follower.Snapshot())
+			}
+		}
+	})
 	t.Cleanup(func() { cancel(); running.Wait() })
 	return f
 }

@@ -57,11 +57,17 @@ func TestFullAtEveryByte(t *testing.T) {
 			if diff := cmp.Diff(before, j.All()); diff != "" {
 				t.Fatalf("%d bytes left: %s", left, diff)
 			}
+			if err := j.Err(); err == nil || !strings.Contains(err.Error(), path) {
+				t.Fatalf("%d bytes left: Err gives %v", left, err)
+			}
 			if info, err := os.Stat(path); truncate == nil && (err != nil || info.Size() != size) {
 				t.Fatalf("%d bytes left: half a line remains: %d bytes, want %d, %v", left, info.Size(), size, err)
 			}
 			disk.left, disk.truncate = 1<<20, nil
 			put(t, j, "c", "3")
+			if err := j.Err(); err != nil {
+				t.Fatalf("room again: %v", err)
+			}
 			j.Close()
 			if again := open(t, path); names(again.All()) != "a=1 c=3" || len(again.Status().Damage) > 0 {
 				t.Fatalf("%d bytes left: reopened: %v %v", left, again.All(), again.Status().Damage)

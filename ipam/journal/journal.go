@@ -43,8 +43,8 @@ type Journal[V any] struct {
 	compactAt int64
 	sequence  uint64
 	damage    []Damage
-	// compaction is why the last rewriting did not succeed.
-	compaction error
+	// unwritten is why the last change was not recorded, compaction why the last rewriting did not succeed.
+	unwritten, compaction error
 }
 
 // entry is one live record.
@@ -183,8 +183,13 @@ func (j *Journal[V]) Delete(key string) error {
 	return nil
 }
 
+// Err is why the last change could not be recorded, or the file not be rewritten, as when its filesystem is
+// full; nil once that has succeeded.
+func (j *Journal[V]) Err() error { return errors.Join(j.unwritten, j.compaction) }
+
 // write appends one line, or leaves the file as it was.
-func (j *Journal[V]) write(rec record) (int64, error) {
+func (j *Journal[V]) write(rec record) (n int64, err error) {
+	defer func() { j.unwritten = err }()
 	b, err := encode(rec)
 	if err != nil {
 		return 0, fmt.Errorf("journal %s: encode %q: %w", j.path, rec.Key, err)
