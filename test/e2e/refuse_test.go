@@ -3,6 +3,7 @@
 package e2e
 
 import (
+	"context"
 	"errors"
 	"fmt"
 	"strings"
@@ -21,6 +22,11 @@ func settled(t *testing.T) (*world, *lab.Host, *lab.Pod) {
 	h := w.host("a")
 	p := w.pod(h, "here")
 	w.stored(h, "here")
+	w.hasAddress(h, "192.168.100.100/24")
+	w.until("the agent has created what a new cluster needs", func(ctx context.Context) error {
+		_, err := h.Exec(ctx, "koratctl", "get", "clusterinformation", "default")
+		return err
+	})
 	return w, h, p
 }
 
@@ -170,7 +176,7 @@ func TestNodeRefuses(t *testing.T) {
 		{"out of range", "", "", "--resync-interval=1h", "--resync-interval: 1h0m0s: want 1s to 2m30s"},
 		{"bad node name", "", "", "--node-name=Host_A", `--node-name: Node/Host_A: metadata.name: "Host_A": must be a DNS-1123 subdomain: lower-case letters, digits, dashes and dots, beginning and ending with a letter or digit, at most 253 bytes`},
 		{"bad address", "", "", "--ip=10.0.0", `--ip: "10.0.0": want an address of this host, such as 192.0.2.1, or autodetect`},
-		{"bad method", "", "", "--ip-autodetection-method=fastest", `--ip-autodetection-method: address autodetection method "fastest": want first-found, can-reach=HOST, interface=REGEX, skip-interface=REGEX or cidr=CIDR`},
+		{"bad method", "", "", "--ip-autodetection-method=fastest", `--ip-autodetection-method: address autodetection method "fastest": want first-found, can-reach=ADDRESS, interface=REGEX, skip-interface=REGEX or cidr=CIDR`},
 		{"bad expression", "", "", "--ip-autodetection-method=interface=eth(", "--ip-autodetection-method: address autodetection method \"interface=eth(\": error parsing regexp: missing closing ): `^(eth()$`"},
 		{"bad pool", "", "", "--default-pool-cidr=172.17.0.1/16", `--default-pool-cidr, --default-pool-block-size: IPPool/default-ipv4-ippool: spec.cidr: "172.17.0.1/16": has host bits set: use "172.17.0.0/16"`},
 		{"bad block size", "", "", "--default-pool-block-size=8", "--default-pool-cidr, --default-pool-block-size: IPPool/default-ipv4-ippool: spec.blockSize: 8: must be 20..32"},

@@ -86,7 +86,7 @@ func (w *world) explain() {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	for _, h := range w.Hosts() {
-		for _, command := range []string{"ip route", "koratctl node status", "tail -n 40 " + w.Dir() + "/" + h.Name + "-" + lab.AgentLog + ".log"} {
+		for _, command := range []string{"ip route", "koratctl node status --timeout=1s", "tail -n 40 " + w.Dir() + "/" + h.Name + "-" + lab.AgentLog + ".log"} {
 			out, err := h.Exec(ctx, strings.Fields(command)...)
 			if err != nil {
 				out += err.Error()
