@@ -31,11 +31,13 @@ func (p *Plugin) add(args *skel.CmdArgs) error {
 		netNS: args.Netns,
 		log:   p.logger(conf, args),
 	}
-	ep, err := a.attach(ctx)
-	if err != nil {
+	if err := a.attach(ctx); err != nil {
 		return err
 	}
-	return p.printResult(conf, ep)
+	if _, err := p.Stdout.Write(a.result); err != nil {
+		return a.takeBack(fmt.Errorf("print the result: %w", err))
+	}
+	return nil
 }
 
 // attachment is one ADD under way.
@@ -48,15 +50,15 @@ type attachment struct {
 
 	// made is the host's side of the pair that this ADD made.
 	made string
+	// result is to be printed, once the agent has said that the pod's routes are in the kernel.
+	result []byte
 }
 
 // attach holds the conversation with the agent. If the agent is killed in its middle, it is held again:
 // the agent gives the same addresses, and the pair that was made stays.
-func (a *attachment) attach(ctx context.Context) (endpoint.Endpoint, error) {
-	var ep endpoint.Endpoint
+func (a *attachment) attach(ctx context.Context) error {
 	err := withAgent(ctx, a.conf.Socket, func(conn *socket.Conn) error {
-		var err error
-		ep, err = a.converse(ctx, conn)
+		err := a.converse(ctx, conn)
 		if err != nil && !errors.Is(err, socket.ErrBroken) {
 			// Before the connection ends, at which the agent gives the address to others.
 			err = a.undo(err)
@@ -64,36 +66,42 @@ func (a *attachment) attach(ctx context.Context) (endpoint.Endpoint, error) {
 		return err
 	})
 	if err != nil {
-		return endpoint.Endpoint{}, a.undo(err)
+		return a.undo(err)
 	}
-	return ep, nil
+	return nil
 }
 
-func (a *attachment) converse(ctx context.Context, conn *socket.Conn) (endpoint.Endpoint, error) {
+func (a *attachment) converse(ctx context.Context, conn *socket.Conn) error {
 	reply, err := conn.Call(ctx, a.request())
 	if err != nil {
-		return endpoint.Endpoint{}, err
+		return err
 	}
 	if reply.Endpoint == nil || reply.Endpoint.Interface == "" || len(reply.Endpoint.Addresses) == 0 {
-		return endpoint.Endpoint{}, errors.New("the agent's answer lacks interface or addresses: are plugin and agent of the same version?")
+		return errors.New("the agent's answer lacks interface or addresses: are plugin and agent of the same version?")
 	}
 	ep := *reply.Endpoint
 	a.log.Debug("addresses given", "addresses", ep.Addresses, "host_interface", ep.Interface)
-	made, err := podnet.Create(pairOf(ep, a.netNS, a.conf.Forwarding))
+	pair := pairOf(ep, a.netNS, a.conf.Forwarding)
+	pair.MAC = a.conf.Asked.MAC
+	made, err := podnet.Create(pair)
 	if err != nil {
-		return endpoint.Endpoint{}, err
+		return err
 	}
 	if made.New {
 		a.made = ep.Interface
 	}
 	a.log.Debug("interface made", "new", made.New, "mac", made.MAC)
-	if _, err := conn.Call(ctx, socket.Request{Verb: socket.VerbReady, ID: a.id, MAC: made.MAC}); err != nil {
-		return endpoint.Endpoint{}, err
-	}
 	ep.MAC = made.MAC
 	ep.NetNS = a.netNS
+	// A result that cannot be made must be known before the agent finishes the attachment.
+	if a.result, err = encodeResult(a.conf, ep); err != nil {
+		return err
+	}
+	if _, err := conn.Call(ctx, socket.Request{Verb: socket.VerbReady, ID: a.id, MAC: made.MAC}); err != nil {
+		return err
+	}
 	a.log.Debug("routes in the kernel")
-	return ep, nil
+	return nil
 }
 
 func (a *attachment) request() socket.Request {
@@ -111,6 +119,9 @@ func (a *attachment) request() socket.Request {
 	if a.pod.Address.IsValid() {
 		req.Addresses = []netip.Addr{a.pod.Address}
 	}
+	if a.conf.Asked.Address.IsValid() {
+		req.Addresses = []netip.Addr{a.conf.Asked.Address}
+	}
 	return req
 }
 
@@ -124,6 +135,23 @@ func (a *attachment) undo(cause error) error {
 	}
 	a.made = ""
 	return cause
+}
+
+// takeBack undoes a finished attachment whose result does not reach the runtime. One that was there
+// before this ADD stays, as whenever a repeated ADD fails.
+func (a *attachment) takeBack(cause error) error {
+	failed := &socket.Error{Code: socket.CodeIOFailure, Message: cause.Error()}
+	if a.made == "" {
+		return failed
+	}
+	if err := a.undo(nil); err != nil {
+		failed.Details = err.Error()
+		return failed
+	}
+	if err := forget(a.conf, a.id, a.log); err != nil {
+		failed.Details = "undo: " + err.Error()
+	}
+	return failed
 }
 
 // pairOf gives the pair that an endpoint wants.

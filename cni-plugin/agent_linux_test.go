@@ -11,6 +11,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -96,9 +97,10 @@ func (a *agent) Handle(ctx context.Context, req socket.Request) socket.Reply {
 	a.mu.Lock()
 	a.events = append(a.events, string(req.Verb))
 	a.requests = append(a.requests, req)
+	answer := a.answer
 	a.mu.Unlock()
-	if a.answer != nil {
-		if reply := a.answer(ctx, req); reply != nil {
+	if answer != nil {
+		if reply := answer(ctx, req); reply != nil {
 			return *reply
 		}
 	}
@@ -120,6 +122,14 @@ func (a *agent) Handle(ctx context.Context, req socket.Request) socket.Reply {
 			return refuse(socket.CodeUnknownContainer, req.ID.String()+" is not attached here")
 		}
 		return socket.Reply{Endpoint: &ep}
+	case socket.VerbGC:
+		var stale []endpoint.Endpoint
+		for id, ep := range a.endpoints {
+			if ep.Network == req.Network && !slices.Contains(req.Valid, id) {
+				stale = append(stale, ep)
+			}
+		}
+		return socket.Reply{Stale: stale}
 	default:
 		return socket.Reply{}
 	}
@@ -167,6 +177,16 @@ func (a *agent) wantEvents(want ...string) {
 	if have := told(); strings.Join(have, " ") != strings.Join(want, " ") {
 		a.t.Errorf("the agent was told %v, want %v", have, want)
 	}
+}
+
+// wantNone waits until the agent knows no attachment.
+func (a *agent) wantNone() {
+	a.t.Helper()
+	netns.WaitFor(a.t, "no attachment", func() bool {
+		a.mu.Lock()
+		defer a.mu.Unlock()
+		return len(a.endpoints) == 0
+	})
 }
 
 // host is the test's namespace, with one pod to attach.

@@ -101,17 +101,26 @@ func (a *Args) setPod(pairs map[string]string) error {
 }
 
 func (a *Args) setAddress(text string) error {
-	addr, err := netip.ParseAddr(text)
-	switch {
-	case err != nil:
-		return errors.New("want one IPv4 address, without prefix length")
-	case !addr.Is4():
-		return errors.New("only IPv4 is supported yet")
-	case addr.IsUnspecified() || addr.IsLoopback() || addr.IsMulticast() || addr.IsLinkLocalUnicast():
-		return errors.New("a pod cannot have this address: choose one of an IP pool")
+	addr, err := podAddress(text)
+	if err != nil {
+		return err
 	}
 	a.Address = addr
 	return nil
+}
+
+// podAddress reads an address that is asked for.
+func podAddress(text string) (netip.Addr, error) {
+	addr, err := netip.ParseAddr(text)
+	switch {
+	case err != nil:
+		return addr, errors.New("want one IPv4 address, without prefix length")
+	case !addr.Is4():
+		return addr, errors.New("only IPv4 is supported yet")
+	case addr.IsUnspecified() || addr.IsLoopback() || addr.IsMulticast() || addr.IsLinkLocalUnicast():
+		return addr, errors.New("a pod cannot have this address: choose one of an IP pool")
+	}
+	return addr, nil
 }
 
 // badDNSName checks for what Kubernetes calls pods and namespaces: a lower-case DNS subdomain.

@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 	"time"
@@ -40,6 +41,16 @@ type Config struct {
 	Pools []string
 	// Forwarding says whether the pod may forward packets.
 	Forwarding bool
+	// Asked is what the runtime asks for this pod.
+	Asked Asked
+}
+
+// Asked are capability arguments, or args.
+type Asked struct {
+	// Address is a fixed one, or invalid.
+	Address netip.Addr
+	// MAC of the pod's side; empty leaves it to the plugin.
+	MAC string
 }
 
 // The defaults of what the configuration leaves out.
@@ -101,8 +112,10 @@ func fields() map[string]field {
 		"container_settings": func(c *Config, raw json.RawMessage) error { return readObject(c, raw, containerFields()) },
 
 		// The runtime's and the specification's own. (CNI spec, section 1 and CONVENTIONS.md)
-		"cniVersions": skip, "type": skip, "args": skip, "runtimeConfig": skip, "capabilities": skip,
-		"disableCheck": skip, "disableGC": skip, "loadOnlyInlinedPlugins": skip,
+		"cniVersions": skip, "type": skip, "capabilities": skip,
+		"args":          func(c *Config, raw json.RawMessage) error { return readSome(c, raw, argsFields()) },
+		"runtimeConfig": func(c *Config, raw json.RawMessage) error { return readSome(c, raw, runtimeFields()) },
+		"disableCheck":  skip, "disableGC": skip, "loadOnlyInlinedPlugins": skip,
 	}
 }
 
@@ -120,6 +133,24 @@ func ipamFields() map[string]field {
 func containerFields() map[string]field {
 	return map[string]field{
 		"allow_ip_forwarding": func(c *Config, raw json.RawMessage) error { return decode(raw, &c.Forwarding) },
+	}
+}
+
+func argsFields() map[string]field {
+	return map[string]field{"cni": func(c *Config, raw json.RawMessage) error {
+		return readSome(c, raw, map[string]field{"ips": readIPs})
+	}}
+}
+
+// runtimeFields are the capabilities that are about addresses; others are other plugins'. The runtime
+// gives them to a plugin that declares them.
+func runtimeFields() map[string]field {
+	return map[string]field{
+		"ips": readIPs,
+		"mac": readMAC,
+		"ipRanges": func(_ *Config, raw json.RawMessage) error {
+			return unsupported("%s is not supported: addresses come from korat's IP pools: remove the capability", shown(raw))
+		},
 	}
 }
 
@@ -178,6 +209,16 @@ func readFields(c *Config, object map[string]json.RawMessage, known map[string]f
 		}
 	}
 	return first
+}
+
+// readSome reads the known keys of an object in which others have theirs.
+func readSome(c *Config, raw json.RawMessage, known map[string]field) error {
+	object, err := splitObject(raw)
+	if err != nil {
+		return invalid("%s: want an object", shown(raw))
+	}
+	maps.DeleteFunc(object, func(key string, _ json.RawMessage) bool { return known[key] == nil })
+	return readFields(c, object, known)
 }
 
 func readObject(c *Config, raw json.RawMessage, known map[string]field) error {

@@ -6,6 +6,7 @@ import (
 	"bytes"
 	"encoding/json"
 	"log/slog"
+	"net"
 	"net/netip"
 	"strings"
 	"time"
@@ -14,6 +15,7 @@ import (
 	"github.com/containernetworking/cni/pkg/utils"
 	"github.com/containernetworking/cni/pkg/version"
 
+	"korat/cni-plugin/podnet"
 	"korat/cni-plugin/socket"
 )
 
@@ -176,6 +178,52 @@ func readAssignIPv6(_ *Config, raw json.RawMessage) error {
 		err = unsupported("%s is not supported yet: remove it", shown(raw))
 	}
 	return err
+}
+
+// readIPs reads the fixed address that a runtime asks for. It may have a prefix length, which means
+// nothing: a pod's address is always a /32.
+func readIPs(c *Config, raw json.RawMessage) error {
+	var texts []string
+	if err := decode(raw, &texts); err != nil {
+		return err
+	}
+	if len(texts) > 1 {
+		return unsupported("%s is not supported: a pod has one IPv4 address", shown(raw))
+	}
+	for _, text := range texts {
+		bare := text
+		if prefix, err := netip.ParsePrefix(text); err == nil {
+			bare = prefix.Addr().String()
+		}
+		addr, err := podAddress(bare)
+		if err != nil {
+			return invalid("%s: %v", quote(text), err)
+		}
+		if asked := c.Asked.Address; asked.IsValid() && asked != addr {
+			return invalid("%s: args.cni.ips asks for %s: give one of them", quote(text), asked)
+		}
+		c.Asked.Address = addr
+	}
+	return nil
+}
+
+func readMAC(c *Config, raw json.RawMessage) error {
+	var text string
+	if err := decode(raw, &text); err != nil || text == "" {
+		return err
+	}
+	mac, err := net.ParseMAC(text)
+	const group = 0x01 // in the first octet (IEEE 802)
+	switch {
+	case err != nil || len(mac) != 6:
+		return invalid("%s: want six octets such as 02:00:00:00:00:01", quote(text))
+	case mac[0]&group != 0 || bytes.Equal(mac, make([]byte, 6)):
+		return invalid("%s: no interface can have this address: want a unicast one", quote(text))
+	case mac.String() == podnet.HostMAC:
+		return invalid("%s: the host's side of every pod has this address: choose another", quote(text))
+	}
+	c.Asked.MAC = mac.String()
+	return nil
 }
 
 func readPrevResult(c *Config, raw json.RawMessage) error {

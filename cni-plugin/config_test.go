@@ -19,22 +19,31 @@ func withKeys(keys string) string {
 
 func TestParseConfig(t *testing.T) {
 	tests := []struct{ keys, want string }{
-		{``, "{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN [] false}"},
+		{``, "{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN [] false {invalid IP }}"},
 		{
 			`"mtu": 1400, "nodename": "node-1", "socket": "/run/k.sock", "timeout": 3, "log_level": "Debug",
 			 "ipam": {"type": "calico-ipam", "ipv4_pools": ["172.17.0.0/16", "second"], "assign_ipv4": "true", "assign_ipv6": "false"},
 			 "container_settings": {"allow_ip_forwarding": true}, "dns": {"nameservers": ["10.0.0.10"], "domain": "d"}`,
-			"{1.0.0 net {[10.0.0.10] d [] []} <nil> 1400 node-1 /run/k.sock 3s DEBUG [172.17.0.0/16 second] true}",
+			"{1.0.0 net {[10.0.0.10] d [] []} <nil> 1400 node-1 /run/k.sock 3s DEBUG [172.17.0.0/16 second] true {invalid IP }}",
 		},
 		{
 			`"cniVersions": ["1.0.0"], "args": {"cni": {}}, "ipMasq": false, "runtimeConfig": {"x": 1}, "capabilities": {"ips": true},
 			 "cni.dev/valid-attachments": [], "disableCheck": true, "disableGC": true, "loadOnlyInlinedPlugins": true,
 			 "ipam": {"type": "korat-ipam", "assign_ipv4": true}`,
-			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN [] false}",
+			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN [] false {invalid IP }}",
+		},
+		{
+			`"args": {"cni": {"ips": ["10.0.0.7/24"], "labels": [{"key": "a", "value": "b"}]}, "org.example": 7},
+			 "runtimeConfig": {"ips": ["10.0.0.7"], "mac": "02:AA:00:00:00:01", "portMappings": [{"hostPort": 80}], "bandwidth": {}, "ipRanges": null}`,
+			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN [] false {10.0.0.7 02:aa:00:00:00:01}}",
+		},
+		{
+			`"args": {"cni": {"ips": []}}, "runtimeConfig": {"ips": null, "mac": ""}`,
+			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN [] false {invalid IP }}",
 		},
 		{
 			`"mtu": null, "ipam": {}, "container_settings": {}, "prevResult": null, "nodename": "", "log_level": ""`,
-			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN [] false}",
+			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN [] false {invalid IP }}",
 		},
 	}
 	for _, tt := range tests {
@@ -84,6 +93,22 @@ func TestParseConfigRefuses(t *testing.T) {
 		{`"ipam": {"ipv4_pools": ["fd00::/64"]}`, 7, `only IPv4 is supported yet`},
 		{`"ipam": {"ipv4_pools": [""]}`, 7, `entry 0, "": neither a CIDR nor an IP pool's name`},
 		{`"container_settings": {"allow_ip_forwarding": "yes"}`, 7, `container_settings.allow_ip_forwarding: "yes": json`},
+		{`"runtimeConfig": []`, 7, `runtimeConfig: []: want an object`},
+		{`"runtimeConfig": {"ips": ["10.0.0.1", "10.0.0.2"]}`, 2, `runtimeConfig.ips: ["10.0.0.1","10.0.0.2"] is not supported: a pod has one IPv4 address`},
+		{`"runtimeConfig": {"ips": "10.0.0.1"}`, 7, `runtimeConfig.ips: "10.0.0.1": json`},
+		{`"runtimeConfig": {"ips": ["10.0.0.1/33"]}`, 7, `runtimeConfig.ips: "10.0.0.1/33": want one IPv4 address`},
+		{`"runtimeConfig": {"ips": ["fd00::1/64"]}`, 7, `runtimeConfig.ips: "fd00::1/64": only IPv4 is supported yet`},
+		{`"runtimeConfig": {"ips": ["127.0.0.1"]}`, 7, `runtimeConfig.ips: "127.0.0.1": a pod cannot have this address`},
+		{`"runtimeConfig": {"ips": ["10.0.0.1"]}, "args": {"cni": {"ips": ["10.0.0.2"]}}`, 7, `runtimeConfig.ips: "10.0.0.1": args.cni.ips asks for 10.0.0.2`},
+		{`"runtimeConfig": {"ipRanges": [[{"subnet": "10.0.0.0/8"}]]}`, 2, `runtimeConfig.ipRanges: [[{"subnet":"10.0.0.0/8"}]] is not supported`},
+		{`"runtimeConfig": {"mac": 7}`, 7, `runtimeConfig.mac: 7: json`},
+		{`"runtimeConfig": {"mac": "02:00:00:00:00"}`, 7, `runtimeConfig.mac: "02:00:00:00:00": want six octets`},
+		{`"runtimeConfig": {"mac": "02:00:00:00:00:00:00:01"}`, 7, `want six octets`},
+		{`"runtimeConfig": {"mac": "01:00:5e:00:00:01"}`, 7, `want a unicast one`},
+		{`"runtimeConfig": {"mac": "00:00:00:00:00:00"}`, 7, `want a unicast one`},
+		{`"runtimeConfig": {"mac": "EE:EE:EE:EE:EE:EE"}`, 7, `the host's side of every pod has this address`},
+		{`"args": {"cni": 7}`, 7, `args.cni: 7: want an object`},
+		{`"args": {"cni": {"ips": ["x"]}}`, 7, `args.cni.ips: "x": want one IPv4 address`},
 		{`"dns": {"nameservers": 1}`, 7, `dns: {"nameservers":1}: json`},
 		{`"prevResult": 7`, 6, `prevResult: json`},
 		{`"prevResult": {"cniVersion": "9.9.9"}`, 6, `prevResult: `},
@@ -125,6 +150,7 @@ func TestParseConfigIsUsableWithFaults(t *testing.T) {
 func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte(withKeys(`"mtu": 1400, "ipam": {"type": "calico-ipam", "ipv4_pools": ["10.0.0.0/8"], "assign_ipv4": "true"}`)))
 	f.Add([]byte(withKeys(`"prevResult": {"cniVersion": "1.0.0", "interfaces": [{"name": "eth0"}], "ips": [{"address": "10.0.0.1/32"}]}`)))
+	f.Add([]byte(withKeys(`"runtimeConfig": {"ips": ["10.0.0.7/24"], "mac": "02:aa:00:00:00:01"}, "args": {"cni": {"ips": ["10.0.0.7"]}}`)))
 	f.Add([]byte(`{"name": "n", "ipam": null, "container_settings": {"allow_ip_forwarding": true}, "x": "` + "\xff" + `"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := ParseConfig(data)
@@ -233,6 +259,9 @@ func TestCheckEnvironment(t *testing.T) {
 		{"CNI_IFNAME", "-x", "may not begin with '-'"},
 		{"CNI_NETNS", "/run/netns/x", ""},
 		{"CNI_NETNS", "netns/x", `CNI_NETNS "netns/x": it must be an absolute path`},
+		{"CNI_NETNS", "-rf", `CNI_NETNS "-rf": it must be an absolute path`},
+		{"CNI_NETNS", "../../run/netns/x", `it must be an absolute path`},
+		{"CNI_NETNS", "/" + strings.Repeat("n", 4095), `nnn"…: it has 4096 bytes: a path has at most 4095`},
 	}
 	for _, tt := range tests {
 		for _, command := range []string{"ADD", "CHECK", "DEL"} {

@@ -4,6 +4,10 @@ package cniplugin
 
 import (
 	"context"
+	"errors"
+	"fmt"
+	"log/slog"
+	"time"
 
 	"github.com/containernetworking/cni/pkg/skel"
 
@@ -12,9 +16,13 @@ import (
 	"korat/felix/endpoint"
 )
 
+// delWait bounds how long DEL waits for the answer of an agent that is there. It does not wait for one
+// that is not: the queue is as good.
+const delWait = 5 * time.Second
+
 // del detaches a container. The interface goes first: an address that is released while a pod still
 // has it would be given twice, whereas an address whose interface is gone is released by the next DEL,
-// which the runtime sends until one succeeds.
+// or by the agent that finds this one in the queue.
 //
 // A configuration or CNI_ARGS that ADD would refuse must not keep containers from being removed, so
 // only what cannot be read as JSON is an error here, and that is skel's.
@@ -29,10 +37,39 @@ func (p *Plugin) del(args *skel.CmdArgs) error {
 	if err := podnet.Delete(id, args.Netns, endpoint.HostInterface(pod.Namespace, pod.Pod, id.IfName)); err != nil {
 		return err
 	}
-	ctx, cancel := context.WithTimeout(context.Background(), conf.Timeout)
-	defer cancel()
-	return withAgent(ctx, conf.Socket, func(conn *socket.Conn) error {
-		_, err := conn.Call(ctx, socket.Request{Verb: socket.VerbDel, ID: id})
+	return forget(conf, id, log)
+}
+
+// forget has the agent forget an attachment whose interface is gone: this agent now, or, if it does not
+// answer, the next one by way of the queue.
+func forget(conf Config, id endpoint.ID, log *slog.Logger) error {
+	cause := askDel(conf, id)
+	var refused *socket.Error
+	if cause == nil || errors.As(cause, &refused) && refused.Code != socket.CodeTryAgainLater {
+		return cause
+	}
+	if refused == nil && !errors.Is(cause, socket.ErrBroken) {
+		return cause
+	}
+	if err := socket.Queue(conf.Socket, id); err != nil {
+		return &socket.Error{
+			Code:    socket.CodeTryAgainLater,
+			Message: fmt.Sprintf("no agent takes the DEL of %s, and it cannot be queued", id),
+			Details: err.Error() + "; " + cause.Error(),
+		}
+	}
+	log.Warn("DEL queued for the agent's return", "cause", cause)
+	return nil
+}
+
+func askDel(conf Config, id endpoint.ID) error {
+	conn, err := socket.DialOnce(conf.Socket)
+	if err != nil {
 		return err
-	})
+	}
+	defer conn.Close()
+	ctx, cancel := context.WithTimeout(context.Background(), min(conf.Timeout, delWait))
+	defer cancel()
+	_, err = conn.Call(ctx, socket.Request{Verb: socket.VerbDel, ID: id})
+	return err
 }

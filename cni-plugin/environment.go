@@ -18,6 +18,8 @@ import (
 const (
 	maxName   = 253
 	maxIfName = 15
+	// maxPath is PATH_MAX without the final zero.
+	maxPath = 4095
 )
 
 // checkEnvironment refuses values that the specification or the kernel would not take, before skel
@@ -86,6 +88,9 @@ func badIfName(name string) string {
 func badPath(path string) string {
 	if !filepath.IsAbs(path) {
 		return "it must be an absolute path"
+	}
+	if len(path) > maxPath {
+		return fmt.Sprintf("it has %d bytes: a path has at most %d", len(path), maxPath)
 	}
 	return ""
 }

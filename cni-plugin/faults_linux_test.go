@@ -4,7 +4,11 @@ package cniplugin_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
 	"strings"
 	"sync"
 	"testing"
@@ -26,15 +30,144 @@ func TestNoAgent(t *testing.T) {
 	h.agent.start()
 	h.must("ADD", config)
 	h.agent.stop()
-	h.refused(socket.CodeTryAgainLater, remedy, "DEL", config)
+	for range 2 {
+		h.must("DEL", config)
+	}
 	if links := netns.Run(t, "ip -o link"); strings.Contains(links, "cali") {
 		t.Errorf("DEL without an agent leaves the interface:\n%s", links)
 	}
 	h.agent.start()
-	h.must("DEL", config)
 	h.agent.wantEvents("ADD", "READY", "DEL")
-	if len(h.agent.endpoints) != 0 {
-		t.Errorf("the agent still has %v", h.agent.endpoints)
+	h.agent.wantNone()
+}
+
+// A DEL that nobody can be told of fails, and says why; the interface is gone all the same.
+func TestNoQueue(t *testing.T) {
+	tests := []struct{ name, damage, want string }{
+		{"missing", "rmdir $DIR", "no such file or directory: korat-node makes it when it starts"},
+		{"full disk", "mount -t tmpfs -o nr_inodes=1,mode=0700 tmpfs $DIR", "no space left on device"},
+		{"read-only", "mount -t tmpfs -o ro,mode=0700 tmpfs $DIR", "read-only file system"},
+		{"others may write", "chmod 0777 $DIR", "may be written by others than root"},
+		{"a link", "rmdir $DIR; ln -s /tmp $DIR", "not a directory"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			h := newHost(t)
+			config := h.config("1.0.0", "")
+			h.must("ADD", config)
+			h.agent.stop()
+			plain := h.command("DEL", config)
+			// The mounts are this command's alone, and go with it.
+			cmd := exec.Command("unshare", "--mount", "sh", "-ec", tt.damage+`; exec "$0"`, plain.Path)
+			cmd.Env = append(plain.Env, "PATH="+os.Getenv("PATH"), "DIR="+filepath.Join(filepath.Dir(h.agent.path), socket.QueueDirectory))
+			cmd.Stdin = plain.Stdin
+			o := finish(cmd)
+			for _, text := range []string{
+				`"code": 11`, "no agent takes the DEL of c1/eth0, and it cannot be queued", tt.want, "no agent answers on " + h.agent.path,
+			} {
+				if o.ok || !strings.Contains(o.stdout, text) {
+					t.Errorf("DEL: %+v, want a failure that says %q", o, text)
+				}
+			}
+			if links := netns.Run(t, "ip -o link"); strings.Contains(links, "cali") {
+				t.Errorf("left:\n%s", links)
+			}
+		})
+	}
+}
+
+// An agent that accepts and never answers, as one that is stopped by a debugger.
+func TestFrozenAgent(t *testing.T) {
+	h := newHost(t)
+	config := h.config("1.0.0", `"timeout": 1`)
+	h.must("ADD", config)
+	h.agent.answer = func(ctx context.Context, _ socket.Request) *socket.Reply {
+		<-ctx.Done()
+		r := refuse(socket.CodeInternal, "given up")
+		return &r
+	}
+	h.refused(socket.CodeTryAgainLater, []string{"did not answer ADD in time"}, "ADD", config, "CNI_CONTAINERID=c2")
+	o := h.plugin("DEL", config)
+	if !o.ok || !strings.Contains(o.stderr, "DEL queued for the agent's return") {
+		t.Errorf("DEL: %+v", o)
+	}
+	h.agent.mu.Lock()
+	h.agent.answer = nil // thawed
+	h.agent.mu.Unlock()
+	h.agent.wantNone()
+	h.must("ADD", config)
+}
+
+// The sequences of a kubelet whose agent is away: whatever was queued is done before the next ADD of the
+// same container, and never after it.
+func TestQueuedDelAndNewAdd(t *testing.T) {
+	h := newHost(t)
+	config := h.config("1.0.0", "")
+	h.must("ADD", config)
+	h.agent.stop()
+	h.must("DEL", config)
+	added := make(chan outcome, 1)
+	hostNS := netns.Here(t)
+	go func() { added <- h.pluginIn(hostNS, "ADD", config) }()
+	h.agent.start()
+	if o := <-added; !o.ok || !strings.Contains(o.stdout, "172.17.8.3/32") {
+		t.Errorf("ADD after a queued DEL: %+v, want a new address", o)
+	}
+	h.agent.wantEvents("ADD", "READY", "DEL", "ADD", "READY")
+	h.agent.stop()
+	h.agent.start() // nothing is queued any more
+	if h.must("ADD", config); len(h.agent.endpoints) != 1 {
+		t.Errorf("have %v", h.agent.endpoints)
+	}
+}
+
+// A result that cannot be printed is one that the runtime does not have: nothing stays.
+func TestResultLost(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	for _, name := range []string{"full", "closed pipe"} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			netns.InPod(t, h.pod, "ip link set lo up")
+			netns.InPod(t, h.pod, "sysctl -qw net.ipv4.ip_forward=0")
+			before := netns.Listing(t, h.pod)
+			out := full
+			if name != "full" {
+				r, w, err := os.Pipe()
+				if err != nil {
+					t.Fatal(err)
+				}
+				_ = r.Close()
+				defer w.Close()
+				out = w
+			}
+			add := func() (string, error) {
+				var stderr strings.Builder
+				cmd := h.command("ADD", h.config("1.0.0", ""))
+				cmd.Stdout, cmd.Stderr = out, &stderr
+				err := cmd.Run()
+				return stderr.String(), err
+			}
+			stderr, err := add()
+			var exit *exec.ExitError
+			if !errors.As(err, &exit) || exit.ExitCode() != 1 || !strings.Contains(stderr, "print the result: write /dev/stdout") {
+				t.Errorf("have %v, %s", err, stderr)
+			}
+			h.agent.wantEvents("ADD", "READY", "DEL")
+			wantText(t, netns.Listing(t, h.pod), before)
+
+			// What was attached before stays, as whenever a repeated ADD fails.
+			h.must("ADD", h.config("1.0.0", ""))
+			attached := netns.Listing(t, h.pod)
+			if _, err := add(); err == nil {
+				t.Error("ADD without a result is a success")
+			}
+			wantText(t, netns.Listing(t, h.pod), attached)
+			h.agent.wantEvents("ADD", "READY", "DEL", "ADD", "READY", "ADD", "READY")
+		})
 	}
 }
 
@@ -74,8 +207,9 @@ func TestAgentKilled(t *testing.T) {
 			}
 			h.must("DEL", config)
 			<-restarted
-			if links := netns.Run(t, "ip -o link"); strings.Contains(links, "cali") || len(h.agent.endpoints) != 0 {
-				t.Errorf("left: %v\n%s", h.agent.endpoints, links)
+			h.agent.wantNone()
+			if links := netns.Run(t, "ip -o link"); strings.Contains(links, "cali") {
+				t.Errorf("left:\n%s", links)
 			}
 			switch verb {
 			case socket.VerbAdd:

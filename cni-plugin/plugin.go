@@ -52,13 +52,12 @@ func (p *Plugin) Main() int {
 	return 1
 }
 
-// funcs has no GC: skel answers it with success and nothing is collected. The agent finds what has no
-// container itself.
 func (p *Plugin) funcs() skel.CNIFuncs {
 	return skel.CNIFuncs{
 		Add:    func(args *skel.CmdArgs) error { return asCNI(p.add(args)) },
 		Del:    func(args *skel.CmdArgs) error { return asCNI(p.del(args)) },
 		Check:  func(args *skel.CmdArgs) error { return asCNI(p.check(args)) },
+		GC:     func(args *skel.CmdArgs) error { return asCNI(p.gc(args)) },
 		Status: func(args *skel.CmdArgs) error { return asCNI(p.status(args)) },
 	}
 }
@@ -97,6 +96,9 @@ func (p *Plugin) input(args *skel.CmdArgs) (Config, Args, error) {
 	pod, argsErr := ParseArgs(args.Args, args.ContainerID)
 	if argsErr != nil {
 		return conf, pod, argsErr
+	}
+	if a, b := pod.Address, conf.Asked.Address; a.IsValid() && b.IsValid() && a != b {
+		return conf, pod, types.NewError(socket.CodeInvalidEnv, fmt.Sprintf("CNI_ARGS: IP=%s: the network configuration asks for %s: give one of them", a, b), "")
 	}
 	return conf, pod, podnet.CheckNetNS(args.Netns)
 }

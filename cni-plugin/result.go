@@ -3,6 +3,8 @@
 package cniplugin
 
 import (
+	"bytes"
+	"fmt"
 	"net"
 
 	"github.com/containernetworking/cni/pkg/types"
@@ -13,17 +15,21 @@ import (
 	"korat/felix/endpoint"
 )
 
-// printResult prints what was attached, in the configuration's version.
-func (p *Plugin) printResult(conf Config, ep endpoint.Endpoint) error {
+// encodeResult says what was attached, in the configuration's version.
+func encodeResult(conf Config, ep endpoint.Endpoint) ([]byte, error) {
 	result, err := resultOf(conf, ep)
 	if err != nil {
-		return err
+		return nil, err
 	}
 	versioned, err := result.GetAsVersion(conf.CNIVersion)
 	if err != nil {
-		return err
+		return nil, fmt.Errorf("give the result in version %s: %w", conf.CNIVersion, err)
 	}
-	return versioned.PrintTo(p.Stdout)
+	var b bytes.Buffer
+	if err := versioned.PrintTo(&b); err != nil {
+		return nil, fmt.Errorf("encode the result: %w", err)
+	}
+	return b.Bytes(), nil
 }
 
 // resultOf gives the result, added to that of a plugin that came before.

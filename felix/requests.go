@@ -72,11 +72,8 @@ func (a *Agent) serve() []programmed {
 		case c.ctx.Err() != nil: // nobody listens any more
 		case c.req.Verb == socket.VerbAdd:
 			a.serveAdd(c)
-		case c.req.Verb == socket.VerbReady:
-			ep, err := a.at.ready(c.req)
-			if _, exists := a.world.host.Links[ep.Interface]; err == nil && !exists {
-				err = fmt.Errorf("host interface %s of %s does not exist", ep.Interface, ep.ID)
-			}
+		case c.req.Verb == socket.VerbReady || c.req.Verb == socket.VerbCheck:
+			ep, err := a.finished(c.req)
 			if err != nil {
 				c.fail(err)
 				continue
@@ -172,6 +169,8 @@ func (a *Agent) expireCalls() {
 				continue
 			}
 			c.answer(socket.Reply{})
+		case c.req.Verb == socket.VerbGC:
+			c.answer(a.lookUp(c.req))
 		case c.req.Verb == socket.VerbStatus || c.req.Verb == socket.VerbCheck || time.Since(c.since) > maxWait:
 			c.answer(tryAgain("datastore not in sync", a.datastoreTrouble()))
 		default:
@@ -185,16 +184,9 @@ func (a *Agent) expireCalls() {
 func (a *Agent) lookUp(r socket.Request) socket.Reply {
 	switch r.Verb {
 	case socket.VerbStatus:
-		if reasons := a.report.notReady(); len(reasons) > 0 {
-			return tryAgain("agent not ready", reasons[0])
-		}
-		return socket.Reply{}
-	case socket.VerbCheck:
-		ep, known := a.at.find(r.ID)
-		if !known {
-			return socket.Reply{Error: &socket.Error{Code: socket.CodeUnknownContainer, Message: "attachment unknown", Details: r.ID.String()}}
-		}
-		return socket.Reply{Endpoint: &ep}
+		return a.canAdd()
+	case socket.VerbGC:
+		return socket.Reply{Stale: a.at.stale(r.Network, r.Valid)}
 	default:
 		return socket.Reply{Error: &socket.Error{Code: socket.CodeInternal, Message: "unknown verb", Details: string(r.Verb)}}
 	}
@@ -207,7 +199,7 @@ func (a *Agent) answer(after []programmed, err error) {
 		switch broken := failure(p.reply.Endpoint, err); {
 		case broken == nil:
 			p.call.answer(p.reply)
-		case time.Since(p.since) > maxWait:
+		case p.req.Verb == socket.VerbCheck || time.Since(p.since) > maxWait:
 			p.call.answer(tryAgain("pod is not in the kernel", broken.Error()))
 		default:
 			a.queue = append(a.queue, p.call)

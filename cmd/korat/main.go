@@ -5,6 +5,8 @@ package main
 
 import (
 	"os"
+	"os/signal"
+	"syscall"
 
 	cniplugin "korat/cni-plugin"
 )
@@ -13,6 +15,8 @@ import (
 var version = "unknown"
 
 func main() {
+	// A runtime that went away must not end us by SIGPIPE: what its ADD has made is undone first.
+	signal.Ignore(syscall.SIGPIPE)
 	plugin := cniplugin.Plugin{Version: version, Getenv: os.Getenv, Stdout: os.Stdout, Stderr: os.Stderr}
 	os.Exit(plugin.Main())
 }

@@ -62,6 +62,13 @@ func Dial(ctx context.Context, path string) (*Conn, error) {
 	}
 }
 
+// DialOnce connects to an agent that is there. Its error is otherwise an *Error with CodeTryAgainLater.
+func DialOnce(path string) (*Conn, error) {
+	ctx, cancel := context.WithCancel(context.Background())
+	cancel()
+	return Dial(ctx, path)
+}
+
 // connect tries once. Connecting to a Unix socket does not block: a full backlog is EAGAIN.
 func connect(path string) (net.Conn, error) {
 	return new(net.Dialer).DialContext(context.Background(), "unix", path)

@@ -31,6 +31,10 @@ func Listen(path string) (*Server, error) {
 	if err := removeStale(path); err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
 	}
+	q := queueOf(path)
+	if err := q.make(); err != nil {
+		return nil, fmt.Errorf("listen on %s: directory for queued DELs: %w", path, err)
+	}
 	listener, err := net.ListenUnix("unix", &net.UnixAddr{Name: path, Net: "unix"})
 	if err != nil {
 		return nil, fmt.Errorf("listen on %s: %w", path, err)
@@ -38,7 +42,7 @@ func Listen(path string) (*Server, error) {
 	if err := os.Chmod(path, 0o600); err != nil {
 		return nil, errors.Join(fmt.Errorf("listen on %s: %w", path, err), listener.Close())
 	}
-	return newServer(listener), nil
+	return newServer(listener, q), nil
 }
 
 // openDirectory makes and opens the socket's directory. An existing one keeps its mode, because it may
@@ -51,16 +55,23 @@ func openDirectory(path string) (*os.File, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open its directory: %w", err)
 	}
-	info, err := dir.Stat()
+	if err := onlyRoots(dir); err != nil {
+		return nil, errors.Join(fmt.Errorf("its directory %w, or choose another", err), dir.Close())
+	}
+	return dir, nil
+}
+
+// onlyRoots refuses what others than root may write to.
+func onlyRoots(file *os.File) error {
+	info, err := file.Stat()
 	if err != nil {
-		return nil, errors.Join(fmt.Errorf("stat its directory: %w", err), dir.Close())
+		return err
 	}
 	stat, ok := info.Sys().(*syscall.Stat_t)
 	if !ok || stat.Uid != uint32(os.Geteuid()) || info.Mode().Perm()&0o022 != 0 {
-		_ = dir.Close()
-		return nil, fmt.Errorf("its directory %s (mode %04o) may be written by others than root: chown root and chmod 0700 it, or choose another", path, info.Mode().Perm())
+		return fmt.Errorf("%s (mode %04o) may be written by others than root: chown root and chmod 0700 it", file.Name(), info.Mode().Perm())
 	}
-	return dir, nil
+	return nil
 }
 
 // removeStale removes the socket that a dead agent left.

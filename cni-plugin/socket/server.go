@@ -31,17 +31,19 @@ type Handler interface {
 type Limits struct {
 	// Connections served at once; more wait in the socket's backlog.
 	Connections int
-	// RequestBytes is the longest request.
+	// RequestBytes is the longest request: a GC that names some thousands of attachments.
 	RequestBytes int
 	// Idle is how long a peer may take to send its next request, making the interface included.
 	Idle time.Duration
 	// Abort bounds Handler.Abort.
 	Abort time.Duration
+	// Drain is the time between two looks for queued DELs.
+	Drain time.Duration
 }
 
 // DefaultLimits are what Listen sets.
 func DefaultLimits() Limits {
-	return Limits{Connections: 256, RequestBytes: 64 << 10, Idle: time.Minute, Abort: 30 * time.Second}
+	return Limits{Connections: 256, RequestBytes: 1 << 20, Idle: time.Minute, Abort: 30 * time.Second, Drain: time.Second}
 }
 
 // Server answers on the agent's socket. Set Log and Limits before Serve.
@@ -52,10 +54,16 @@ type Server struct {
 
 	listener *net.UnixListener
 	talks    talks
+	queue    queue
+	// drainTrouble is what was last logged of the draining.
+	drainTrouble string
 }
 
-func newServer(l *net.UnixListener) *Server {
-	return &Server{Log: slog.New(slog.DiscardHandler), Limits: DefaultLimits(), listener: l, talks: talks{open: map[endpoint.ID]chan struct{}{}}}
+func newServer(l *net.UnixListener, q queue) *Server {
+	return &Server{
+		Log: slog.New(slog.DiscardHandler), Limits: DefaultLimits(), listener: l, queue: q,
+		talks: talks{open: map[endpoint.ID]chan struct{}{}},
+	}
 }
 
 // Close stops listening and removes the socket. Serve does it, too.
@@ -66,13 +74,15 @@ func (s *Server) Close() error {
 	return nil
 }
 
-// Serve answers connections until ctx is done, then closes the socket and returns when every Handle
-// has. Its error is nil when ctx ended it.
+// Serve carries out what is queued, then answers connections until ctx is done, then closes the socket
+// and returns when every Handle has. Its error is nil when ctx ended it.
 func (s *Server) Serve(ctx context.Context, h Handler) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
 	defer stop()
 	var conns sync.WaitGroup
 	defer conns.Wait()
+	s.drain(ctx, h)
+	conns.Go(func() { s.watch(ctx, h) })
 	slots := make(chan struct{}, s.Limits.Connections)
 	for {
 		select {

@@ -268,7 +268,7 @@ func TestBadRequests(t *testing.T) {
 		{"not JSON", "hello\n", `"code":6,"msg":"request not understood`},
 		{"unknown field", `{"verb":"ADD","colour":"red"}`, `unknown field \"colour\"`},
 		{"wrong type", `{"verb":"ADD","mtu":"big"}`, `"code":6`},
-		{"too long", `{"verb":"` + strings.Repeat("A", 70<<10), `"msg":"request too long"`},
+		{"too long", `{"verb":"` + strings.Repeat("A", 1<<20+100), `"msg":"request too long"`},
 		{"two attachments", `{"verb":"DEL","containerID":"a"} {"verb":"DEL","containerID":"b"}`, `use a connection for each`},
 	}
 	for _, tt := range tests {

@@ -10,6 +10,9 @@
 // existed before. After an agent's crash the plugin may connect again and repeat the whole
 // conversation: Add of a known attachment returns the same addresses.
 //
+// A DEL that no agent answers is left in the queue, a directory beside the socket: Queue writes to it,
+// and the server carries out what it finds there, before its first connection and ever after.
+//
 // The package imports nothing but the standard library and felix/endpoint, because the plugin's
 // start-up time is part of every pod's.
 package socket
@@ -36,6 +39,9 @@ const (
 	VerbCheck      Verb = "CHECK"
 	VerbStatus     Verb = "STATUS"
 	VerbNodeStatus Verb = "NODE-STATUS"
+	// VerbGC asks which attachments of the network are not among the valid ones. It removes nothing:
+	// the plugin removes their interfaces and sends a Del for each.
+	VerbGC Verb = "GC"
 )
 
 // Request is one message to the agent.
@@ -57,6 +63,8 @@ type Request struct {
 	Addresses []netip.Addr `json:"addresses,omitempty"`
 	// MAC of the pod's side. (Ready)
 	MAC string `json:"mac,omitempty"`
+	// Valid are the attachments that the runtime still knows. (GC)
+	Valid []endpoint.ID `json:"valid,omitempty"`
 }
 
 // Reply is the answer to one Request.
@@ -65,6 +73,8 @@ type Reply struct {
 	Endpoint *endpoint.Endpoint `json:"endpoint,omitempty"`
 	// Status is the answer to NodeStatus; its shape is felix.NodeStatus.
 	Status json.RawMessage `json:"status,omitempty"`
+	// Stale is the answer to GC.
+	Stale []endpoint.Endpoint `json:"stale,omitempty"`
 }
 
 // Error is a failure as the CNI specification (section 5) reports it.
@@ -87,6 +97,7 @@ const (
 	CodeUnsupportedField = 2
 	CodeUnknownContainer = 3
 	CodeInvalidEnv       = 4
+	CodeIOFailure        = 5
 	CodeDecodingFailure  = 6
 	CodeInvalidConfig    = 7
 	// CodeTryAgainLater asks the runtime to retry: the agent is absent or not ready.

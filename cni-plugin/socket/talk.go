@@ -73,7 +73,15 @@ func (t *talk) hold(ctx context.Context, req Request) *Reply {
 		r := refusal(CodeTryAgainLater, fmt.Sprintf("%s is busy with another request", req.ID))
 		return &r
 	}
+	if t.held {
+		return nil
+	}
 	t.id, t.held = req.ID, true
+	if err := t.server.settle(ctx, t.handler, req.ID); err != nil {
+		r := refusal(CodeTryAgainLater, "an earlier DEL could not be carried out")
+		r.Error.Details = err.Error()
+		return &r
+	}
 	return nil
 }
 

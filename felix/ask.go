@@ -1,0 +1,67 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package felix
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"korat/cni-plugin/socket"
+	"korat/felix/endpoint"
+	"korat/ipam"
+)
+
+// canAdd says whether a plain ADD would be served now. (STATUS)
+func (a *Agent) canAdd() socket.Reply {
+	if reasons := a.report.notReady(); len(reasons) > 0 {
+		return tryAgain("agent not ready", strings.Join(reasons, "; "))
+	}
+	switch err := a.at.alloc.Available(); {
+	case errors.Is(err, ipam.ErrNoAddress):
+		return socket.Reply{Error: &socket.Error{Code: socket.CodeLimitedConnectivity, Message: "no address", Details: err.Error()}}
+	case err != nil:
+		return tryAgain("no address yet", err.Error())
+	}
+	return socket.Reply{}
+}
+
+// finished gives the attachment of a READY or a CHECK, whose plugin is to hear whether the kernel holds it.
+func (a *Agent) finished(r socket.Request) (endpoint.Endpoint, error) {
+	if r.Verb == socket.VerbCheck {
+		return a.at.check(r.ID)
+	}
+	ep, err := a.at.ready(r)
+	if _, exists := a.world.host.Links[ep.Interface]; err == nil && !exists {
+		err = fmt.Errorf("host interface %s of %s does not exist", ep.Interface, ep.ID)
+	}
+	return ep, err
+}
+
+// check gives an attachment that is finished. (CHECK)
+func (at *attachments) check(id endpoint.ID) (endpoint.Endpoint, error) {
+	ep, known := at.find(id)
+	switch {
+	case !known:
+		return ep, &socket.Error{Code: socket.CodeUnknownContainer, Message: "attachment unknown", Details: id.String()}
+	case !ep.Ready:
+		return ep, &socket.Error{
+			Code: socket.CodeTryAgainLater, Message: "attachment unfinished",
+			Details: id.String() + " has addresses, but no interface yet",
+		}
+	}
+	return ep, nil
+}
+
+// stale gives the network's attachments that are not among the valid ones. (GC) What is unfinished has a
+// plugin at work; what was recovered from the kernel without its network's name may be another's. Both stay.
+func (at *attachments) stale(network string, valid []endpoint.ID) []endpoint.Endpoint {
+	var all []endpoint.Endpoint
+	for _, ep := range at.endpoints {
+		if ep.Ready && network != "" && ep.Network == network && !slices.ContainsFunc(valid, ep.Alias().Is) {
+			all = append(all, ep)
+		}
+	}
+	return all
+}
