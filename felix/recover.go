@@ -43,10 +43,9 @@ func (a *Agent) look(ctx context.Context) error {
 		return err
 	}
 	a.world.host = host
-	for _, r := range routes {
-		a.world.restarting = a.world.restarting || r.Learned()
-	}
-	a.evidence = gather(host, routes)
+	// Whatever of ours the kernel holds, it forwards for: routes to pods as well as learned ones.
+	a.world.restarting = len(routes) > 0
+	a.at.evidence = gather(host, routes)
 	for _, f := range find(host, routes, neighbours) {
 		if err := a.at.adopt(f); err != nil {
 			return fmt.Errorf("recover attachment %s from the kernel: %w", f.ID, err)
@@ -205,11 +204,15 @@ func (at *attachments) amend(old, ep endpoint.Endpoint) error {
 
 // releaseOrphans frees the addresses of this node's blocks that only the datastore holds in use:
 // neither the record nor an interface that was there at the agent's start and still is knows their
-// pods, as after a reboot.
+// pods, as after a reboot. Where the node was registered with an address that this host does not have,
+// they may be another host's, until a later start finds the address here.
 func (a *Agent) releaseOrphans() {
+	if a.world.selfErr != nil || a.standing.inherited {
+		return
+	}
 	var gone []ipam.Orphan
 	for _, o := range a.at.alloc.Orphans() {
-		if c := a.evidence[o.Address]; c != nil && a.holds(c) {
+		if c := a.at.evidence[o.Address]; c != nil && a.holds(c) {
 			if !c.told {
 				a.Log.Warn("address in use without a record", "address", o.Address.String(), "interface", c.device)
 			}

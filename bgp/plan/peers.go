@@ -94,7 +94,7 @@ func usable(addr netip.Addr) error {
 func (b *builder) meshPeer(addr netip.Addr, n *api.Node, restart time.Duration) bgp.Peer {
 	as := b.cfg.as
 	if n.Spec.BGP.ASNumber != nil {
-		as = *n.Spec.BGP.ASNumber
+		as = uint32(*n.Spec.BGP.ASNumber)
 	}
 	return bgp.Peer{
 		Name: n.Name, Kind: bgp.MeshPeer,
@@ -162,10 +162,10 @@ func (b *builder) configuredPeer(name string, s api.BGPPeerSpec, nodes map[netip
 		}
 	}
 	field := "BGPPeer/" + name + ": spec."
-	keepalive := b.seconds(field+"keepAliveTime", s.KeepaliveTime, api.DefaultKeepalive, maxHoldTime/3)
+	keepalive := b.seconds(field+"keepaliveTime", s.KeepaliveTime, api.DefaultKeepalive, maxHoldTime/3)
 	p := bgp.Peer{
 		Name: name, Kind: bgp.GlobalPeer,
-		Address: addr, Port: port, AS: s.ASNumber,
+		Address: addr, Port: port, AS: uint32(s.ASNumber),
 		LocalAddress: b.own,
 		Passive:      isNode && b.passive(addr),
 		HoldTime:     3 * keepalive,

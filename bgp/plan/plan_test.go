@@ -22,7 +22,7 @@ import (
 // world is what a test case adds to an otherwise empty datastore.
 type world struct{ s api.Snapshot }
 
-func (w *world) node(name, addr string, as uint32) *world {
+func (w *world) node(name, addr string, as api.ASNumber) *world {
 	n := &api.Node{ObjectMeta: metav1.ObjectMeta{Name: name}}
 	if addr != "" {
 		n.Spec.BGP = &api.NodeBGPSpec{IPv4Address: addr}
@@ -99,7 +99,7 @@ peer 10.0.0.9:179 as 64512 waits from 10.0.0.10 hold 1m30s/30s restart 2m0s (nod
 peer 10.0.0.11:179 as 65001 connects from 10.0.0.10 hold 1m30s/30s restart 2m0s (node-to-node mesh c)
 `},
 		{name: "configuration", world: mesh().config(api.BGPConfigurationSpec{
-			ASNumber: new(uint32(65000)), ListenPort: 1179,
+			ASNumber: new(api.ASNumber(65000)), ListenPort: 1179,
 			BindMode: "NodeIP", NodeMeshMaxRestartTime: dur(5 * time.Hour),
 		}), want: `
 global as 65000 id 10.0.0.10 port 1179 listen [10.0.0.10]
@@ -131,13 +131,16 @@ problem Node/h: spec.bgp.ipv4Address: 0.0.0.0 is no host's address; no session t
 			peer("mine-g", api.BGPPeerSpec{PeerIP: "10.0.0.2", ASNumber: 65103}).
 			peer("other", api.BGPPeerSpec{Node: "a", PeerIP: "10.0.0.3", ASNumber: 65104}).
 			peer("over-mesh", api.BGPPeerSpec{PeerIP: "10.0.0.9", ASNumber: 64512, KeepaliveTime: dur(time.Second)}).
+			peer("slow", api.BGPPeerSpec{PeerIP: "10.0.0.4", ASNumber: 65105, KeepaliveTime: dur(10 * time.Hour)}).
 			peer("self", api.BGPPeerSpec{PeerIP: "10.0.0.10", ASNumber: 64512}), want: `
 global as 64512 id 10.0.0.10 port 1179 listen []
 peer 10.0.0.1:179 as 65100 connects from 10.0.0.10 hold 9s/3s restart 1m0s (global g1)
 peer 10.0.0.2:1790 as 65102 connects from 10.0.0.10 hold 1m30s/30s restart 2m0s (node specific mine)
+peer 10.0.0.4:179 as 65105 connects from 10.0.0.10 hold 18h12m15s/6h4m5s restart 2m0s (global slow)
 peer 10.0.0.9:1179 as 64512 waits from 10.0.0.10 hold 3s/1s restart 2m0s (global over-mesh)
 peer 10.0.0.11:1179 as 65001 connects from 10.0.0.10 hold 1m30s/30s restart 2m0s (node-to-node mesh c)
 problem BGPPeer/g2: spec.peerIP 10.0.0.1 is BGPPeer/g1's too, whose settings are used: delete one of them
+problem BGPPeer/slow: spec.keepaliveTime is 10h0m0s: BGP carries 1s to 6h4m5s; using 6h4m5s
 `},
 		{name: "bad BGPPeers", world: new(world).
 			peer("p1", api.BGPPeerSpec{PeerIP: "router", ASNumber: 1}).

@@ -29,10 +29,13 @@ func (s *session) apply(ctx context.Context) error {
 	if err := s.applyOrigins(ctx, plan.Origins); err != nil {
 		return err
 	}
+	if s.restarting && len(plan.Peers) > 0 && s.latch == nil {
+		s.setLatch(ctx, plan.Global)
+	}
 	err := s.applyPeers(ctx, plan)
-	s.changed = s.c.table.keepSessions(plan.Peers) || s.changed
 	s.restarting = false
 	s.applied = true
+	s.c.instance.spoke = true
 	return err
 }
 
@@ -92,7 +95,7 @@ func (s *session) applyPeers(ctx context.Context, plan bgp.Plan) error {
 	var errs []error
 	for _, addr := range slices.SortedFunc(maps.Keys(s.peers), netip.Addr.Compare) {
 		want, ok := plan.Peers[addr]
-		if ok && s.peers[addr] == sessionHash(want) {
+		if ok && s.peers[addr] == sessionHash(want) || s.isLatch(addr) {
 			continue
 		}
 		errs = append(errs, s.removePeer(ctx, addr))
@@ -118,7 +121,7 @@ func (s *session) removePeer(ctx context.Context, addr netip.Addr) error {
 	}
 	s.c.cfg.Log.Info("peer removed", "peer", addr, "ours", s.peers[addr] != "")
 	delete(s.peers, addr)
-	delete(s.graceful, addr)
+	delete(s.remote, addr)
 	old := s.c.table.session(addr)
 	s.changed = s.c.table.setSession(addr, bgp.Session{State: stateIdle, Since: old.Since}) || s.changed
 	return nil

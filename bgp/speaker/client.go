@@ -10,6 +10,8 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
+	"maps"
+	"net/netip"
 	"sync"
 	"time"
 
@@ -17,8 +19,9 @@ import (
 	"google.golang.org/grpc"
 	"google.golang.org/grpc/credentials/insecure"
 
-	"korat/bgp"
 	"korat/api/wake"
+	"korat/bgp"
+	"korat/bgp/speaker/status"
 )
 
 const (
@@ -30,6 +33,9 @@ const (
 	// maxMessage is the largest message that is accepted from the speaker. It is root's own process;
 	// gRPC's default of 4 MiB is for strangers.
 	maxMessage = 1 << 30
+	// maxCrashes is how often a neighbour's messages may crash the speaker: once may be chance, and a
+	// session that is held down costs its routes.
+	maxCrashes = 1
 )
 
 // Config is what a Client is made from.
@@ -49,10 +55,13 @@ type Client struct {
 	// wanted tells the connection of a new wish.
 	wanted wake.Signal
 
-	mu     sync.Mutex
-	wish   wish
-	err    error
-	logged string
+	mu sync.Mutex
+	// wish is what is wanted, and allowed the same without the suspects.
+	wish, allowed wish
+	// suspects are the neighbours that get no session, with the reason.
+	suspects map[netip.Addr]string
+	err      error
+	logged   string
 
 	// instance is the connection goroutine's alone.
 	instance instance
@@ -70,6 +79,8 @@ type instance struct {
 	pid int
 	// seen is when this client first met it: the restart timer counts from here.
 	seen time.Time
+	// spoke says that this client gave a plan to it or to an earlier one.
+	spoke bool
 }
 
 // New allocates a client; Run makes it work.
@@ -79,26 +90,81 @@ func New(cfg Config) *Client {
 
 // Want says what the speaker should be doing from now on. It never waits; of several wishes in a
 // row only the last counts. The plan is kept and must not be changed. restarting says that the
-// kernel still holds learned routes of an earlier life: sessions of a freshly started speaker then
-// ask the neighbours to go on forwarding to us meanwhile (RFC 4724, 4.1). A plan with AS 0 is none:
+// kernel still forwards as an earlier life left it: sessions of a freshly started speaker then ask the
+// neighbours to go on forwarding to us meanwhile (RFC 4724, 4.1). So do those of every further speaker. A plan with AS 0 is none:
 // the speaker is left as it is.
 func (c *Client) Want(plan bgp.Plan, restarting bool) {
 	c.mu.Lock()
 	c.wish = wish{plan, restarting}
+	c.allowed = c.wish.without(c.suspects)
 	c.mu.Unlock()
+	c.table.want(plan.Peers)
 	c.wanted.Poke()
 }
 
+// without leaves peers out.
+func (w wish) without(suspects map[netip.Addr]string) wish {
+	if len(suspects) > 0 {
+		w.plan.Peers = maps.Clone(w.plan.Peers)
+		maps.DeleteFunc(w.plan.Peers, func(addr netip.Addr, _ bgp.Peer) bool { return suspects[addr] != "" })
+	}
+	return w
+}
+
+// wishNow gives what is wanted, less the suspects: these must not crash the speaker again before
+// there is a plan without them.
 func (c *Client) wishNow() wish {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	return c.wish
+	return c.allowed
+}
+
+// Suspects gives the neighbours that crashed the speaker more than once, with the reason. They get no
+// session: each crash costs all the others. The speaker process counts, in a file that outlives it.
+func (c *Client) Suspects() map[netip.Addr]string {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	return maps.Clone(c.suspects)
+}
+
+// judge reads how often whose messages crashed the speaker.
+func (c *Client) judge() {
+	crashes, err := status.ReadCrashes(c.cfg.StatusFile)
+	if err != nil {
+		c.cfg.Log.Warn("suspects unknown", "error", err)
+		return
+	}
+	suspects := map[netip.Addr]string{}
+	for peer, n := range crashes.Peers {
+		if n > maxCrashes {
+			suspects[peer] = fmt.Sprintf("its messages crashed the speaker %d times; to try again delete %s", n, status.CrashesPath(c.cfg.StatusFile))
+		}
+	}
+	c.mu.Lock()
+	before := c.suspects
+	c.suspects, c.allowed = suspects, c.wish.without(suspects)
+	c.mu.Unlock()
+	if maps.Equal(suspects, before) {
+		return
+	}
+	for peer := range suspects {
+		if before[peer] == "" {
+			c.cfg.Log.Error("peer is held down", "peer", peer, "stack", status.LastCrashPath(c.cfg.StatusFile))
+		}
+	}
+	for peer := range before {
+		if suspects[peer] == "" {
+			c.cfg.Log.Info("peer is no longer held down", "peer", peer)
+		}
+	}
+	c.wanted.Poke()
+	c.wake.Poke()
 }
 
 // RIB gives what the speaker has learned. It is cheap when nothing changed since the last call.
 func (c *Client) RIB() bgp.RIB { return c.table.rib() }
 
-// Wake is poked after RIB has changed.
+// Wake is poked after RIB, Suspects or Err has changed.
 func (c *Client) Wake() <-chan struct{} { return c.wake }
 
 // Err says why the speaker is not doing all that was wanted, or is nil.
@@ -113,6 +179,9 @@ func (c *Client) Err() error {
 func (c *Client) fail(err error, quiet bool) {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	if fmt.Sprint(c.err) != fmt.Sprint(err) {
+		c.wake.Poke()
+	}
 	c.err = err
 	switch {
 	case err == nil && c.logged != "":

@@ -18,9 +18,8 @@ const (
 // clock is the timers of one connection.
 type clock struct {
 	// list is when the peers are read next: at due.
-	list       *time.Timer
-	due        time.Time
-	listFailed bool
+	list *time.Timer
+	due  time.Time
 	// retry is when a plan that could not be applied is tried again.
 	retry   *time.Timer
 	backoff time.Duration
@@ -49,8 +48,7 @@ func (k *clock) listWithin(delay time.Duration) {
 	}
 }
 
-func (k *clock) listed(failed bool) {
-	k.listFailed = failed
+func (k *clock) listed() {
 	k.due = time.Now().Add(listPeriod)
 	k.list.Reset(listPeriod)
 }

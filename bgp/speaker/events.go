@@ -112,16 +112,13 @@ func (s *session) peerEvent(e *gobgp.WatchEventResponse_PeerEvent) (moved bool) 
 	if err != nil {
 		return false
 	}
-	if _, wanted := s.c.wishNow().plan.Peers[addr]; !wanted {
-		return true
-	}
 	old := s.c.table.session(addr)
 	next := old
 	next.State = stateName(e.Peer.State.SessionState)
 	if !next.Established() || !old.Established() {
 		// A session's End-of-RIB and capabilities end with it, and a new one has none yet.
 		next.EndOfRIB = false
-		delete(s.graceful, addr)
+		delete(s.remote, addr)
 	}
 	if next.Established() != old.Established() {
 		next.Since, next.Reason = time.Now(), ""
@@ -200,7 +197,8 @@ func (s *session) endOfRIB(p *gobgp.Path) {
 	if err != nil || p.GetFamily().GetAfi() != gobgp.Family_AFI_IP || p.GetFamily().GetSafi() != gobgp.Family_SAFI_UNICAST {
 		return
 	}
-	if _, wanted := s.c.wishNow().plan.Peers[addr]; !wanted {
+	if s.isLatch(addr) {
+		s.opened = true
 		return
 	}
 	next := s.c.table.session(addr)

@@ -117,6 +117,30 @@ func TestTableEvents(t *testing.T) {
 	}
 }
 
+// What happens to a session before a plan names its peer is known when a plan does.
+func TestSessionBeforePlan(t *testing.T) {
+	peer := netip.MustParseAddr("10.0.0.2")
+	c := New(Config{})
+	s := newSession(c, nil)
+	s.peerEvent(&gobgp.WatchEventResponse_PeerEvent{
+		Type: gobgp.WatchEventResponse_PeerEvent_INIT,
+		Peer: &gobgp.Peer{State: &gobgp.PeerState{NeighborAddress: peer.String(), SessionState: gobgp.PeerState_ESTABLISHED}},
+	})
+	s.tableEvent(message(t, "eor 10.0.0.2"))
+	if have := c.RIB().Sessions; len(have) > 0 || s.changed {
+		t.Errorf("a session of no plan's is told of: %+v, changed %t", have, s.changed)
+	}
+	c.Want(bgp.Plan{Peers: map[netip.Addr]bgp.Peer{peer: {Address: peer}}}, false)
+	if have := c.RIB().Sessions[peer]; !have.Established() || !have.EndOfRIB {
+		t.Errorf("once it is in the plan its session is %+v, want it established with End-of-RIB", have)
+	}
+	c.Want(bgp.Plan{}, false)
+	c.table.keepSessions(nil)
+	if len(c.table.sessions) > 0 {
+		t.Errorf("sessions that nobody has are kept: %+v", c.table.sessions)
+	}
+}
+
 func TestUnchangedRIBIsFree(t *testing.T) {
 	c := New(Config{})
 	c.table.setPaths(netip.MustParsePrefix("172.17.0.0/24"), []bgp.Path{{NextHop: netip.MustParseAddr("10.0.0.2")}})

@@ -8,6 +8,8 @@ import (
 	"net/netip"
 
 	gobgp "github.com/osrg/gobgp/v3/api"
+	"google.golang.org/grpc/codes"
+	grpcstatus "google.golang.org/grpc/status"
 
 	"korat/bgp"
 	"korat/bgp/speaker/status"
@@ -37,20 +39,42 @@ func (s *session) list(ctx context.Context) error {
 	}
 	peers := make(map[netip.Addr]string, len(have))
 	for addr, p := range have {
+		if s.isLatch(addr) {
+			continue
+		}
 		peers[addr] = ourHash(p.GetConf().GetDescription())
-		s.graceful[addr] = restartsGracefully(p.GetState().GetRemoteCap())
+		s.remote[addr] = remoteOf(p.GetState().GetRemoteCap())
 		if !s.c.table.session(addr).Established() {
-			delete(s.graceful, addr)
+			delete(s.remote, addr)
 		}
 	}
+	s.c.table.keepSessions(peers)
+	s.c.judge()
 	for addr, want := range plan.Peers {
 		s.refresh(want, have[addr], history.Peers[addr], advertised)
+		if s.keepsStale(addr, have[addr]) {
+			// Applying the plan adds it again. What the neighbour has told since it came back is learned
+			// once more; nothing else makes GoBGP forget what it told before.
+			s.c.cfg.Log.Info("peer came back without graceful restart: its old routes are dropped", "peer", addr)
+			if err := s.removePeer(ctx, addr); err != nil {
+				return err
+			}
+			delete(peers, addr)
+		}
 	}
 	if s.peers == nil || differ(peers, plan.Peers) {
 		s.due = true
 	}
 	s.peers = peers
 	return nil
+}
+
+// keepsStale says whether GoBGP holds on to routes of an earlier session that the neighbour will never
+// confirm: it announced graceful restart then and does not now. They had to go when the session was
+// established again (RFC 4724, 4.2); GoBGP waits for an End-of-RIB.
+func (s *session) keepsStale(addr netip.Addr, have *gobgp.Peer) bool {
+	remote, known := s.remote[addr]
+	return known && !remote.graceful && have.GetGracefulRestart().GetPeerRestarting()
 }
 
 // differ says whether the speaker's peers are other than the wanted ones.
@@ -71,17 +95,29 @@ func (s *session) listPeers(ctx context.Context, advertised bool) (map[netip.Add
 	defer cancel()
 	stream, err := s.api.ListPeer(rpc, &gobgp.ListPeerRequest{EnableAdvertised: advertised})
 	if err != nil {
-		return nil, fmt.Errorf("list peers: %w", err)
+		return nil, silent("list peers", err)
 	}
 	peers := map[netip.Addr]*gobgp.Peer{}
 	for {
 		r, err := stream.Recv()
 		if done, err := ended(err); done {
-			return peers, err
+			return peers, silent("list peers", err)
 		}
 		if addr, err := netip.ParseAddr(r.GetPeer().GetState().GetNeighborAddress()); err == nil {
 			peers[addr] = r.Peer
 		}
+	}
+}
+
+// silent explains an error of a request.
+func silent(what string, err error) error {
+	switch {
+	case err == nil:
+		return nil
+	case grpcstatus.Code(err) == codes.DeadlineExceeded:
+		return fmt.Errorf("%s: the speaker does not answer", what)
+	default:
+		return fmt.Errorf("%s: %w", what, err)
 	}
 }
 
@@ -113,7 +149,7 @@ func (s *session) counters(have *gobgp.Peer, before bgp.Session, asked bool) (re
 	for _, f := range have.GetAfiSafis() {
 		received += f.GetState().GetReceived()
 		n := f.GetState().GetAdvertised()
-		if s.graceful[addr] && n > 0 {
+		if s.remote[addr].graceful && n > 0 {
 			n--
 		}
 		advertised += n

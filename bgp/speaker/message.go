@@ -6,6 +6,7 @@ import (
 	"crypto/sha256"
 	"encoding/hex"
 	"fmt"
+	"math"
 	"net/netip"
 	"slices"
 	"strings"
@@ -22,9 +23,14 @@ const (
 	// connectRetry is short: GoBGP's default of two minutes is what a node would wait for another
 	// that starts a little later.
 	connectRetry = 1
-	// deferral bounds how long a restarted speaker waits for all neighbours' End-of-RIB before it
-	// advertises; GoBGP's default is six minutes, and one silent neighbour would cost them.
-	deferral = 15
+	// deferral is how long after its return a neighbour waits for a restarted speaker's routes at most,
+	// while others have not come back (RFC 4724, 4.1: Selection_Deferral_Timer). One that restarts
+	// gracefully still has them; one that does not would miss them for GoBGP's six minutes.
+	deferral = 5
+	// ownPreference makes our path to our own block the best one, whatever LOCAL_PREF a neighbour gives
+	// to its own: GoBGP looks at it before it looks at who originates, and a path that is not the best
+	// is not advertised.
+	ownPreference = math.MaxUint32
 	// multihopTTL lets an external neighbour be some routers away, as Calico does.
 	multihopTTL = 64
 
@@ -142,7 +148,10 @@ func apiOrigin(p netip.Prefix) (*gobgp.Path, error) {
 		return nil, fmt.Errorf("encode prefix %s: %w", p, err)
 	}
 	out := &gobgp.Path{Family: familyOf(p), Nlri: nlri}
-	for _, m := range []proto.Message{&gobgp.OriginAttribute{Origin: 0}, &gobgp.NextHopAttribute{NextHop: hop.String()}} {
+	attrs := []proto.Message{
+		&gobgp.OriginAttribute{Origin: 0}, &gobgp.NextHopAttribute{NextHop: hop.String()}, &gobgp.LocalPrefAttribute{LocalPref: ownPreference},
+	}
+	for _, m := range attrs {
 		attr, err := anypb.New(m)
 		if err != nil {
 			return nil, fmt.Errorf("encode attributes of %s: %w", p, err)
@@ -225,10 +234,22 @@ func nextHop(attrs []*anypb.Any) netip.Addr {
 	return netip.Addr{}
 }
 
-// restartsGracefully says whether the neighbour announced the graceful restart capability, which
-// promises an End-of-RIB (RFC 4724, 3).
-func restartsGracefully(caps []*anypb.Any) bool {
-	return slices.ContainsFunc(caps, func(a *anypb.Any) bool {
-		return a.MessageIs((*gobgp.GracefulRestartCapability)(nil))
-	})
+// remote is what a neighbour announced for the session that is established.
+type remote struct {
+	// graceful promises an End-of-RIB, and restarting says that it waits for ours (RFC 4724, 3).
+	graceful, restarting bool
+}
+
+// restartState is the R bit of the graceful restart capability's flags.
+const restartState = 0x08
+
+func remoteOf(caps []*anypb.Any) remote {
+	var r remote
+	for _, a := range caps {
+		var c gobgp.GracefulRestartCapability
+		if a.MessageIs(&c) && a.UnmarshalTo(&c) == nil {
+			r = remote{graceful: true, restarting: c.Flags&restartState != 0}
+		}
+	}
+	return r
 }

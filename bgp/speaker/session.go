@@ -11,6 +11,7 @@ import (
 
 	gobgp "github.com/osrg/gobgp/v3/api"
 
+	"korat/bgp"
 	"korat/bgp/speaker/status"
 )
 
@@ -38,9 +39,10 @@ type session struct {
 	refused map[netip.Addr]error
 	// local are the prefixes that the speaker originates.
 	local map[netip.Prefix]struct{}
-	// graceful says of an established neighbour whether it sends End-of-RIB; absent until read.
-	graceful map[netip.Addr]bool
+	// remote is what established neighbours announced; absent until read.
+	remote map[netip.Addr]remote
 
+	latched
 	progress
 }
 
@@ -51,11 +53,13 @@ type progress struct {
 	changed  bool     // since the consumer was last woken
 	due      bool     // the speaker may differ from the plan
 	readings int
+
+	listErr, applyErr error
 }
 
 func newSession(c *Client, api gobgp.GobgpApiClient) *session {
 	return &session{
-		c: c, api: api, local: map[netip.Prefix]struct{}{}, graceful: map[netip.Addr]bool{},
+		c: c, api: api, local: map[netip.Prefix]struct{}{}, remote: map[netip.Addr]remote{},
 		refused: map[netip.Addr]error{}, progress: progress{initial: newInitial()},
 	}
 }
@@ -95,7 +99,7 @@ func (s *session) startGlobal(ctx context.Context) error {
 	switch {
 	case got.Global.GetAsn() == 0:
 		s.fresh = true
-		s.restarting = w.restarting || s.c.table.prefixes() > 0
+		s.restarting = w.restarting || s.c.instance.spoke
 	case sameGlobal(s.global, got.Global):
 		return nil
 	default:
@@ -115,8 +119,9 @@ func (s *session) meet(idle bool) {
 		s.c.cfg.Log.Warn("sessions' history unknown", "error", err)
 	}
 	if in := &s.c.instance; idle || in.seen.IsZero() || in.pid != f.PID {
-		*in = instance{pid: f.PID, seen: time.Now()}
+		*in = instance{pid: f.PID, seen: time.Now(), spoke: in.spoke}
 	}
+	s.c.judge()
 }
 
 func (s *session) startBgp(ctx context.Context) error {
@@ -146,6 +151,7 @@ func (s *session) serve(ctx context.Context) error {
 	}
 	k := newClock()
 	defer k.stop()
+	defer s.closeLatch()
 	s.due = true
 	for {
 		moved, err := s.next(ctx, k, events)
@@ -157,6 +163,9 @@ func (s *session) serve(ctx context.Context) error {
 				return err
 			}
 			moved = true
+		}
+		if err := s.turnLatch(ctx); err != nil {
+			return err
 		}
 		switch {
 		case moved:
@@ -182,15 +191,15 @@ func (s *session) next(ctx context.Context, k *clock, events <-chan event) (move
 	case <-k.deadline.C:
 	case <-k.list.C:
 		// A speaker that is gone ends the event stream; one that is only slow is asked again.
-		err := s.list(ctx)
-		if err != nil {
-			s.c.fail(err, false)
-		}
-		s.due = s.due || k.listFailed // apply says how things stand now
-		k.listed(err != nil)
+		s.listErr = s.list(ctx)
+		s.fail()
+		k.listed()
 	}
 	return false, nil
 }
+
+// fail says how things stand.
+func (s *session) fail() { s.c.fail(errors.Join(s.listErr, s.applyErr), false) }
 
 // settle applies the plan; an error that it returns ends the connection, others are retried.
 func (s *session) settle(ctx context.Context, k *clock) error {
@@ -199,7 +208,8 @@ func (s *session) settle(ctx context.Context, k *clock) error {
 	if errors.Is(err, errGlobal) {
 		return err
 	}
-	s.c.fail(err, false)
+	s.applyErr = err
+	s.fail()
 	k.applied(err != nil)
 	k.deadline.Reset(time.Until(s.deadline()))
 	return nil
@@ -218,13 +228,20 @@ func (s *session) report() {
 
 // toldAll says whether every neighbour has told everything, or has had its time.
 func (s *session) toldAll() bool {
+	return s.every(func(have bgp.Session, r remote, known bool) bool {
+		return have.EndOfRIB || known && !r.graceful
+	})
+}
+
+// every says whether every neighbour's session is established and done, or its time is over.
+func (s *session) every(done func(have bgp.Session, r remote, known bool) bool) bool {
 	if !time.Now().Before(s.deadline()) {
 		return true
 	}
 	for peer := range s.c.wishNow().plan.Peers {
 		have := s.c.table.session(peer)
-		graceful, known := s.graceful[peer]
-		if !have.Established() || !have.EndOfRIB && (!known || graceful) {
+		r, known := s.remote[peer]
+		if !have.Established() || !done(have, r, known) {
 			return false
 		}
 	}

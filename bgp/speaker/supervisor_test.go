@@ -5,11 +5,13 @@ package speaker_test
 import (
 	"bytes"
 	"context"
+	"errors"
 	"io"
 	"log/slog"
 	"net"
 	"net/netip"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"syscall"
@@ -35,7 +37,7 @@ func (r *router) supervise() supervised {
 	log := &logbook.Book{}
 	s := speaker.NewSupervisor(speaker.SupervisorConfig{
 		Command: []string{"/usr/bin/env", socketEnv + "=" + r.socket(), statusEnv + "=" + r.status(), os.Args[0]},
-		Socket:  r.socket(), StatusFile: r.status(), LogFile: filepath.Join(r.dir, "log"),
+		Socket:  r.socket(), LogFile: filepath.Join(r.dir, "log"), Patience: 3 * time.Second,
 		Log: slog.New(slog.NewTextHandler(log, nil)),
 	})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -89,47 +91,163 @@ func TestSupervisor(t *testing.T) {
 	a.until("replacement", func(rib bgp.RIB) bool { return rib.Complete && a.pid() != pid })
 }
 
-// A neighbour whose update crashes the library is found out, and the others recover without it.
-func TestSuspect(t *testing.T) {
+// A speaker that hangs is reported and replaced, be it the supervisor's child or adopted.
+func TestHungSpeaker(t *testing.T) {
 	t.Parallel()
-	port := freePort(t)
-	a, b := newRouter(t, "127.0.0.1", port), newRouter(t, "127.0.0.2", port, blockB)
-	a.peerWith(b)
-	b.peerWith(a)
-	evil := netip.MustParseAddr("127.0.0.5")
-	a.plan.Peers[evil] = bgp.Peer{
-		Name: "evil", Kind: bgp.GlobalPeer, Address: evil, Port: port, AS: 65001, LocalAddress: a.addr,
-		Passive: true, HoldTime: 9 * time.Second, Keepalive: 3 * time.Second, RestartTime: time.Second,
-	}
+	a := newRouter(t, "127.0.0.1", freePort(t))
 	a.startClient(false)
-	b.startClient(false)
-	b.startSpeaker()
 	sup := a.supervise()
 	t.Cleanup(a.endSpeaker)
-	defer sup.stop()
+	defer func() { sup.stop() }()
+	for _, which := range []string{"child", "adopted"} {
+		a.until("complete", func(rib bgp.RIB) bool { return rib.Complete && a.client.Err() == nil })
+		if which == "adopted" {
+			sup.stop()
+			sup = a.supervise()
+			a.until("adoption", func(bgp.RIB) bool { return strings.Contains(sup.log.String(), "speaker adopted") })
+		}
+		hung := a.pid()
+		if err := syscall.Kill(hung, syscall.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		a.until("replacement of the "+which+" speaker", func(rib bgp.RIB) bool { return rib.Complete && a.pid() != hung })
+		if log := sup.log.String(); !strings.Contains(log, "speaker does not answer: killed") {
+			t.Errorf("the %s speaker was replaced without a word:\n%s", which, log)
+		}
+	}
+}
+
+// While nobody kills it, a speaker that hangs is an error all the time, and the consumer is woken for it.
+func TestHungSpeakerIsReported(t *testing.T) {
+	t.Parallel()
+	a := newRouter(t, "127.0.0.1", freePort(t))
+	a.startClient(false)
+	a.startSpeaker()
+	a.until("complete", func(rib bgp.RIB) bool { return rib.Complete && a.client.Err() == nil })
+	if err := a.cmd.Process.Signal(syscall.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	woken := func(what string, cond func(error) bool) {
+		t.Helper()
+		for end := time.After(patience); !cond(a.client.Err()); {
+			select {
+			case <-a.client.Wake():
+			case <-end:
+				t.Fatalf("%s: nobody was woken for it; error %v", what, a.client.Err())
+			}
+		}
+	}
+	woken("silence", func(err error) bool { return err != nil && strings.Contains(err.Error(), "does not answer") })
+	silences := strings.Count(a.log.String(), "speaker is not as wanted")
+	a.want() // a new plan is no answer
+	if err := a.cmd.Process.Signal(syscall.SIGCONT); err != nil {
+		t.Fatal(err)
+	}
+	woken("answer", func(err error) bool { return err == nil })
+	if got := strings.Count(a.log.String(), "speaker is not as wanted"); silences != 1 || got > 2 {
+		t.Errorf("the silence was logged %d times:\n%s", got, a.log)
+	}
+}
+
+// A neighbour whose update crashes the library is found out, whoever starts the speaker again, and the
+// others recover without it.
+func TestSuspect(t *testing.T) {
+	t.Parallel()
+	for name, keepAlive := range map[string]func(*router) (stop func()){
+		"supervised": func(r *router) func() {
+			r.t.Cleanup(r.endSpeaker)
+			return r.supervise().stop
+		},
+		"run beside": (*router).keepSpeaker,
+	} {
+		t.Run(name, func(t *testing.T) {
+			t.Parallel()
+			port := freePort(t)
+			a, b := newRouter(t, "127.0.0.1", port), newRouter(t, "127.0.0.2", port, blockB)
+			a.peerWith(b)
+			b.peerWith(a)
+			evil := netip.MustParseAddr("127.0.0.5")
+			a.plan.Peers[evil] = bgp.Peer{
+				Name: "evil", Kind: bgp.GlobalPeer, Address: evil, Port: port, AS: 65001, LocalAddress: a.addr,
+				Passive: true, HoldTime: 9 * time.Second, Keepalive: 3 * time.Second, RestartTime: time.Second,
+			}
+			a.startClient(false)
+			b.startClient(false)
+			b.startSpeaker()
+			stop := keepAlive(a)
+			defer stop()
+			ctx, cancel := context.WithCancel(context.Background())
+			done := make(chan struct{})
+			go func() {
+				defer close(done)
+				for ctx.Err() == nil {
+					attack(ctx, netip.AddrPortFrom(a.addr, port), evil)
+				}
+			}()
+			defer func() { cancel(); <-done }()
+			a.until("suspicion", func(bgp.RIB) bool { return len(a.client.Suspects()) > 0 })
+			for peer, reason := range a.client.Suspects() {
+				if peer != evil || !strings.Contains(reason, "crashed the speaker 2 times") {
+					t.Fatalf("suspect is %s (%s), want %s\n%s", peer, reason, evil, a.log)
+				}
+			}
+			if stack, err := os.ReadFile(status.LastCrashPath(a.status())); err != nil || !bytes.Contains(stack, []byte("panic")) {
+				t.Errorf("the stack of the crash was not kept: %v, %q", err, stack)
+			}
+			// The plan still has it: the client itself leaves it out.
+			a.untilLearned("172.17.2.0/24: 127.0.0.2")
+			// An agent that starts now knows as well.
+			a.stopClient()
+			a.startClient(true)
+			a.until("suspicion by the next agent", func(bgp.RIB) bool { return len(a.client.Suspects()) > 0 })
+			delete(a.plan.Peers, evil)
+			a.want()
+			cancel()
+			<-done
+			// Whoever deletes the file gives it another chance.
+			if err := os.Remove(status.CrashesPath(a.status())); err != nil {
+				t.Fatal(err)
+			}
+			a.until("pardon", func(bgp.RIB) bool { return len(a.client.Suspects()) == 0 })
+		})
+	}
+}
+
+// keepSpeaker starts the speaker again and again, as a service manager would.
+func (r *router) keepSpeaker() (stop func()) {
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
 	go func() {
 		defer close(done)
 		for ctx.Err() == nil {
-			attack(ctx, netip.AddrPortFrom(a.addr, port), evil)
+			cmd := exec.CommandContext(ctx, os.Args[0])
+			cmd.Env = append(os.Environ(), socketEnv+"="+r.socket(), statusEnv+"="+r.status())
+			if out, err := cmd.CombinedOutput(); err != nil && ctx.Err() == nil && !bytes.Contains(out, []byte("panic")) {
+				r.t.Errorf("speaker: %v\n%s", err, out)
+			}
 		}
 	}()
-	defer func() { cancel(); <-done }()
-	a.until("suspicion", func(bgp.RIB) bool { return len(sup.Suspects()) > 0 })
-	for peer := range sup.Suspects() {
-		if peer != evil {
-			t.Fatalf("suspect is %s, want %s\n%s", peer, evil, sup.log)
-		}
+	return func() { cancel(); <-done }
+}
+
+// The speaker outlives the reader of its log.
+func TestBrokenPipe(t *testing.T) {
+	t.Parallel()
+	a := newRouter(t, "127.0.0.1", freePort(t), blockA)
+	read, write, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
 	}
-	select {
-	case <-sup.Wake():
-	case <-time.After(patience):
-		t.Error("nobody was told of the suspect")
+	a.cmd = speakerCommand(t, a.socket(), a.status())
+	a.cmd.Stdout, a.cmd.Stderr = write, write
+	if err := errors.Join(a.cmd.Start(), write.Close(), read.Close()); err != nil {
+		t.Fatal(err)
 	}
-	delete(a.plan.Peers, evil)
-	a.want()
-	a.untilLearned("172.17.2.0/24: 127.0.0.2")
+	a.startClient(false)
+	a.until("complete", func(rib bgp.RIB) bool { return rib.Complete && a.client.Err() == nil })
+	if err := a.cmd.Process.Signal(syscall.Signal(0)); err != nil {
+		t.Errorf("the speaker is gone: %v", err)
+	}
 }
 
 // attack opens a session and sends what crashes GoBGP v3.37.0 (CVE-2026-41643): from a neighbour

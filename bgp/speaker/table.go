@@ -15,9 +15,12 @@ import (
 // table is the RIB as it grows. Changing one entry costs what it touches; the copy that a reader
 // gets is made when it asks, so a storm of events costs one copy.
 type table struct {
-	mu       sync.Mutex
-	paths    map[netip.Prefix][]bgp.Path
+	mu    sync.Mutex
+	paths map[netip.Prefix][]bgp.Path
+	// sessions are all that the speaker has, and wanted those that a reader gets: the speaker may have
+	// some that no plan has named yet.
 	sessions map[netip.Addr]bgp.Session
+	wanted   map[netip.Addr]bgp.Peer
 	complete bool
 	running  bool
 	// copied is what the last reader got; its maps are reused while they are still true.
@@ -37,7 +40,12 @@ func (t *table) rib() bgp.RIB {
 		t.copied.Generation++
 	}
 	if t.sessionsMoved {
-		t.copied.Sessions, t.sessionsMoved = maps.Clone(t.sessions), false
+		t.copied.Sessions, t.sessionsMoved = make(map[netip.Addr]bgp.Session, len(t.wanted)), false
+		for peer := range t.wanted {
+			if s, ok := t.sessions[peer]; ok {
+				t.copied.Sessions[peer] = s
+			}
+		}
 	}
 	t.copied.Complete, t.copied.Running = t.complete, t.running
 	return t.copied
@@ -91,8 +99,8 @@ func (t *table) session(peer netip.Addr) bgp.Session {
 	return t.sessions[peer]
 }
 
-// setSession replaces what is known of a session. changed leaves the counters out: they move all
-// the time and nobody acts on them.
+// setSession replaces what is known of a session. changed leaves the counters out, which move
+// all the time and on which nobody acts, and the sessions that nobody gets to see.
 func (t *table) setSession(peer netip.Addr, s bgp.Session) (changed bool) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
@@ -102,20 +110,26 @@ func (t *table) setSession(peer netip.Addr, s bgp.Session) (changed bool) {
 	}
 	t.sessions[peer], t.sessionsMoved = s, true
 	old.Received, old.Advertised, old.Since = s.Received, s.Advertised, s.Since
-	return !known || old != s
+	_, wanted := t.wanted[peer]
+	return wanted && (!known || old != s)
 }
 
-// keepSessions forgets the sessions of all but the given peers.
-func (t *table) keepSessions(keep map[netip.Addr]bgp.Peer) (changed bool) {
+// want names the peers that readers get to see. The map is kept and not changed.
+func (t *table) want(peers map[netip.Addr]bgp.Peer) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
-	for peer := range t.sessions {
-		if _, ok := keep[peer]; !ok {
-			delete(t.sessions, peer)
-			changed, t.sessionsMoved = true, true
-		}
-	}
-	return changed
+	t.wanted, t.sessionsMoved = peers, true
+}
+
+// keepSessions forgets the sessions of peers that are neither the speaker's nor wanted.
+func (t *table) keepSessions(speakers map[netip.Addr]string) {
+	t.mu.Lock()
+	defer t.mu.Unlock()
+	maps.DeleteFunc(t.sessions, func(peer netip.Addr, _ bgp.Session) bool {
+		_, has := speakers[peer]
+		_, wanted := t.wanted[peer]
+		return !has && !wanted
+	})
 }
 
 func (t *table) setRunning() (changed bool) {

@@ -55,7 +55,7 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 		return fmt.Errorf("--http-address: %w", err)
 	}
 	defer health.Close()
-	st, stop, err := s.datastore.open(ctx, log)
+	st, server, stop, err := s.datastore.open(ctx, log)
 	if err != nil {
 		return err
 	}
@@ -72,9 +72,9 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 		Datastore: follower, Store: st, Kernel: host, Speaker: client, Keeper: keeper, Mirror: copies, Journal: record, Log: log,
 		Tables: felix.Tables{Links: host.Links(), Sysctls: host.Sysctls(), Neighbours: host.Neighbours(), Routes: host.Routes()},
 	}
-	lives := []func(context.Context) error{client.Run}
+	lives := []func(context.Context) error{client.Run, server}
+	parts.Supervisor = client
 	if supervisor != nil {
-		parts.Supervisor = supervisor
 		lives = append(lives, supervisor.Run)
 	}
 	agent := felix.New(cfg, parts)
@@ -109,9 +109,10 @@ func together(ctx context.Context, parts ...func(context.Context) error) error {
 	return first
 }
 
-// open connects to the datastore, and starts it first where it is embedded.
-func (d datastoreSettings) open(ctx context.Context, log *slog.Logger) (store.Store, func(), error) {
-	stop := func() {}
+// open connects to the datastore, and starts it first where it is embedded. Then server fails when it dies: the
+// service manager starts the agent anew, and the datastore with it.
+func (d datastoreSettings) open(ctx context.Context, log *slog.Logger) (st store.Store, server func(context.Context) error, stop func(), err error) {
+	server, stop = untilDone, func() {}
 	endpoints := d.endpoints
 	if d.kind == "embedded" {
 		srv, err := embedded.Start(ctx, embedded.Config{
@@ -119,16 +120,22 @@ func (d datastoreSettings) open(ctx context.Context, log *slog.Logger) (store.St
 			CAFile: d.ca, CertFile: d.cert, KeyFile: d.key, Log: log,
 		})
 		if err != nil {
-			return nil, stop, fmt.Errorf("--embedded-listen, --embedded-dir, --etcd-ca, --etcd-cert, --etcd-key: %w", err)
+			return nil, nil, nil, fmt.Errorf("--embedded-listen, --embedded-dir, --etcd-ca, --etcd-cert, --etcd-key: %w", err)
 		}
-		stop, endpoints = srv.Stop, []string{srv.Endpoint()}
+		server, stop, endpoints = srv.Wait, srv.Stop, []string{srv.Endpoint()}
 	}
-	st, err := etcd.New(etcd.Config{Endpoints: endpoints, CAFile: d.ca, CertFile: d.cert, KeyFile: d.key, Log: log})
+	client, err := etcd.New(etcd.Config{Endpoints: endpoints, CAFile: d.ca, CertFile: d.cert, KeyFile: d.key, Log: log})
 	if err != nil {
 		stop()
-		return nil, func() {}, fmt.Errorf("--etcd-endpoints, --etcd-ca, --etcd-cert, --etcd-key: %w", err)
+		return nil, nil, nil, fmt.Errorf("--etcd-endpoints, --etcd-ca, --etcd-cert, --etcd-key: %w", err)
 	}
-	return st, func() { _ = st.Close(); stop() }, nil
+	return client, server, func() { _ = client.Close(); stop() }, nil
+}
+
+// untilDone is the life of what is not ours to watch.
+func untilDone(ctx context.Context) error {
+	<-ctx.Done()
+	return nil
 }
 
 // speaker gives the client of the speaker, and its supervisor where keeping it alive is ours to do.
@@ -143,7 +150,7 @@ func (s settings) speaker(log *slog.Logger) (*speaker.Client, *speaker.Superviso
 		}
 		supervisor = speaker.NewSupervisor(speaker.SupervisorConfig{
 			Command: []string{self, "speaker", "--socket", path, "--log-level", s.log.level, "--log-format", s.log.format},
-			Socket:  path, StatusFile: statusFile(path), Log: log,
+			Socket:  path, Log: log,
 		})
 	}
 	return speaker.New(speaker.Config{Socket: path, StatusFile: statusFile(path), Log: log}), supervisor, nil

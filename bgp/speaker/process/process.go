@@ -13,11 +13,13 @@ import (
 	"log/slog"
 	"net"
 	"os"
+	"os/signal"
 	"path/filepath"
 	"runtime/debug"
 	"strings"
 	"time"
 
+	gobgp "github.com/osrg/gobgp/v3/api"
 	"github.com/osrg/gobgp/v3/pkg/server"
 	"golang.org/x/sys/unix"
 
@@ -38,18 +40,27 @@ type Config struct {
 	LogLevel slog.Level
 }
 
-// Run is the speaker's life: it serves until ctx is done or GoBGP gives up. It returns without
+// Run is the speaker's life: it serves until ctx is done, or GoBGP gives up or hangs. It returns without
 // saying goodbye to the neighbours: a CEASE would make them drop our routes, while a connection
 // that breaks makes them keep these for the restart time (RFC 4724). So the caller must end the
-// process when Run returns. It changes the process's umask and is called once per process.
+// process when Run returns. It changes the process's umask, has it ignore SIGPIPE, and is called once
+// per process.
 func Run(ctx context.Context, cfg Config) error {
 	unlock, err := claim(ctx, cfg.Socket)
 	if err != nil {
 		return fmt.Errorf("speaker socket %s: %w", cfg.Socket, err)
 	}
 	defer unlock()
-	if err := keepCrash(status.CrashPath(cfg.StatusFile)); err != nil {
-		return fmt.Errorf("speaker: keep the stack of a crash: %w", err)
+	// Standard error may be a pipe that ends with the agent that started this process, which must not.
+	signal.Ignore(unix.SIGPIPE)
+	switch crashed, culprit, err := status.KeepCrash(cfg.StatusFile); {
+	case err != nil:
+		cfg.Log.Error("crash of the last speaker not noted", "error", err)
+	case crashed:
+		cfg.Log.Error("the last speaker crashed", "reading_from", culprit, "stack", status.LastCrashPath(cfg.StatusFile))
+	}
+	if err := writeCrash(status.CrashPath(cfg.StatusFile)); err != nil {
+		return fmt.Errorf("speaker: prepare for a crash: %w", err)
 	}
 	rec := newRecorder(cfg.StatusFile, os.Getpid())
 	log := newLogger(cfg.Log, cfg.LogLevel, rec.record)
@@ -67,18 +78,27 @@ func Run(ctx context.Context, cfg Config) error {
 	s := server.NewBgpServer(server.GrpcListenAddress("unix://"+cfg.Socket), server.LoggerOption(log))
 	go s.Serve()
 	cfg.Log.Info("speaker started", "socket", cfg.Socket, "pid", os.Getpid())
+	hung := make(chan error, 1)
+	go func() {
+		hung <- answers(recCtx, checkPeriod, func() { _, _ = s.GetBgp(recCtx, &gobgp.GetBgpRequest{}) })
+	}()
 	select {
 	case <-ctx.Done():
 		cfg.Log.Info("speaker ends; neighbours keep our routes for the restart time")
 		return nil
 	case err := <-log.died:
 		return fmt.Errorf("speaker: %w", err)
+	case err := <-hung:
+		if keep := writeStacks(status.HangPath(cfg.StatusFile)); keep != nil {
+			cfg.Log.Error("stacks not written", "error", keep)
+		}
+		return fmt.Errorf("speaker: %w; stacks in %s", err, status.HangPath(cfg.StatusFile))
 	}
 }
 
-// keepCrash has the runtime write the stack of a crash into a file, goroutine labels included: it is
+// writeCrash has the runtime write the stack of a crash into a file, goroutine labels included: it is
 // all that tells which neighbour's message was read.
-func keepCrash(path string) error {
+func writeCrash(path string) error {
 	f, err := os.OpenFile(path, os.O_CREATE|os.O_TRUNC|os.O_WRONLY, 0o600)
 	if err != nil {
 		return err

@@ -16,8 +16,8 @@ import (
 
 	packet "github.com/osrg/gobgp/v3/pkg/packet/bgp"
 
-	"korat/bgp/speaker/status"
 	"korat/api/wake"
+	"korat/bgp/speaker/status"
 )
 
 // weSent begins the reason of a session that this end closed.
