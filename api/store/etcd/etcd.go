@@ -41,6 +41,9 @@ type Config struct {
 	// CertFile and KeyFile are this client's certificate; both or none. They are read anew at
 	// each connection, so that they can be rotated.
 	CertFile, KeyFile string
+	// Username and PasswordFile are a user of etcd's; both or none. The file is read anew at each
+	// authentication. Without them a client certificate's common name may be the user.
+	Username, PasswordFile string
 	// DialTimeout limits each request, connecting included [5s].
 	DialTimeout time.Duration
 	Log         *slog.Logger
@@ -52,6 +55,8 @@ type Store struct {
 	endpoints string
 	timeout   time.Duration
 	log       *slog.Logger
+	user      *user
+	course    *course
 }
 
 var _ store.Store = (*Store)(nil)
@@ -66,7 +71,12 @@ func New(cfg Config) (*Store, error) {
 	if timeout == 0 {
 		timeout = defaultTimeout
 	}
-	client, err := clientv3.New(clientv3.Config{
+	u, err := newUser(cfg, timeout)
+	if err != nil {
+		return nil, fmt.Errorf("configure etcd client: %w", err)
+	}
+	s := &Store{endpoints: strings.Join(cfg.Endpoints, ", "), timeout: timeout, log: cfg.Log, user: u, course: newCourse(cfg.Log)}
+	s.client, err = clientv3.New(clientv3.Config{
 		Endpoints:   cfg.Endpoints,
 		DialTimeout: timeout,
 		// Pings find out that a server is gone where no packet says so; etcd allows one in 5 s.
@@ -83,13 +93,14 @@ func New(cfg Config) (*Store, error) {
 				Backoff:           backoff.Config{BaseDelay: 200 * time.Millisecond, Multiplier: 1.6, Jitter: 0.2, MaxDelay: 5 * time.Second},
 				MinConnectTimeout: timeout,
 			}),
-			grpc.WithChainUnaryInterceptor(failFast()),
+			grpc.WithChainUnaryInterceptor(u.unary(), s.course.unary(), failFast()),
+			grpc.WithChainStreamInterceptor(s.openStream()),
 		},
 	})
 	if err != nil {
 		return nil, fmt.Errorf("configure etcd client: %w", err)
 	}
-	return &Store{client: client, endpoints: strings.Join(cfg.Endpoints, ", "), timeout: timeout, log: cfg.Log}, nil
+	return s, nil
 }
 
 // failFast answers with the reason (connection refused, a certificate not trusted) while there is no
@@ -97,6 +108,21 @@ func New(cfg Config) (*Store, error) {
 func failFast() grpc.UnaryClientInterceptor {
 	return func(ctx context.Context, method string, req, reply any, conn *grpc.ClientConn, invoke grpc.UnaryInvoker, opts ...grpc.CallOption) error {
 		return invoke(ctx, method, req, reply, conn, append(opts, grpc.WaitForReady(false))...)
+	}
+}
+
+// openStream prepares each stream of watches, also where etcd's client resumes them by itself.
+func (s *Store) openStream() grpc.StreamClientInterceptor {
+	return func(ctx context.Context, desc *grpc.StreamDesc, conn *grpc.ClientConn, method string, open grpc.Streamer, opts ...grpc.CallOption) (grpc.ClientStream, error) {
+		// A read tells the course whether this is still the datastore that was watched before.
+		if _, err := s.present(ctx); err != nil {
+			return nil, err
+		}
+		ctx, err := s.user.stream(ctx, conn)
+		if err != nil {
+			return nil, err
+		}
+		return open(ctx, desc, conn, method, opts...)
 	}
 }
 
@@ -152,6 +178,8 @@ func (s *Store) explain(ctx context.Context, err error) error {
 		return err
 	case errors.Is(err, context.DeadlineExceeded), status.Code(err) == codes.DeadlineExceeded:
 		return fmt.Errorf("%w: no answer from %s within %s", store.ErrUnavailable, s.endpoints, s.timeout)
+	case s.refusedBy(err) != nil:
+		return s.refusedBy(err)
 	case unavailable(err):
 		return fmt.Errorf("%w: %w", store.ErrUnavailable, err)
 	}

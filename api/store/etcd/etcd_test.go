@@ -201,6 +201,9 @@ func TestBadConfig(t *testing.T) {
 		{etcd.Config{Endpoints: []string{"http://a:1", "https://b:1"}}, `configure etcd client: endpoints ["http://a:1" "https://b:1"]: must be all http:// or all https://`},
 		{etcd.Config{Endpoints: []string{"http://a:1"}, CAFile: "ca"}, `configure etcd client: endpoints ["http://a:1"]: certificates are given, so they must begin with https://`},
 		{etcd.Config{Endpoints: []string{"https://a:1"}, CertFile: "c"}, `configure etcd client: certificate "c" and key "": give both or none`},
+		{etcd.Config{Endpoints: []string{"http://127.0.0.1:1"}, Username: "u"}, `configure etcd client: user "u" and password file "": give both or none`},
+		{etcd.Config{Endpoints: []string{"http://127.0.0.1:1"}, Username: "u", PasswordFile: "/nonexistent"}, `configure etcd client: password of user "u": open /nonexistent: no such file or directory`},
+		{etcd.Config{Endpoints: []string{"http://127.0.0.1:1", "http://192.0.2.1:1"}, Username: "u", PasswordFile: "/nonexistent"}, `configure etcd client: endpoint "http://192.0.2.1:1": the password of user "u" would cross the network unencrypted: use https://`},
 		{etcd.Config{Endpoints: []string{"https://a:1"}, CAFile: "/nonexistent"}, "configure etcd client: open /nonexistent: no such file or directory"},
 	} {
 		if _, err := etcd.New(tt.cfg); err == nil || err.Error() != tt.want {

@@ -64,6 +64,17 @@ func (s *Store) List(ctx context.Context, kind api.Kind) ([]api.Object, string, 
 	}
 }
 
+// present gives the datastore's revision.
+func (s *Store) present(ctx context.Context) (int64, error) {
+	reqCtx, cancel := s.request(ctx)
+	defer cancel()
+	resp, err := s.client.Get(reqCtx, root)
+	if err != nil {
+		return 0, err
+	}
+	return resp.Header.Revision, nil
+}
+
 // page reads the next keys from start at a revision, or at the present one if it is 0.
 func (s *Store) page(ctx context.Context, start, end string, revision int64) (*clientv3.GetResponse, error) {
 	reqCtx, cancel := s.request(ctx)

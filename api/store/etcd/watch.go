@@ -5,9 +5,11 @@ package etcd
 import (
 	"context"
 	"fmt"
+	"strconv"
 
 	clientv3 "go.etcd.io/etcd/client/v3"
 	"google.golang.org/grpc/connectivity"
+	"google.golang.org/grpc/metadata"
 
 	"korat/api"
 	"korat/api/store"
@@ -44,23 +46,56 @@ func (w *watch) run(ctx context.Context) {
 	defer cancel(nil)
 	// The client's watch reconnects for ever and says nothing of it.
 	go func() { cancel(w.awaitLoss(watchCtx)) }()
+	_, present := w.course.now()
+	defer context.AfterFunc(present, func() { cancel(store.ErrCompacted) })()
+	for {
+		tokenNumber := w.user.number()
+		err := w.pass(watchCtx, tokenNumber)
+		if ctx.Err() != nil {
+			return
+		}
+		err = lossOr(watchCtx, err)
+		if w.user != nil && stale(err) {
+			if _, err = w.user.renew(ctx, w.client.ActiveConnection(), tokenNumber); err == nil {
+				continue
+			}
+		}
+		w.end(ctx, w.explain(ctx, err))
+		return
+	}
+}
 
-	changes := w.client.Watch(watchCtx, kindPath(w.kind),
+// pass sends changes on until the client's watch ends, and gives the reason.
+func (w *watch) pass(ctx context.Context, tokenNumber int) error {
+	// The client puts watches whose metadata is equal into one stream, which keeps the token that it
+	// was opened with: once that has expired, every further watch in it would be refused.
+	ctx, cancel := context.WithCancel(metadata.AppendToOutgoingContext(ctx, "korat-token", strconv.Itoa(tokenNumber)))
+	defer cancel()
+	changes := w.client.Watch(ctx, kindPath(w.kind),
 		clientv3.WithPrefix(), clientv3.WithRev(w.after+1), clientv3.WithCreatedNotify())
 	for resp := range changes {
 		err := resp.Err()
 		if err == nil && resp.Created && resp.Header.Revision < w.after {
-			err = store.ErrCompacted
+			err = w.ahead(ctx)
 		}
 		if err != nil {
-			w.end(ctx, w.explain(ctx, lossOr(watchCtx, err)))
-			return
+			return err
 		}
-		if !w.pass(ctx, resp.Events) {
-			return
+		if err := w.send(ctx, resp.Events); err != nil {
+			return err
 		}
 	}
-	w.end(ctx, w.explain(ctx, lossOr(watchCtx, store.ErrUnavailable)))
+	return store.ErrUnavailable
+}
+
+// ahead says whether the watch's revision is beyond the datastore's, or only beyond that of the member
+// that watches, which may lag behind.
+func (w *watch) ahead(ctx context.Context) error {
+	revision, err := w.present(ctx)
+	if err == nil && revision < w.after {
+		return store.ErrCompacted
+	}
+	return err
 }
 
 // lossOr gives why the watch was given up, or else err.
@@ -85,20 +120,19 @@ func (w *watch) awaitLoss(ctx context.Context) error {
 	}
 }
 
-// pass sends events; it is false once ctx is done.
-func (w *watch) pass(ctx context.Context, events []*clientv3.Event) bool {
+// send sends events, until ctx is done.
+func (w *watch) send(ctx context.Context, events []*clientv3.Event) error {
 	for _, e := range events {
-		ev, ok := w.event(e)
-		if !ok {
-			continue
+		if ev, ok := w.event(e); ok {
+			select {
+			case w.out <- ev:
+			case <-ctx.Done():
+				return ctx.Err()
+			}
 		}
-		select {
-		case w.out <- ev:
-		case <-ctx.Done():
-			return false
-		}
+		w.after = e.Kv.ModRevision
 	}
-	return true
+	return nil
 }
 
 func (w *watch) event(e *clientv3.Event) (store.Event, bool) {

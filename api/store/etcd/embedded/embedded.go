@@ -112,8 +112,22 @@ func (s *Server) Endpoint() string {
 	return s.scheme + "://" + net.JoinHostPort(host, port)
 }
 
-// Err reports an error that ends the server.
-func (s *Server) Err() <-chan error { return s.etcd.Err() }
+// Wait waits until the server ends of itself, and says why. It gives nil once ctx is done.
+func (s *Server) Wait(ctx context.Context) error {
+	select {
+	case <-ctx.Done():
+		return nil
+	case err := <-s.etcd.Err():
+		if err != nil {
+			return fmt.Errorf("embedded etcd: %w", err)
+		}
+	case <-s.etcd.Server.StopNotify():
+	}
+	if ctx.Err() != nil {
+		return nil
+	}
+	return errors.New("embedded etcd has stopped: its messages in the log say why")
+}
 
 // Stop ends the server and its clients' connections; what was written stays in its directory.
 func (s *Server) Stop() {

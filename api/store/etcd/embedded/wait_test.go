@@ -1,0 +1,44 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package embedded
+
+import (
+	"context"
+	"log/slog"
+	"testing"
+	"time"
+)
+
+// A server that dies by itself must not go unnoticed, whatever part of it it is.
+func TestWait(t *testing.T) {
+	for name, die := range map[string]func(*Server){
+		"the listener":  func(s *Server) { s.etcd.Clients[0].Close() },
+		"the server":    func(s *Server) { s.etcd.Server.HardStop() },
+		"nothing of it": nil,
+	} {
+		t.Run(name, func(t *testing.T) {
+			s, err := Start(t.Context(), Config{Dir: t.TempDir(), Listen: "127.0.0.1:0", Log: slog.New(slog.DiscardHandler)})
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer s.Stop()
+			ctx, cancel := context.WithCancel(t.Context())
+			defer cancel()
+			ended := make(chan error, 1)
+			go func() { ended <- s.Wait(ctx) }()
+			if die == nil {
+				cancel()
+			} else {
+				die(s)
+			}
+			select {
+			case err := <-ended:
+				if (err != nil) != (die != nil) {
+					t.Errorf("have %v", err)
+				}
+			case <-time.After(20 * time.Second):
+				t.Error("nobody was told")
+			}
+		})
+	}
+}
