@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"reflect"
+	"slices"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -55,6 +56,13 @@ type header struct {
 		Namespace string `json:"namespace"`
 		Name      string `json:"name"`
 	} `json:"metadata"`
+	Status json.RawMessage `json:"status"`
+}
+
+// noStatus says that the manifest has a status, as tools write it, that says nothing.
+func (h header) noStatus() bool {
+	status := string(h.Status)
+	return status == "{}" || status == "null"
 }
 
 // value decodes one JSON value: an object or a list.
@@ -121,9 +129,18 @@ func (d *decoder) object(where string, data []byte, h header) {
 		d.errs = append(d.errs, fmt.Errorf("%s: %w", where, typeError(err, key.Kind, data)))
 		return
 	}
+	if h.noStatus() {
+		strict = slices.DeleteFunc(strict, isStatus)
+	}
 	d.strict(where, strict)
 	d.metadata(where, obj)
 	d.objs = append(d.objs, obj)
+}
+
+// isStatus says whether the unknown field is the status.
+func isStatus(err error) bool {
+	var field kjson.FieldError
+	return errors.As(err, &field) && field.FieldPath() == "status"
 }
 
 // strict records unknown and duplicate fields.

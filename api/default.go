@@ -99,7 +99,7 @@ func defaultIPPool(s *IPPoolSpec) {
 func defaultBGPConfiguration(s *BGPConfigurationSpec) {
 	setDefault(&s.LogSeverityScreen, logSeverityInfo)
 	setDefault(&s.NodeToNodeMeshEnabled, new(true))
-	setDefault(&s.ASNumber, new(uint32(DefaultASNumber)))
+	setDefault(&s.ASNumber, new(ASNumber(DefaultASNumber)))
 	setDefault(&s.ListenPort, DefaultListenPort)
 	setDefault(&s.BindMode, BindNone)
 	setDefault(&s.NodeMeshMaxRestartTime, &metav1.Duration{Duration: DefaultRestartTime})

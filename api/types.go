@@ -48,7 +48,7 @@ type BGPConfigurationSpec struct {
 	// NodeToNodeMeshEnabled makes every node a peer of every other [true].
 	NodeToNodeMeshEnabled *bool `json:"nodeToNodeMeshEnabled,omitempty"`
 	// ASNumber is the AS of nodes that set none of their own [64512].
-	ASNumber *uint32 `json:"asNumber,omitempty"`
+	ASNumber *ASNumber `json:"asNumber,omitempty"`
 	// ListenPort is the TCP port on which every node's speaker listens [179].
 	ListenPort uint16 `json:"listenPort,omitempty"`
 	// BindMode is None (listen on every address) or NodeIP (on the node's own) [None].
@@ -68,14 +68,20 @@ type BGPPeer struct {
 type BGPPeerSpec struct {
 	// Node limits the peer to one node; empty means every node.
 	Node string `json:"node,omitempty"`
+	// NodeSelector must be empty or "all()", which mean the same, until selectors are supported.
+	NodeSelector string `json:"nodeSelector,omitempty"`
 	// PeerIP is the neighbour's address, with an optional port: "192.0.2.1" or "192.0.2.1:1179".
 	PeerIP string `json:"peerIP"`
 	// ASNumber is the neighbour's AS.
-	ASNumber uint32 `json:"asNumber"`
+	ASNumber ASNumber `json:"asNumber"`
 	// MaxRestartTime is the graceful-restart time [120s].
 	MaxRestartTime *metav1.Duration `json:"maxRestartTime,omitempty"`
 	// KeepaliveTime is the keepalive interval; the hold time is three times it [30s].
 	KeepaliveTime *metav1.Duration `json:"keepaliveTime,omitempty"`
+	// KeepOriginalNextHop must be false until other next hops are supported.
+	KeepOriginalNextHop bool `json:"keepOriginalNextHop,omitempty"`
+	// SourceAddress must be empty or UseNodeIP, which mean the same.
+	SourceAddress string `json:"sourceAddress,omitempty"`
 }
 
 // Node is one host of the cluster.
@@ -91,17 +97,26 @@ type NodeSpec struct {
 	BGP *NodeBGPSpec `json:"bgp,omitempty"`
 	// Addresses lists what the node is reached at.
 	Addresses []NodeAddress `json:"addresses,omitempty"`
+	// OrchRefs say what the node is called elsewhere. They are kept for those who read them.
+	OrchRefs []OrchRef `json:"orchRefs,omitempty"`
+}
+
+// OrchRef is the node's name in an orchestrator.
+type OrchRef struct {
+	NodeName     string `json:"nodeName,omitempty"`
+	Orchestrator string `json:"orchestrator"`
 }
 
 // NodeBGPSpec is the node's side of its BGP sessions.
 type NodeBGPSpec struct {
 	// ASNumber overrides BGPConfiguration's.
-	ASNumber *uint32 `json:"asNumber,omitempty"`
+	ASNumber *ASNumber `json:"asNumber,omitempty"`
 	// IPv4Address is the node's address with its subnet's length, e.g. "192.168.100.100/24".
 	IPv4Address string `json:"ipv4Address,omitempty"`
 }
 
-// NodeAddress is one address of a node, without prefix length.
+// NodeAddress is one address of a node. One of type CalicoNodeIP may have its subnet's length, as Calico
+// writes it; the others have none.
 type NodeAddress struct {
 	Address string `json:"address"`
 	Type    string `json:"type,omitempty"`
@@ -141,6 +156,9 @@ type IPAMConfiguration struct {
 type IPAMConfigurationSpec struct {
 	// StrictAffinity keeps nodes from using other nodes' blocks; only true is supported [true].
 	StrictAffinity *bool `json:"strictAffinity,omitempty"`
+	// AutoAllocateBlocks must be unset or true, and MaxBlocksPerHost 0, which is no limit.
+	AutoAllocateBlocks *bool `json:"autoAllocateBlocks,omitempty"`
+	MaxBlocksPerHost   int   `json:"maxBlocksPerHost,omitempty"`
 }
 
 // IPReservation names addresses that are never assigned automatically.
@@ -240,4 +258,24 @@ type FelixConfigurationSpec struct {
 	RouteRefreshInterval *metav1.Duration `json:"routeRefreshInterval,omitempty"`
 	// InterfaceRefreshInterval is the period of the link, sysctl and neighbour resync [90s].
 	InterfaceRefreshInterval *metav1.Duration `json:"interfaceRefreshInterval,omitempty"`
+
+	// What follows is what Calico writes into an object of its own making. Each must be unset or what
+	// is said here.
+
+	// LogSeverityScreen must be Info; the agent's flags say how much it logs.
+	LogSeverityScreen string `json:"logSeverityScreen,omitempty"`
+	// ReportingInterval must be 0s: there is no status file.
+	ReportingInterval *metav1.Duration `json:"reportingInterval,omitempty"`
+	// FloatingIPs must be Disabled.
+	FloatingIPs string `json:"floatingIPs,omitempty"`
+	// IPIPEnabled, VXLANEnabled and WireguardEnabled must be false until tunnels are supported.
+	IPIPEnabled      bool `json:"ipipEnabled,omitempty"`
+	VXLANEnabled     bool `json:"vxlanEnabled,omitempty"`
+	WireguardEnabled bool `json:"wireguardEnabled,omitempty"`
+	// BPFEnabled must be false; the BPF settings then say nothing: BPFLogLevel must be empty or Off,
+	// BPFConnectTimeLoadBalancing TCP and BPFHostNetworkedNATWithoutCTLB Enabled.
+	BPFEnabled                     bool   `json:"bpfEnabled,omitempty"`
+	BPFLogLevel                    string `json:"bpfLogLevel,omitempty"`
+	BPFConnectTimeLoadBalancing    string `json:"bpfConnectTimeLoadBalancing,omitempty"`
+	BPFHostNetworkedNATWithoutCTLB string `json:"bpfHostNetworkedNATWithoutCTLB,omitempty"`
 }

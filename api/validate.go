@@ -57,9 +57,7 @@ func Validate(obj Object) error {
 	case *WorkloadEndpoint:
 		c.workloadEndpoint(&o.Spec)
 	case *IPAMConfiguration:
-		if o.Spec.StrictAffinity == nil || !*o.Spec.StrictAffinity {
-			c.fail("spec.strictAffinity", deref(o.Spec.StrictAffinity), "must be true: borrowing addresses from other nodes' blocks is not supported by korat yet")
-		}
+		c.ipamConfiguration(&o.Spec)
 	case *IPReservation:
 		for i, cidr := range o.Spec.ReservedCIDRs {
 			c.prefix(index("spec.reservedCIDRs", i), cidr)
@@ -69,8 +67,7 @@ func Validate(obj Object) error {
 	case *IPAMBlock:
 		c.ipamBlock(&o.Spec)
 	case *FelixConfiguration:
-		c.duration("spec.routeRefreshInterval", o.Spec.RouteRefreshInterval, bounds{min: time.Second})
-		c.duration("spec.interfaceRefreshInterval", o.Spec.InterfaceRefreshInterval, bounds{min: time.Second})
+		c.felixConfiguration(&o.Spec)
 	case *ClusterInformation:
 		// Every value of its fields is allowed.
 	}
@@ -107,6 +104,20 @@ func (c *checker) metadata(obj Object, info KindInfo) {
 func (c *checker) oneOf(field, value string, supported ...string) {
 	if !slices.Contains(supported, value) {
 		c.fail(field, value, "must be %s: korat supports nothing else yet", strings.Join(supported, " or "))
+	}
+}
+
+// unsetOr checks that a field is empty or holds one of the supported values.
+func (c *checker) unsetOr(field, value string, supported ...string) {
+	if value != "" {
+		c.oneOf(field, value, supported...)
+	}
+}
+
+// off checks that a switch is off.
+func (c *checker) off(field string, value bool) {
+	if value {
+		c.fail(field, value, "must be false: korat supports nothing else yet")
 	}
 }
 
@@ -148,7 +159,7 @@ func (c *checker) nodeName(field, value string) {
 // asTrans stands for a four-byte AS number where only two bytes fit; it belongs to nobody (RFC 6793).
 const asTrans = 23456
 
-func (c *checker) asNumber(field string, as uint32) {
+func (c *checker) asNumber(field string, as ASNumber) {
 	if as == 0 || as == asTrans {
 		c.fail(field, as, "must be 1..4294967295 and not %d, which is reserved: use e.g. %d", asTrans, DefaultASNumber)
 	}

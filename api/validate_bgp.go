@@ -9,6 +9,11 @@ import (
 	"strings"
 )
 
+const (
+	calicoNodeIP = "CalicoNodeIP"
+	sourceNodeIP = "UseNodeIP"
+)
+
 func (c *checker) bgpConfiguration(s *BGPConfigurationSpec) {
 	c.oneOf("spec.logSeverityScreen", s.LogSeverityScreen, logSeverityInfo)
 	if s.NodeToNodeMeshEnabled == nil {
@@ -30,14 +35,20 @@ func (c *checker) bgpPeer(s *BGPPeerSpec) {
 	if s.Node != "" {
 		c.nodeName("spec.node", s.Node)
 	}
+	c.unsetOr("spec.nodeSelector", s.NodeSelector, SelectAll)
+	if s.Node != "" && s.NodeSelector != "" {
+		c.fail("spec.nodeSelector", s.NodeSelector, "must not be set beside spec.node: remove one of them")
+	}
 	if peer, err := s.Address(); err != nil {
 		c.fail("spec.peerIP", s.PeerIP, `must be an IPv4 address with an optional port 1..65535, such as "192.0.2.1" or "192.0.2.1:1179"`)
-	} else {
-		c.host("spec.peerIP", s.PeerIP, peer.Addr())
+	} else if c.host("spec.peerIP", s.PeerIP, peer.Addr()) && peer.Addr().IsLoopback() {
+		c.fail("spec.peerIP", s.PeerIP, "must be a neighbour's address, not loopback")
 	}
 	c.asNumber("spec.asNumber", s.ASNumber)
 	c.restartTime("spec.maxRestartTime", s.MaxRestartTime)
 	c.keepalive("spec.keepaliveTime", s.KeepaliveTime)
+	c.off("spec.keepOriginalNextHop", s.KeepOriginalNextHop)
+	c.unsetOr("spec.sourceAddress", s.SourceAddress, sourceNodeIP)
 }
 
 // Address gives the neighbour's address and port; the port is 0 where PeerIP has none.
@@ -62,16 +73,29 @@ func (c *checker) node(s *NodeSpec) {
 		}
 	}
 	for i, a := range s.Addresses {
-		field := index("spec.addresses", i)
-		addr, err := netip.ParseAddr(a.Address)
-		if err != nil {
-			c.fail(field+".address", a.Address, `must be an IPv4 address without prefix length, such as "192.168.100.100"`)
-		} else {
-			c.host(field+".address", a.Address, addr)
+		c.otherAddress(index("spec.addresses", i), a)
+	}
+	for i, ref := range s.OrchRefs {
+		if ref.Orchestrator == "" {
+			c.fail(index("spec.orchRefs", i)+".orchestrator", "", `must be set, e.g. "k8s"`)
 		}
-		if a.Type != "" {
-			c.oneOf(field+".type", a.Type, "CalicoNodeIP", "InternalIP", "ExternalIP")
-		}
+	}
+}
+
+func (c *checker) otherAddress(field string, a NodeAddress) {
+	p, err := a.prefix()
+	_, alone := netip.ParseAddr(a.Address)
+	_, inSubnet := netip.ParsePrefix(a.Address)
+	switch {
+	case err == nil && (alone == nil || inSubnet == nil && a.Type == calicoNodeIP):
+		c.host(field+".address", a.Address, p.Addr())
+	case a.Type == calicoNodeIP:
+		c.fail(field+".address", a.Address, `must be an IPv4 address, with or without prefix length, such as "192.168.100.100/24"`)
+	default:
+		c.fail(field+".address", a.Address, `must be an IPv4 address without prefix length, such as "192.168.100.100"`)
+	}
+	if a.Type != "" {
+		c.oneOf(field+".type", a.Type, calicoNodeIP, "InternalIP", "ExternalIP")
 	}
 }
 

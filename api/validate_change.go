@@ -23,10 +23,14 @@ func ValidateChange(old, obj Object, snap Snapshot) error {
 		if was, ok := old.(*IPPool); ok {
 			c.immutable("spec.cidr", was.Spec.CIDR, o.Spec.CIDR)
 			c.immutable("spec.blockSize", was.Spec.BlockSize, o.Spec.BlockSize)
+		} else {
+			c.poolOverHosts(o, snap)
 		}
 		c.poolOverlap(o, snap)
 	case *Node:
 		c.nodeAddressTaken(o, snap)
+		was, _ := old.(*Node)
+		c.nodeInPool(o, was, snap)
 	case *BGPPeer:
 		c.peerTwice(o, snap)
 	case *BlockAffinity:
@@ -61,6 +65,50 @@ func (c *checker) poolOverlap(pool *IPPool, snap Snapshot) {
 			c.fail("spec.cidr", pool.Spec.CIDR, "overlaps %s (%s): use a range that no other pool has", other.Key(), q)
 		}
 	}
+}
+
+// poolOverHosts refuses a new pool that has addresses of nodes. One that is there may still be changed, to
+// disable it.
+func (c *checker) poolOverHosts(pool *IPPool, snap Snapshot) {
+	p, err := netip.ParsePrefix(pool.Spec.CIDR)
+	if err != nil {
+		return
+	}
+	for _, node := range snap.Nodes.All() {
+		for _, r := range node.Spec.Ranges() {
+			if p.Overlaps(r) {
+				c.fail("spec.cidr", pool.Spec.CIDR, "overlaps %s of %s: use a range that no host has, such as %q", r, node.Key(), "172.17.0.0/16")
+				return // the other nodes are likely to be in the same subnet
+			}
+		}
+	}
+}
+
+// nodeInPool refuses addresses that a pool has. What an existing Node had before may stay.
+func (c *checker) nodeInPool(node, was *Node, snap Snapshot) {
+	var had []netip.Prefix
+	if was != nil {
+		had = was.Spec.Ranges()
+	}
+	for _, r := range node.Spec.Ranges() {
+		for _, pool := range snap.IPPools.All() {
+			p, err := netip.ParsePrefix(pool.Spec.CIDR)
+			if err != nil || !p.Overlaps(r) || slices.Contains(had, r) {
+				continue
+			}
+			field, value := "spec.addresses", any(r.Addr())
+			if node.Spec.BGP != nil && node.Spec.BGP.inside(r) {
+				field, value = "spec.bgp.ipv4Address", node.Spec.BGP.IPv4Address
+			}
+			c.fail(field, value, "its subnet overlaps %s (%s): give the node another address, or replace that IPPool by one with a range that no host has", pool.Key(), p)
+		}
+	}
+}
+
+// inside says whether the range is the subnet of the BGP address.
+func (s *NodeBGPSpec) inside(r netip.Prefix) bool {
+	p, err := netip.ParsePrefix(s.IPv4Address)
+	return err == nil && p.Masked() == r
 }
 
 func (c *checker) nodeAddressTaken(node *Node, snap Snapshot) {

@@ -43,6 +43,18 @@ func (c *checker) ipPool(s *IPPoolSpec) {
 	c.oneOf("spec.assignmentMode", s.AssignmentMode, AssignAutomatic)
 }
 
+func (c *checker) ipamConfiguration(s *IPAMConfigurationSpec) {
+	if s.StrictAffinity == nil || !*s.StrictAffinity {
+		c.fail("spec.strictAffinity", deref(s.StrictAffinity), "must be true: borrowing addresses from other nodes' blocks is not supported by korat yet")
+	}
+	if s.AutoAllocateBlocks != nil && !*s.AutoAllocateBlocks {
+		c.fail("spec.autoAllocateBlocks", false, "must be true: blocks can't be given to nodes by hand")
+	}
+	if s.MaxBlocksPerHost != 0 {
+		c.fail("spec.maxBlocksPerHost", s.MaxBlocksPerHost, "must be 0: a limit is not supported by korat yet")
+	}
+}
+
 // poolRange refuses ranges whose addresses no pod can use.
 func (c *checker) poolRange(value string, pool netip.Prefix) {
 	for _, reserved := range []struct{ cidr, what string }{
@@ -50,6 +62,7 @@ func (c *checker) poolRange(value string, pool netip.Prefix) {
 		{"127.0.0.0/8", "loopback"},
 		{"169.254.0.0/16", "link-local, where the pods' gateway 169.254.1.1 is"},
 		{"224.0.0.0/4", "multicast"},
+		{"240.0.0.0/4", "reserved (RFC 1112) and the broadcast address"},
 	} {
 		if pool.Overlaps(netip.MustParsePrefix(reserved.cidr)) {
 			c.fail("spec.cidr", value, "must not overlap %s, which is %s: use a unicast range such as %q", reserved.cidr, reserved.what, "172.17.0.0/16")

@@ -4,11 +4,13 @@ package felix
 
 import (
 	"context"
+	"fmt"
 	"net/netip"
 	"strings"
 	"sync"
 	"sync/atomic"
 	"testing"
+	"time"
 
 	"korat/api"
 	"korat/api/store"
@@ -33,40 +35,66 @@ func TestChooseAddress(t *testing.T) {
 		}
 		return m
 	}
+	const waits = "address 10.0.9.1, with which this node is registered, is on no interface"
+	addr := netip.MustParseAddr
 	for _, c := range []struct {
 		name string
 		id   Identity
 		snap api.Snapshot
+		st   standing
 		want string
 	}{
-		{"first start", Identity{}, api.Snapshot{}, "eth0 10.0.0.1/24"},
-		{"sticky", Identity{}, registered("10.0.1.1/24"), "eth1 10.0.1.1/24"},
-		{"sticky over another method", Identity{Method: method("interface=eth0")}, registered("10.0.1.1/24"), "eth1 10.0.1.1/24"},
-		{"sticky while its link is down", Identity{}, registered("10.0.2.1/24"), "eth2 10.0.2.1/24"},
-		{"given, but its link is down", Identity{Address: netip.MustParseAddr("10.0.2.1")}, registered("10.0.2.1/24"), "address 10.0.2.1 given by --ip is on no running interface"},
-		{"the registered one is gone", Identity{}, registered("10.0.9.1/24"), "eth0 10.0.0.1/24"},
-		{"given", Identity{Address: netip.MustParseAddr("10.0.1.1")}, registered("10.0.0.1/24"), "eth1 10.0.1.1/24"},
-		{"given but absent", Identity{Address: netip.MustParseAddr("10.0.9.1")}, registered("10.0.0.1/24"), "address 10.0.9.1 given by --ip is on no running interface"},
+		{"first start", Identity{}, api.Snapshot{}, standing{}, "eth0 10.0.0.1/24"},
+		{"sticky", Identity{}, registered("10.0.1.1/24"), standing{}, "eth1 10.0.1.1/24"},
+		{"sticky over another method", Identity{Method: method("interface=eth0")}, registered("10.0.1.1/24"), standing{}, "eth1 10.0.1.1/24"},
+		{"sticky while its link is down", Identity{}, registered("10.0.2.1/24"), standing{}, "eth2 10.0.2.1/24"},
+		{"the registered one is missing", Identity{}, registered("10.0.9.1/24"), standing{seen: before(time.Second)}, waits},
+		{"and was ours", Identity{}, registered("10.0.9.1/24"), standing{seen: before(time.Second), ours: set("10.0.9.1")}, waits},
+		{"the registered one is gone", Identity{}, registered("10.0.9.1/24"), standing{seen: before(addressPatience)}, "eth0 10.0.0.1/24"},
+		{"and was ours", Identity{}, registered("10.0.9.1/24"), standing{seen: before(addressPatience), ours: set("10.0.9.1")}, "eth0 10.0.0.1/24"},
+		{"given", Identity{Address: addr("10.0.1.1")}, registered("10.0.0.1/24"), standing{}, "eth1 10.0.1.1/24"},
+		{"given over one that is missing", Identity{Address: addr("10.0.1.1")}, registered("10.0.9.1/24"), standing{seen: before(0)}, "eth1 10.0.1.1/24"},
+		{"given but absent", Identity{Address: addr("10.0.9.1")}, registered("10.0.0.1/24"), standing{}, "address 10.0.9.1 given by --ip is on no running interface"},
+		{"given, but its link is down", Identity{Address: addr("10.0.2.1")}, registered("10.0.2.1/24"), standing{}, "address 10.0.2.1 given by --ip is on no running interface"},
+		{"given, and its link has gone down", Identity{Address: addr("10.0.2.1")}, registered("10.0.2.1/24"), standing{ours: set("10.0.2.1")}, "eth2 10.0.2.1/24"},
+		{"another host's", Identity{}, registered("10.0.9.1/24"), standing{ours: set("10.0.0.1")}, `another host (address 10.0.9.1) runs as node "a"`},
+		{"another host's, for good", Identity{}, registered("10.0.9.1/24"), standing{seen: before(time.Hour), ours: set("10.0.0.1")}, `another host (address 10.0.9.1) runs as node "a"`},
+		{"another host's, given", Identity{Address: addr("10.0.0.1")}, registered("10.0.9.1/24"), standing{ours: set("10.0.0.1")}, `another host (address 10.0.9.1) runs as node "a"`},
+		{"not overwritten yet", Identity{}, registered("10.0.9.1/24"), standing{seen: before(time.Hour), ours: set("10.0.0.1"), over: addr("10.0.9.1")}, "eth0 10.0.0.1/24"},
+		{"of this host by somebody's hand", Identity{}, registered("10.0.1.1/24"), standing{ours: set("10.0.0.1")}, "eth1 10.0.1.1/24"},
+		{"deleted", Identity{}, api.Snapshot{}, standing{ours: set("10.0.1.1")}, "eth0 10.0.0.1/24"},
 	} {
-		c.id.Node = "a"
-		got, err := c.id.choose(t.Context(), c.snap, host)
+		c.id.Node, c.st.now = "a", func() time.Time { return noon }
+		got, err := c.id.choose(t.Context(), c.snap, host, &c.st)
 		text := got.Interface + " " + got.Address.String()
 		if err != nil {
 			text = err.Error()
 		}
-		if text != c.want {
+		if !strings.HasPrefix(text, c.want) {
 			t.Errorf("%s: got %s, want %s", c.name, text, c.want)
 		}
 	}
 }
 
+var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
+
+func before(d time.Duration) time.Time { return noon.Add(-d) }
+
+func set(addrs ...string) map[netip.Addr]bool {
+	all := map[netip.Addr]bool{}
+	for _, a := range addrs {
+		all[netip.MustParseAddr(a)] = true
+	}
+	return all
+}
+
 // The Node object has fields that are the user's; ours is the address.
 func TestRegisterKeepsWhatIsTheUsers(t *testing.T) {
-	as := uint32(65001)
+	as := api.ASNumber(65001)
 	node := nodeObject("a", "10.0.0.9/24")
 	node.Labels = map[string]string{"rack": "7"}
 	node.Spec.BGP.ASNumber = &as
-	node.Spec.Addresses = []api.NodeAddress{{Address: "a.example.org", Type: "Hostname"}, {Address: "10.0.0.9", Type: "InternalIP"}}
+	node.Spec.Addresses = []api.NodeAddress{{Address: "a.example.org", Type: "Hostname"}, {Address: "10.0.0.9", Type: "InternalIP"}, {Address: "192.0.2.7", Type: "InternalIP"}}
 	var snap api.Snapshot
 	snap.Nodes = snap.Nodes.With("a", node)
 	id := Identity{Node: "a"}
@@ -78,7 +106,7 @@ func TestRegisterKeepsWhatIsTheUsers(t *testing.T) {
 	for _, a := range got.Spec.Addresses {
 		addrs = append(addrs, a.Type+"="+a.Address)
 	}
-	if text := strings.Join(addrs, " "); text != "Hostname=a.example.org InternalIP=10.0.0.1" {
+	if text := strings.Join(addrs, " "); text != "Hostname=a.example.org InternalIP=10.0.0.1 InternalIP=192.0.2.7" {
 		t.Errorf("addresses %s", text)
 	}
 	snap.Nodes = snap.Nodes.With("a", got)
@@ -105,29 +133,124 @@ func TestRegistrationIsWithdrawn(t *testing.T) {
 	w := newWorld(t)
 	var locked atomic.Bool
 	n := w.startWith(lockedStore{w.store, &locked}, &sync.WaitGroup{})
-	registered := func() string {
-		obj, err := w.store.Get(t.Context(), api.Key{Kind: api.KindNode, Name: "a"})
-		if err != nil {
-			return ""
-		}
-		return obj.(*api.Node).Spec.BGP.IPv4Address
-	}
 	link := func(index int, addrs ...netip.Prefix) dataplane.HostLink {
 		return dataplane.HostLink{Index: index, MTU: 1500, Up: true, Running: true, Addresses: addrs}
 	}
 	home, other := netip.MustParsePrefix("192.168.100.100/24"), netip.MustParsePrefix("10.0.0.1/24")
-	w.until("the node is registered", func() bool { return registered() == home.String() })
+	w.until("the node is registered", func() bool { return w.registered() == home.String() })
 	w.until("the agent has seen it", func() bool { return !n.Mirror.NodePending() })
 
 	locked.Store(true)
 	w.kernel.addLink("eth0", link(2))
 	w.kernel.addLink("eth1", link(3, other))
+	w.until("that is told", func() bool { return strings.Contains(strings.Join(n.report.notReady(), ""), "is on no interface") })
+	w.later(addressPatience)
 	w.until("it wants the other address", func() bool { return n.status().Address == other.String() && n.Mirror.Err() != nil })
 	w.kernel.addLink("eth0", link(2, home))
 	w.until("it is home again", func() bool { return n.status().Address == home.String() && !n.Mirror.NodePending() })
 	locked.Store(false)
 	w.until("the mirror has caught up", func() bool { return n.Mirror.Err() == nil })
-	if have := registered(); have != home.String() {
+	if have := w.registered(); have != home.String() {
 		t.Errorf("registered %s, want %s", have, home)
 	}
+}
+
+// registered gives the address of the Node object.
+func (w *testWorld) registered() string {
+	obj, err := w.store.Get(w.t.Context(), api.Key{Kind: api.KindNode, Name: "a"})
+	if err != nil {
+		return err.Error()
+	}
+	return obj.(*api.Node).Spec.BGP.IPv4Address
+}
+
+// Networking that is restarted takes the node's address away for a moment.
+func TestAnAddressThatIsMissing(t *testing.T) {
+	w := newWorld(t)
+	home, other := w.kernel.host.Links["eth0"], w.kernel.host.Links["eth0"]
+	other.Index, other.Addresses = 3, []netip.Prefix{netip.MustParsePrefix("10.9.9.5/24")}
+	w.kernel.addLink("eth1", other)
+	n := w.start()
+	ep := n.attach("web")
+	w.until("the node is registered", func() bool { return w.registered() == "192.168.100.100/24" })
+	none := home
+	none.Addresses = nil
+	missing := func() bool { return strings.Contains(strings.Join(n.report.notReady(), ""), "192.168.100.100") }
+
+	w.kernel.addLink("eth0", none)
+	w.until("that is told", missing)
+	if _, err := n.ask(request("c2", "other")); !strings.Contains(describeReply(err), "code 11") {
+		t.Errorf("ADD: %s", describeReply(err))
+	}
+	if p, _ := w.speaker.wanted(); p.Global.RouterID.String() != "192.168.100.100" || !w.hasRoute(ep.Addresses[0].String()+"/32") {
+		t.Errorf("router ID %s, routes\n%s", p.Global.RouterID, w.routes.Dump())
+	}
+	w.kernel.addLink("eth0", home)
+	n.untilReady()
+	if have := w.registered(); have != "192.168.100.100/24" {
+		t.Errorf("registered %s", have)
+	}
+
+	w.kernel.addLink("eth0", none)
+	w.until("it is told again", missing)
+	w.later(addressPatience)
+	w.until("the node has its other address", func() bool { return w.registered() == "10.9.9.5/24" })
+	n.untilReady()
+}
+
+// Two hosts with one name: cloned machines, most often.
+func TestTwoHostsWithOneName(t *testing.T) {
+	first := newWorld(t)
+	n1 := first.start()
+	p1 := n1.attach("p1")
+	first.until("the first has registered", func() bool { return first.registered() == "192.168.100.100/24" })
+	first.published(1)
+
+	second := newWorld(t)
+	second.store = first.store
+	link := second.kernel.host.Links["eth0"]
+	link.Addresses = []netip.Prefix{netip.MustParsePrefix("192.168.100.101/24")}
+	second.kernel.addLink("eth0", link)
+	n2 := second.start()
+	reasons := func(n *node) string { return strings.Join(n.report.notReady(), "; ") }
+	second.until("the second waits", func() bool {
+		return strings.Contains(reasons(n2), "address 192.168.100.100, with which this node is registered")
+	})
+	second.later(addressPatience)
+	n2.untilReady()
+	const usurped = `another host (address 192.168.100.101) runs as node "a": give one of the two another --node-name`
+	first.until("the first complains", func() bool { return strings.Contains(reasons(n1), usurped) })
+	if _, err := n1.ask(request("c2", "p2")); !strings.Contains(describeReply(err), usurped) {
+		t.Errorf("ADD of the first: %s", describeReply(err))
+	}
+
+	// The datastore is the second's now, and what the first's pods have stays theirs.
+	node, _ := first.store.Get(t.Context(), api.Key{Kind: api.KindNode, Name: "a"})
+	for i := range 300 {
+		ep := n2.attach(fmt.Sprint("pod", i))
+		if ep.Addresses[0] == p1.Addresses[0] {
+			t.Fatalf("%s is given twice", ep.Addresses[0])
+		}
+		if err := n2.detach(ep.ID); err != nil {
+			t.Fatal(err)
+		}
+	}
+	p2 := n2.attach("p2")
+	second.mirrored(p2)
+	second.published(2)
+	if have, _ := first.store.Get(t.Context(), node.Key()); have.GetResourceVersion() != node.GetResourceVersion() {
+		t.Error("the Node has been written again")
+	}
+
+	// When the second is gone and its Node deleted, the first serves again.
+	if err := n2.detach(p2.ID); err != nil {
+		t.Fatal(err)
+	}
+	n2.stop()
+	if err := first.store.Delete(t.Context(), node.Key(), ""); err != nil {
+		t.Fatal(err)
+	}
+	first.until("the first has registered again", func() bool { return first.registered() == "192.168.100.100/24" })
+	n1.untilReady()
+	n1.attach("p3")
 }

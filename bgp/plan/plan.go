@@ -46,7 +46,7 @@ func Plan(in Input) (bgp.Plan, []error) {
 	b := builder{in: in, own: own, cfg: configuration(in.Snapshot)}
 	b.as = b.cfg.as
 	if n, ok := in.Snapshot.Nodes.Get(in.Node); ok && n.Spec.BGP != nil && n.Spec.BGP.ASNumber != nil {
-		b.as = *n.Spec.BGP.ASNumber
+		b.as = uint32(*n.Spec.BGP.ASNumber)
 	}
 	if b.as == 0 {
 		b.report(errors.New("BGPConfiguration/default: spec.asNumber is 0: set an AS number of 1..4294967295"))
@@ -91,7 +91,7 @@ func configuration(s api.Snapshot) config {
 		return c
 	}
 	if o.Spec.ASNumber != nil {
-		c.as = *o.Spec.ASNumber
+		c.as = uint32(*o.Spec.ASNumber)
 	}
 	if o.Spec.ListenPort != 0 {
 		c.port = o.Spec.ListenPort

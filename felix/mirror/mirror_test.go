@@ -128,7 +128,7 @@ func TestStaleNodeIsNotWritten(t *testing.T) {
 		t.Fatal(err)
 	}
 	theirs := first.DeepCopyObject().(*api.Node)
-	as := uint32(65001)
+	as := api.ASNumber(65001)
 	theirs.Spec.BGP.ASNumber = &as
 	if _, err := st.Update(t.Context(), theirs); err != nil {
 		t.Fatal(err)

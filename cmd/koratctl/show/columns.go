@@ -182,7 +182,7 @@ func nodeAddresses(o *api.Node) string {
 	return strings.Join(texts, ",")
 }
 
-func number(n *uint32) string {
+func number(n *api.ASNumber) string {
 	if n == nil {
 		return "(default)"
 	}
