@@ -31,6 +31,8 @@ type Handle struct {
 	// id tells the namespace from others.
 	id     namespaceID
 	writes writeCounters
+	// lastRoutes is how many routes of ours the last Read found.
+	lastRoutes atomic.Int64
 }
 
 type namespaceID struct{ dev, ino uint64 }

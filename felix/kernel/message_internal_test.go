@@ -37,7 +37,7 @@ func TestRouteMessageRoundTrip(t *testing.T) {
 			if !ok || k.prefix != prefix || k.Protocol != Protocol || !k.atOurMetric() {
 				t.Errorf("%v: decoded as %+v", r, k)
 			}
-			if have := k.route(testDevices(), false); !have.Equal(r) {
+			if have := k.route(testDevices(), new(hopSlab), false); !have.Equal(r) {
 				t.Errorf("have %v, want %v", have, r)
 			}
 		}
@@ -103,7 +103,7 @@ func FuzzDecode(f *testing.F) {
 			_ = errorOf(m)
 			for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 				if r, ok := decodeRoute(m.body, family); ok {
-					_ = r.route(testDevices(), false)
+					_ = r.route(testDevices(), new(hopSlab), false)
 				}
 			}
 		}

@@ -9,9 +9,10 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"korat/felix/dataplane"
-	"korat/test/netns"
 	"korat/api/wake"
+	"korat/felix/dataplane"
+	"korat/felix/reconcile"
+	"korat/test/netns"
 )
 
 func route(i int) netip.Prefix {
@@ -115,5 +116,48 @@ func TestNoticeTouches(t *testing.T) {
 		if have := c.have(c.notice); have != c.want {
 			t.Errorf("%s: have %v", name, have)
 		}
+	}
+}
+
+// TestOwnChangesFillNoSocket holds the reader up while more of our own changes than its socket has room for.
+func TestOwnChangesFillNoSocket(t *testing.T) {
+	ns := netns.New(t)
+	h, err := OpenAt(ns.Path())
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer func() {
+		if err := h.Close(); err != nil {
+			t.Error(err)
+		}
+	}()
+	err = h.notices.raw.Control(func(fd uintptr) {
+		if err := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil {
+			t.Error(err)
+		}
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	set := map[dataplane.RouteKey]dataplane.Route{}
+	for i := range 200 {
+		set[dataplane.RouteKey{Prefix: route(i)}] = dataplane.Route{Type: dataplane.Blackhole}
+	}
+	h.notices.mu.Lock()
+	err = h.Routes().Write(t.Context(), reconcile.Diff[dataplane.RouteKey, dataplane.Route]{Set: set})
+	h.notices.mu.Unlock()
+	if err != nil {
+		t.Fatal(err)
+	}
+	ns.Batch("route add blackhole 192.0.2.1/32")
+	for {
+		n := h.Drain()
+		if n.Lost {
+			t.Fatal("our own routes were delivered, and others' changes lost")
+		}
+		if n.Routes[netip.MustParsePrefix("192.0.2.1/32")] {
+			return
+		}
+		<-h.Wake()
 	}
 }

@@ -13,8 +13,8 @@ import (
 
 	"golang.org/x/sys/unix"
 
-	"korat/felix/dataplane"
 	"korat/api/wake"
+	"korat/felix/dataplane"
 )
 
 // groups are the multicast groups that are heard. For IPv6 add its ADDR, ROUTE and NETCONF groups.
@@ -51,6 +51,7 @@ func listen(own *conn) (*notices, error) {
 	if err != nil {
 		return nil, err
 	}
+	leaveOut(fd, own.port)
 	if err := unix.SetNonblock(fd, true); err != nil {
 		return nil, errors.Join(fmt.Errorf("make netlink socket non-blocking: %w", err), unix.Close(fd))
 	}

@@ -165,7 +165,20 @@ func (r kernelRoute) atOurMetric() bool {
 	return r.metric == 0 && r.Tos == 0
 }
 
-func (r kernelRoute) route(devices *devices, shadowed bool) dataplane.Route {
+// hopSlab gives single next hops out of larger pieces of memory.
+type hopSlab []dataplane.NextHop
+
+const hopsPerSlab = 256
+
+func (s *hopSlab) one(h dataplane.NextHop) []dataplane.NextHop {
+	if len(*s) == cap(*s) {
+		*s = make([]dataplane.NextHop, 0, hopsPerSlab)
+	}
+	*s = append(*s, h)
+	return (*s)[len(*s)-1 : len(*s) : len(*s)]
+}
+
+func (r kernelRoute) route(devices *devices, hops *hopSlab, shadowed bool) dataplane.Route {
 	route := dataplane.Route{Source: r.source, Shadowed: shadowed}
 	switch r.Type {
 	case unix.RTN_UNICAST:
@@ -177,7 +190,7 @@ func (r kernelRoute) route(devices *devices, shadowed bool) dataplane.Route {
 		route.Type = dataplane.RouteType(r.Type) // equal to nothing that is wanted
 	}
 	if r.multipath == nil {
-		route.NextHops = []dataplane.NextHop{{Device: devices.name(r.index), Gateway: r.gateway}}
+		route.NextHops = hops.one(dataplane.NextHop{Device: devices.name(r.index), Gateway: r.gateway})
 		return route
 	}
 	for b := r.multipath; len(b) >= unix.SizeofRtNexthop; {

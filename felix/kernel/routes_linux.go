@@ -43,40 +43,57 @@ var errHostSubnet = errors.New("it is the subnet of one of the host's own addres
 
 // Read implements reconcile.Table.
 func (t Routes) Read(ctx context.Context) (map[dataplane.RouteKey]dataplane.Route, error) {
-	have := map[dataplane.RouteKey]dataplane.Route{}
+	// A map of the final size: growing it would cost more than reading.
+	have := make(map[dataplane.RouteKey]dataplane.Route, t.h.lastRoutes.Load())
 	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
 		if err := t.read(ctx, family, have); err != nil {
 			return nil, err
 		}
 	}
+	t.h.lastRoutes.Store(int64(len(have)))
 	return have, nil
 }
 
 func (t Routes) read(ctx context.Context, family uint8, have map[dataplane.RouteKey]dataplane.Route) error {
-	devices := t.h.conn.devices()
-	found := map[dataplane.RouteKey]dataplane.Route{}
-	var front netip.Prefix // of the foreign route with our metric that was seen last
+	read := routeReader{family: family, devices: t.h.conn.devices(), have: have}
 	err := t.h.conn.dump(ctx, func(b *buffer) {
 		b.begin(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
 		b.raw(bytesOf(&unix.RtMsg{Family: family, Table: unix.RT_TABLE_MAIN}))
-	}, func() { clear(found) }, func(m message) {
-		r, ok := decodeRoute(m.body, family)
-		switch {
-		case !ok || !r.atOurMetric():
-		case r.Protocol != Protocol:
-			front = r.prefix
-		default:
-			key := dataplane.RouteKey{Prefix: r.prefix}
-			if _, twice := found[key]; !twice {
-				found[key] = r.route(devices, family == unix.AF_INET && front == r.prefix)
-			}
-		}
-	})
+	}, read.start, read.message)
 	if errors.Is(err, unix.ENOENT) {
 		return nil // the kernel makes the table with its first route
 	}
-	maps.Copy(have, found)
 	return err
+}
+
+// routeReader collects one family's routes of ours.
+type routeReader struct {
+	family  uint8
+	devices *devices
+	have    map[dataplane.RouteKey]dataplane.Route
+	// front is the prefix of the foreign route with our metric that was seen last.
+	front netip.Prefix
+	hops  hopSlab
+}
+
+// start forgets what an interrupted dump gave.
+func (r *routeReader) start() {
+	r.front = netip.Prefix{}
+	maps.DeleteFunc(r.have, func(k dataplane.RouteKey, _ dataplane.Route) bool { return family(k.Prefix.Addr()) == r.family })
+}
+
+func (r *routeReader) message(m message) {
+	k, ok := decodeRoute(m.body, r.family)
+	switch {
+	case !ok || !k.atOurMetric():
+	case k.Protocol != Protocol:
+		r.front = k.prefix
+	default:
+		key := dataplane.RouteKey{Prefix: k.prefix}
+		if _, twice := r.have[key]; !twice {
+			r.have[key] = k.route(r.devices, &r.hops, r.family == unix.AF_INET && r.front == k.prefix)
+		}
+	}
 }
 
 // Write implements reconcile.Table: sets before deletes.
