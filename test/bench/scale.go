@@ -73,7 +73,7 @@ func scale(ctx context.Context, s *Suite) (rows []Row, err error) {
 	rows = append(rows, more...)
 	for _, kind := range []api.Kind{api.KindWorkloadEndpoint, api.KindIPAMBlock} {
 		s.say("scale: %d changes of a %s", scaleChanges, kind)
-		row, err := changes(ctx, g, agent, kind)
+		row, err := s.changes(ctx, g, agent, kind)
 		if err != nil {
 			return rows, err
 		}
@@ -95,7 +95,7 @@ func memory(pid int) ([]Row, error) {
 }
 
 // changes measures what one change that is none of this node's business costs its agent.
-func changes(ctx context.Context, g *guest.Guest, agent *lab.Agent, kind api.Kind) (Row, error) {
+func (s *Suite) changes(ctx context.Context, g *guest.Guest, agent *lab.Agent, kind api.Kind) (Row, error) {
 	passes, err := metric(ctx, agent.Host, "korat_passes_total")
 	if err != nil {
 		return Row{}, err
@@ -123,7 +123,9 @@ func changes(ctx context.Context, g *guest.Guest, agent *lab.Agent, kind api.Kin
 	if err != nil {
 		return Row{}, err
 	}
-	if made := now - passes; made < scaleChanges*9/10 {
+	made := now - passes
+	s.say("scale: %.1f passes of the agent for each", made/scaleChanges)
+	if made < scaleChanges*9/10 {
 		return Row{}, fmt.Errorf("%d changes of a %s made only %v passes: too close together to tell what one costs", scaleChanges, kind, made)
 	}
 	name := fmt.Sprintf("CPU of the agent for one change of a %s elsewhere", kind)
