@@ -51,6 +51,7 @@ type datastoreSettings struct {
 	kind                        string
 	endpoints                   []string
 	ca, cert, key               string
+	username, passwordFile      string
 	embeddedDir, embeddedListen string
 }
 
@@ -107,6 +108,8 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&d.ca, "etcd-ca", "", "file with the CA certificates of etcd's servers and clients")
 	f.StringVar(&d.cert, "etcd-cert", "", "file with the certificate to show to etcd (embedded: also to its clients)")
 	f.StringVar(&d.key, "etcd-key", "", "file with that certificate's private key")
+	f.StringVar(&d.username, "etcd-username", "", "user of etcd's, where it demands authentication")
+	f.StringVar(&d.passwordFile, "etcd-password-file", "", "file with that user's password")
 	f.StringVar(&d.embeddedDir, "embedded-dir", "/var/lib/korat/etcd", "data directory of the embedded etcd server")
 	f.StringVar(&d.embeddedListen, "embedded-listen", "127.0.0.1:2379", "address and port of the embedded etcd server; others than loopback need TLS")
 }
@@ -180,6 +183,8 @@ func (d datastoreSettings) check() error {
 		return errors.New("--etcd-endpoints: not with --datastore=embedded; say --datastore=etcd to use servers elsewhere")
 	case (d.cert == "") != (d.key == ""):
 		return errors.New("--etcd-cert, --etcd-key: both or neither")
+	case (d.username == "") != (d.passwordFile == ""):
+		return errors.New("--etcd-username, --etcd-password-file: both or neither")
 	}
 	return d.checkFiles()
 }
@@ -189,6 +194,11 @@ func (d datastoreSettings) checkFiles() error {
 	if d.cert != "" {
 		if _, err := tls.LoadX509KeyPair(d.cert, d.key); err != nil {
 			return fmt.Errorf("--etcd-cert, --etcd-key: %w", err)
+		}
+	}
+	if d.passwordFile != "" {
+		if _, err := os.ReadFile(d.passwordFile); err != nil {
+			return fmt.Errorf("--etcd-password-file: %w", err)
 		}
 	}
 	if d.ca == "" {

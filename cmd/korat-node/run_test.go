@@ -36,6 +36,8 @@ func TestSettingsAreChecked(t *testing.T) {
 		{"--etcd-endpoints=http://192.0.2.1:2379", "--etcd-endpoints: not with --datastore=embedded"},
 		{"--etcd-cert=x", "--etcd-cert, --etcd-key: both or neither"},
 		{"--etcd-cert=/absent --etcd-key=/absent", "--etcd-cert, --etcd-key: open /absent: no such file or directory"},
+		{"--etcd-username=x", "--etcd-username, --etcd-password-file: both or neither"},
+		{"--etcd-username=x --etcd-password-file=/absent", "--etcd-password-file: open /absent: no such file or directory"},
 		{"--etcd-ca=/absent", "--etcd-ca: open /absent: no such file or directory"},
 		{"--etcd-ca=" + empty, "--etcd-ca: " + empty + " holds no certificate in PEM"},
 	} {

@@ -124,12 +124,16 @@ func (d datastoreSettings) open(ctx context.Context, log *slog.Logger) (st store
 		}
 		server, stop, endpoints = srv.Wait, srv.Stop, []string{srv.Endpoint()}
 	}
-	client, err := etcd.New(etcd.Config{Endpoints: endpoints, CAFile: d.ca, CertFile: d.cert, KeyFile: d.key, Log: log})
+	client, err := etcd.New(etcd.Config{
+		Endpoints: endpoints, CAFile: d.ca, CertFile: d.cert, KeyFile: d.key,
+		Username: d.username, PasswordFile: d.passwordFile, Log: log,
+	})
 	if err != nil {
 		stop()
-		return nil, nil, nil, fmt.Errorf("--etcd-endpoints, --etcd-ca, --etcd-cert, --etcd-key: %w", err)
+		return nil, nil, nil, fmt.Errorf("--etcd-endpoints, --etcd-ca, --etcd-cert, --etcd-key, --etcd-username, --etcd-password-file: %w", err)
 	}
-	return client, server, func() { _ = client.Close(); stop() }, nil
+	stopServer := stop // stop itself is about to be this function
+	return client, server, func() { _ = client.Close(); stopServer() }, nil
 }
 
 // untilDone is the life of what is not ours to watch.

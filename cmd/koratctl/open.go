@@ -15,6 +15,7 @@ import (
 func open(_ context.Context, d command.Datastore) (store.Store, func() error, error) {
 	st, err := etcd.New(etcd.Config{
 		Endpoints: d.Endpoints, CAFile: d.CA, CertFile: d.Cert, KeyFile: d.Key,
+		Username: d.Username, PasswordFile: d.PasswordFile,
 		Log: slog.New(slog.DiscardHandler), // what goes wrong comes back as an error
 	})
 	if err != nil {

@@ -47,7 +47,7 @@ func (c *ctl) change(verb change.Verb, short string) *cobra.Command {
 		Long: short + `.
 
 All objects are checked before the first is written. A manifest is the whole object: what it leaves
-out is reset to its default. A resourceVersion in it means "only if nobody changed it since".`,
+out is reset to its default, except for a Node's addresses, which its agent writes. A resourceVersion in it means "only if nobody changed it since".`,
 		Args: cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
 			if len(in.paths) == 0 {
@@ -57,7 +57,9 @@ out is reset to its default. A resourceVersion in it means "only if nobody chang
 			if err != nil {
 				return err
 			}
-			return c.make(cmd.Context(), verb, items)
+			return c.carryOut(cmd.Context(), func(ctx context.Context, st store.Store) ([]change.Outcome, error) {
+				return change.Make(ctx, st, verb, items)
+			})
 		},
 	}
 	in.register(cmd)
@@ -67,19 +69,26 @@ out is reset to its default. A resourceVersion in it means "only if nobody chang
 func (c *ctl) deletion() *cobra.Command {
 	var in inputFlags
 	var namespace string
+	var force bool
 	cmd := &cobra.Command{
 		Use:   "delete (-f FILE | KIND NAME...)",
 		Short: "Delete objects",
+		Long: `Delete objects.
+
+An IPPool whose blocks hold addresses is refused: disable it and remove its pods first.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			items, err := c.toDelete(in, namespace, args)
 			if err != nil {
 				return err
 			}
-			return c.make(cmd.Context(), change.Delete, items)
+			return c.carryOut(cmd.Context(), func(ctx context.Context, st store.Store) ([]change.Outcome, error) {
+				return change.Remove(ctx, st, items, force)
+			})
 		},
 	}
 	in.register(cmd)
 	registerNamespace(cmd, &namespace)
+	cmd.Flags().BoolVar(&force, "force", false, "delete IPPools whose addresses are in use, too")
 	return cmd
 }
 
@@ -113,10 +122,10 @@ func named(info api.KindInfo, namespace, name string) api.Object {
 	return obj
 }
 
-// make carries out the verb and prints a line for each object that it succeeded with.
-func (c *ctl) make(ctx context.Context, verb change.Verb, items []manifest.Item) error {
+// carryOut changes the datastore and prints a line for each object that it succeeded with.
+func (c *ctl) carryOut(ctx context.Context, do func(context.Context, store.Store) ([]change.Outcome, error)) error {
 	return c.withStore(ctx, func(ctx context.Context, st store.Store) error {
-		outcomes, err := change.Make(ctx, st, verb, items)
+		outcomes, err := do(ctx, st)
 		for _, o := range outcomes {
 			if _, printErr := fmt.Fprintln(c.Stdout, o.Key, o.Done); printErr != nil {
 				return errors.Join(err, printErr)

@@ -46,6 +46,8 @@ type Datastore struct {
 	Kind          string
 	Endpoints     []string
 	CA, Cert, Key string
+	// Username and PasswordFile are a user of etcd's.
+	Username, PasswordFile string
 }
 
 // Run runs one command and gives its exit code.
@@ -112,6 +114,8 @@ and that over the file. Exit codes: 1 something failed, 2 the command line makes
 	f.StringVar(&c.datastore.CA, "etcd-ca", "", "file with the CA certificates of etcd's servers")
 	f.StringVar(&c.datastore.Cert, "etcd-cert", "", "file with the certificate to show to etcd")
 	f.StringVar(&c.datastore.Key, "etcd-key", "", "file with that certificate's private key")
+	f.StringVar(&c.datastore.Username, "etcd-username", "", "user of etcd's, where it demands authentication")
+	f.StringVar(&c.datastore.PasswordFile, "etcd-password-file", "", "file with that user's password")
 	f.StringVar(&c.socket, "agent-socket", socket.DefaultPath, "the agent's socket on this node, for node status")
 	f.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long the command may take")
 	root.AddCommand(c.changes()...)
@@ -162,6 +166,8 @@ func (d Datastore) check() error {
 		return errors.New("--etcd-endpoints: give at least one URL")
 	case (d.Cert == "") != (d.Key == ""):
 		return errors.New("--etcd-cert, --etcd-key: give both or neither")
+	case (d.Username == "") != (d.PasswordFile == ""):
+		return errors.New("--etcd-username, --etcd-password-file: give both or neither")
 	}
 	return nil
 }
