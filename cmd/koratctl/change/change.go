@@ -42,15 +42,12 @@ type Outcome struct {
 	Done string
 }
 
-// Make does the verb with every item, in the order in which objects refer to each other. The outcomes are
-// those of the objects that succeeded, with an error too if others did not.
+// Make does the verb, which is not Delete, with every item, in the order in which objects refer to each other. The
+// outcomes are those of the objects that succeeded, with an error too if others did not.
 func Make(ctx context.Context, st store.Store, verb Verb, items []manifest.Item) ([]Outcome, error) {
 	items = ordered(verb, items)
 	if err := writable(items); err != nil {
 		return nil, err
-	}
-	if verb == Delete {
-		return each(items, func(it manifest.Item) (string, error) { return remove(ctx, st, it.Object) })
 	}
 	snap, err := picture.Read(ctx, st, api.Kinds()...)
 	if err != nil {
@@ -104,11 +101,4 @@ func each(items []manifest.Item, do func(manifest.Item) (string, error)) ([]Outc
 		outcomes = append(outcomes, Outcome{it.Object.Key(), done})
 	}
 	return outcomes, errors.Join(errs...)
-}
-
-func remove(ctx context.Context, st store.Writer, obj api.Object) (string, error) {
-	if err := st.Delete(ctx, obj.Key(), obj.GetResourceVersion()); err != nil {
-		return "", err
-	}
-	return "deleted", nil
 }

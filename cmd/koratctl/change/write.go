@@ -27,15 +27,21 @@ func (c *changer) check(items []manifest.Item) error {
 	after := c.snap
 	for _, it := range items {
 		api.Default(it.Object)
-		after = after.With(it.Object)
+		after = after.With(c.merged(it.Object))
 	}
 	var errs []error
 	for _, it := range items {
-		if err := c.checkOne(it.Object, after); err != nil {
+		if err := c.checkOne(c.merged(it.Object), after); err != nil {
 			errs = append(errs, it.Located(err))
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// merged gives the object as it will be written, as far as the picture tells.
+func (c *changer) merged(obj api.Object) api.Object {
+	have, _ := c.snap.Get(obj.Key())
+	return keepAgents(obj, have)
 }
 
 func (c *changer) checkOne(obj api.Object, after api.Snapshot) error {
@@ -76,6 +82,7 @@ func (c *changer) writeOnce(ctx context.Context, obj api.Object) (string, error)
 	if err != nil {
 		return "", err
 	}
+	obj = keepAgents(obj, have)
 	// What was checked may have changed since.
 	if err := api.ValidateChange(have, obj, c.snap.Without(key)); err != nil {
 		return "", err
