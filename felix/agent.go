@@ -4,7 +4,6 @@ package felix
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 	"net/netip"
 	"time"
@@ -41,7 +40,7 @@ type Speaker interface {
 	Wake() <-chan struct{}
 }
 
-// Supervisor keeps the speaker's process alive, where that is this agent's to do.
+// Supervisor knows who crashes the speaker's process, whoever keeps that alive.
 type Supervisor interface {
 	// Suspects are the neighbours whose sessions crash the speaker, with the reason.
 	Suspects() map[netip.Addr]string
@@ -71,7 +70,7 @@ type Parts struct {
 	Kernel    Kernel
 	Tables    Tables
 	Speaker   Speaker
-	// Supervisor is nil when the speaker runs beside the agent.
+	// Supervisor may be nil; its Wake may be the Speaker's.
 	Supervisor Supervisor
 	Keeper     *ipam.Keeper
 	Mirror     *mirror.Mirror
@@ -92,8 +91,8 @@ type Agent struct {
 	pause  *backoff.ExponentialBackOff
 	retry  <-chan time.Time
 	report *report
-	// evidence of pods in the kernel when the agent started.
-	evidence evidence
+	// standing is how the node is registered.
+	standing standing
 }
 
 // world is what a pass works on.
@@ -105,7 +104,7 @@ type world struct {
 	// self is the node's address, and selfErr why there is none or it may not be used.
 	self    autodetect.Choice
 	selfErr error
-	// restarting: at our start the kernel held learned routes of an earlier run.
+	// restarting: at our start the kernel held routes of an earlier run.
 	restarting bool
 	// learned and want are what the last pass computed; problems what it worked around.
 	learned  map[dataplane.RouteKey]dataplane.Route
@@ -131,7 +130,8 @@ func New(cfg Config, parts Parts) *Agent {
 			alloc: ipam.NewAllocator(cfg.Node, time.Now), now: time.Now, log: parts.Log,
 			unfinished: map[endpoint.ID]struct{}{}, recovered: map[endpoint.ID]struct{}{},
 		},
-		report: newReport(cfg.Node, cfg.Version),
+		standing: newStanding(time.Now),
+		report:   newReport(cfg.Node, cfg.Version),
 	}
 }
 
@@ -189,7 +189,7 @@ func (a *Agent) pass(ctx context.Context) {
 	a.at.settle(a.world.host)
 	a.identify(ctx)
 	answers := a.serve()
-	a.Keeper.Want(a.at.alloc.Wants())
+	a.Keeper.Want(a.wants())
 	a.speak()
 	err := a.apply(ctx)
 	a.answer(answers, err)
@@ -211,7 +211,6 @@ func (a *Agent) start(ctx context.Context) {
 	a.world.started = true
 	a.Log.Info("in sync", "nodes", a.world.snap.Nodes.Len(), "pools", a.world.snap.IPPools.Len(), "endpoints", len(a.at.endpoints))
 	a.at.learn()
-	a.releaseOrphans()
 	a.bootstrap(ctx)
 }
 
@@ -226,7 +225,7 @@ func (a *Agent) drain(ctx context.Context) {
 		}
 	}
 	a.world.snap = a.Datastore.Snapshot()
-	a.Mirror.See(a.world.snap)
+	a.Mirror.See(a.writable())
 	a.world.rib = a.Speaker.RIB()
 	notice := a.Kernel.Drain()
 	invalidate(a.steps, notice)
@@ -258,27 +257,6 @@ func (a *Agent) again() {
 	if a.retry == nil {
 		a.retry = time.After(a.pause.NextBackOff())
 	}
-}
-
-// identify settles the node's own address and registers it.
-func (a *Agent) identify(ctx context.Context) {
-	w := &a.world
-	choice, err := a.choose(ctx, w.snap, w.host)
-	if err != nil && w.self.Address.IsValid() {
-		choice, err = w.self, nil // the uplink is down: what we were reached at stays ours
-	}
-	if err == nil {
-		err = a.memos.conflict.get(conflictInputs{w.snap.Nodes, w.snap.IPPools, choice.Address}, func() error {
-			return errors.Join(a.conflict(w.snap, choice.Address.Addr()), a.overlap(w.snap, choice.Address))
-		})
-	}
-	if err == nil && choice != w.self {
-		a.Log.Info("node address", "address", choice.Address.String(), "interface", choice.Interface)
-	}
-	if err != nil && (w.selfErr == nil || w.selfErr.Error() != err.Error()) {
-		a.Log.Error("node address", "error", err)
-	}
-	w.self, w.selfErr = choice, err
 }
 
 // apply computes and writes the kernel's state.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"testing"
@@ -134,7 +135,7 @@ func TestRestartWritesNothing(t *testing.T) {
 		netip.MustParsePrefix("172.17.99.0/24"): {{NextHop: netip.MustParseAddr("192.168.100.101")}},
 	}})
 	n.untilReady()
-	if again, err := n.add(request("container-of-web", "web")); err != nil || again.Addresses[0] != ep.Addresses[0] {
+	if again, err := n.ask(request("container-of-web", "web")); err != nil || again.Addresses[0] != ep.Addresses[0] {
 		t.Errorf("after the restart ADD gave %v, %v, want %s", again.Addresses, err, ep.Addresses[0])
 	}
 	if text := w.writes(); text != "" {
@@ -301,12 +302,10 @@ func TestStatus(t *testing.T) {
 	if len(s.Sessions) != 1 || s.Sessions[0].Name != "b" || s.Sessions[0].Reason != "connection refused" {
 		t.Errorf("sessions: %+v", s.Sessions)
 	}
-	from := map[string]string{}
-	for _, r := range s.Routes {
-		from[r.Prefix] = r.From
-	}
-	if from[ep.Addresses[0].String()+"/32"] != "local pod" {
-		t.Errorf("routes: %+v", s.Routes)
-	}
+	w.until("the pod's route is shown", func() bool {
+		return slices.ContainsFunc(n.status().Routes, func(r RouteStatus) bool {
+			return r.Prefix == ep.Addresses[0].String()+"/32" && r.From == "local pod"
+		})
+	})
 	n.untilReady() // a session that is down does not make the node unready
 }

@@ -99,7 +99,8 @@ func (w *testWorld) startWith(st store.Store, running *sync.WaitGroup) *node {
 			Datastore: follower, Store: st, Kernel: w.kernel, Speaker: w.speaker, Keeper: keeper, Mirror: copies, Journal: record, Log: log,
 			Tables: Tables{w.links, w.sysctls, w.neighbours, w.routes},
 		})
-	agent.at.now = func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
+	now := func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
+	agent.at.now, agent.standing.now = now, now
 	ctx, cancel := context.WithCancel(context.Background())
 	for _, run := range []func(context.Context){follower.Run, keeper.Run, copies.Run, func(ctx context.Context) {
 		if err := agent.Run(ctx); err != nil {
