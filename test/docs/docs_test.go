@@ -48,15 +48,17 @@ func TestFlags(t *testing.T) {
 
 // TestSamples checks the sample configurations against the programs that read them.
 func TestSamples(t *testing.T) {
-	known := flags(t, "korat-node run")
-	for _, file := range []string{"deploy/systemd/korat-node.yaml", "deploy/systemd/korat-node-embedded.yaml"} {
+	known := map[string][]string{"korat-node": flags(t, "korat-node run"), "koratctl": flags(t, "koratctl")}
+	for file, command := range map[string]string{
+		"deploy/systemd/korat-node.yaml": "korat-node", "deploy/systemd/korat-node-embedded.yaml": "korat-node", "deploy/systemd/koratctl.yaml": "koratctl",
+	} {
 		var sample map[string]any
 		if err := yaml.UnmarshalStrict([]byte(read(t, file)), &sample); err != nil {
 			t.Errorf("%s: %v", file, err)
 		}
 		for key := range sample {
-			if !slices.Contains(known, key) {
-				t.Errorf("%s: korat-node has no flag --%s", file, key)
+			if !slices.Contains(known[command], key) {
+				t.Errorf("%s: %s has no flag --%s", file, command, key)
 			}
 		}
 	}
