@@ -73,7 +73,7 @@ func (s *session) turnLatch(ctx context.Context) error {
 	case s.latch == nil || !s.applied:
 		return nil
 	case s.opened:
-		s.closeLatch()
+		defer s.closeLatch()
 		rpc, cancel := call(ctx)
 		defer cancel()
 		if _, err := s.api.DeletePeer(rpc, &gobgp.DeletePeerRequest{Address: latchAddress().String()}); err != nil {
