@@ -135,7 +135,8 @@ func New(cfg Config, parts Parts) *Agent {
 	}
 }
 
-// Run is the loop: it returns when ctx is done, and leaves everything in the kernel in place.
+// Run is the loop: it returns when ctx is done or the kernel can't be listened to any more, and leaves
+// everything in the kernel in place.
 func (a *Agent) Run(ctx context.Context) error {
 	a.at.restore()
 	if err := a.look(ctx); err != nil {
@@ -148,7 +149,9 @@ func (a *Agent) Run(ctx context.Context) error {
 		suspects = a.Supervisor.Wake()
 	}
 	for {
-		a.pass(ctx)
+		if err := a.pass(ctx); err != nil {
+			return err
+		}
 		select {
 		case <-ctx.Done():
 			return nil
@@ -164,25 +167,30 @@ func (a *Agent) Run(ctx context.Context) error {
 			a.retry = nil
 		case <-resync.routes.C:
 			invalidate(a.steps[routesStep:], kernel.Everything())
+			a.observe(ctx)
 		case <-resync.interfaces.C:
 			invalidate(a.steps[:routesStep], kernel.Everything())
+			a.observe(ctx)
 			a.releaseOrphans()
 		}
 		resync.adjust(a.world.snap)
 	}
 }
 
-// pass is drain → calculate → apply → answer → report.
-func (a *Agent) pass(ctx context.Context) {
+// pass is drain → calculate → apply → answer → report. What fails is reported and tried again; its error
+// says that there is no use in that.
+func (a *Agent) pass(ctx context.Context) error {
 	began := time.Now()
-	a.drain(ctx)
+	if err := a.drain(ctx); err != nil {
+		return err
+	}
 	a.at.alloc.Update(a.world.snap)
 	a.shun()
 	if !a.world.snap.InSync || !ready(a.world.snap) {
 		a.Keeper.Want(a.at.alloc.Wants()) // it sees the flag, and stops
 		a.expireCalls()
 		a.publish(began, nil)
-		return
+		return nil
 	}
 	a.start(ctx)
 	a.at.alloc.SetExhausted(a.Keeper.Exhausted())
@@ -195,6 +203,7 @@ func (a *Agent) pass(ctx context.Context) {
 	a.answer(answers, err)
 	a.reflect()
 	a.publish(began, err)
+	return nil
 }
 
 // ready is the gate for migrations: with datastoreReady false nobody writes anything.
@@ -214,8 +223,9 @@ func (a *Agent) start(ctx context.Context) {
 	a.bootstrap(ctx)
 }
 
-// drain takes what has come since the last pass.
-func (a *Agent) drain(ctx context.Context) {
+// drain takes what has come since the last pass. An agent that hears no more of the kernel is of no use:
+// the next one does.
+func (a *Agent) drain(ctx context.Context) error {
 	for more := true; more; {
 		select {
 		case c := <-a.calls:
@@ -229,9 +239,14 @@ func (a *Agent) drain(ctx context.Context) {
 	a.world.rib = a.Speaker.RIB()
 	notice := a.Kernel.Drain()
 	invalidate(a.steps, notice)
-	if !notice.Host() && !a.readyQueued() {
-		return
+	if notice.Host() || a.readyQueued() || a.report.hostErr != nil {
+		a.observe(ctx)
 	}
+	return notice.Err
+}
+
+// observe looks at the host, or sees to it that the next pass does.
+func (a *Agent) observe(ctx context.Context) {
 	host, err := a.Kernel.Observe(ctx)
 	if err != nil {
 		a.report.hostErr = err

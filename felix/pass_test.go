@@ -49,7 +49,7 @@ func cluster(t testing.TB, n int) (*Agent, *still, *testWorld) {
 	if err := agent.look(t.Context()); err != nil {
 		t.Fatal(err)
 	}
-	agent.pass(t.Context())
+	mustPass(t, agent)
 	return agent, data, w
 }
 
@@ -70,7 +70,7 @@ func TestPassWithoutChange(t *testing.T) {
 	wep := &api.WorkloadEndpoint{}
 	wep.Namespace, wep.Name = "ns", "elsewhere"
 	data.snap.WorkloadEndpoints = data.snap.WorkloadEndpoints.With("ns/elsewhere", wep)
-	agent.pass(t.Context())
+	mustPass(t, agent)
 	after := [...]uint64{agent.memos.plan.generation, agent.memos.learned.generation, agent.memos.state.generation}
 	if before != after {
 		t.Errorf("another node's pod made this one compute plan, learned routes or state anew: %v, then %v", before, after)
@@ -85,7 +85,7 @@ func BenchmarkPassWithoutChange(b *testing.B) {
 		b.Run(fmt.Sprint(n), func(b *testing.B) {
 			agent, _, _ := cluster(b, n)
 			for b.Loop() {
-				agent.pass(b.Context())
+				mustPass(b, agent)
 			}
 		})
 	}
@@ -97,3 +97,10 @@ func (nopJournal) Put(string, endpoint.Endpoint) error { return nil }
 func (nopJournal) Delete(string) error                 { return nil }
 func (nopJournal) All() map[string]endpoint.Endpoint   { return nil }
 func (nopJournal) Err() error                          { return nil }
+
+func mustPass(t testing.TB, a *Agent) {
+	t.Helper()
+	if err := a.pass(t.Context()); err != nil {
+		t.Fatal(err)
+	}
+}

@@ -42,6 +42,8 @@ type testWorld struct {
 	// resync is the agent's Resync, and ahead how far its clock is ahead of time.
 	resync time.Duration
 	ahead  atomic.Int64
+	// ends is told the error with which an agent ends; nil if none may.
+	ends chan error
 
 	links      *reconciletest.Table[string, dataplane.Link]
 	sysctls    *reconciletest.Table[string, dataplane.SysctlValue]
@@ -103,7 +105,11 @@ func (w *testWorld) startWith(st store.Store, running *sync.WaitGroup) *node {
 	agent.at.now, agent.standing.now = now, now
 	ctx, cancel := context.WithCancel(context.Background())
 	for _, run := range []func(context.Context){follower.Run, keeper.Run, copies.Run, func(ctx context.Context) {
-		if err := agent.Run(ctx); err != nil {
+		switch err := agent.Run(ctx); {
+		case err == nil:
+		case w.ends != nil:
+			w.ends <- err
+		default:
 			w.t.Error(err)
 		}
 	}} {
@@ -227,11 +233,16 @@ type fakeKernel struct {
 	mu     sync.Mutex
 	host   dataplane.Host
 	notice kernel.Notice
+	// fails is what Observe fails with.
+	fails error
 }
 
 func (k *fakeKernel) Observe(context.Context) (dataplane.Host, error) {
 	k.mu.Lock()
 	defer k.mu.Unlock()
+	if k.fails != nil {
+		return dataplane.Host{}, k.fails
+	}
 	return dataplane.Host{Links: maps.Clone(k.host.Links), DefaultRoute: k.host.DefaultRoute}, nil
 }
 
@@ -250,6 +261,13 @@ func (k *fakeKernel) addLink(name string, l dataplane.HostLink) {
 	k.host.Links[name] = l
 	k.mu.Unlock()
 	k.tell(kernel.Notice{Links: map[string]bool{name: false}})
+}
+
+// change does something to the kernel of which there is no notice.
+func (k *fakeKernel) change(do func(*fakeKernel)) {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	do(k)
 }
 
 func (k *fakeKernel) removeLink(name string) {
