@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"sync"
 	"sync/atomic"
 
@@ -132,7 +133,7 @@ func withList(snap api.Snapshot, kind api.Kind, objs []api.Object) (next api.Sna
 	for _, obj := range objs {
 		key := obj.Key()
 		present[key] = true
-		if old, ok := snap.Get(key); !ok || !sameVersion(old, obj) {
+		if old, ok := snap.Get(key); !ok || !sameObject(old, obj) {
 			next, changed = next.With(obj), true
 		}
 	}
@@ -148,6 +149,12 @@ func withList(snap api.Snapshot, kind api.Kind, objs []api.Object) (next api.Sna
 // datastore that was set up anew, where revisions begin again.
 func sameVersion(a, b api.Object) bool {
 	return a.GetResourceVersion() == b.GetResourceVersion() && a.GetUID() == b.GetUID()
+}
+
+// sameObject compares contents too: a datastore that was restored from a backup gives its revisions
+// anew, and to other changes.
+func sameObject(a, b api.Object) bool {
+	return a == b || sameVersion(a, b) && reflect.DeepEqual(a, b)
 }
 
 // Load lists the kinds once, for a command that needs one picture and no Follower.

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"log/slog"
+	"reflect"
 	"strings"
 	"testing"
 	"time"
@@ -27,17 +28,7 @@ func TestFollowThroughRestart(t *testing.T) {
 	t.Cleanup(server.Stop)
 	st := open(t, etcd.Config{Endpoints: []string{server.Endpoint()}})
 	writePools(t, st, 0, 20)
-	follower := store.NewFollower(st, api.Kinds(), slog.New(slog.DiscardHandler))
-	ctx, cancel := context.WithCancel(context.Background())
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		follower.Run(ctx)
-	}()
-	t.Cleanup(func() {
-		cancel()
-		<-done
-	})
+	follower := follow(t, st)
 	before := await(t, follower, func(s api.Snapshot, status store.Status) bool { return s.InSync && status.Connected })
 	server.Stop()
 	await(t, follower, func(_ api.Snapshot, status store.Status) bool { return !status.Connected })
@@ -54,6 +45,61 @@ func TestFollowThroughRestart(t *testing.T) {
 	}
 	writePools(t, st, 20, 25)
 	await(t, follower, func(s api.Snapshot, _ store.Status) bool { return s.IPPools.Len() == 25 })
+}
+
+// follow follows until the test ends.
+func follow(t *testing.T, st store.Store) *store.Follower {
+	follower := store.NewFollower(st, api.Kinds(), slog.New(slog.NewTextHandler(t.Output(), nil)))
+	ctx, cancel := context.WithCancel(context.Background())
+	done := make(chan struct{})
+	go func() {
+		defer close(done)
+		follower.Run(ctx)
+	}()
+	t.Cleanup(func() {
+		cancel()
+		<-done
+	})
+	return follower
+}
+
+// equal says whether the Snapshot's pools are the datastore's.
+func equal(t *testing.T, snap api.Snapshot, st store.Store) bool {
+	t.Helper()
+	objs, _, err := st.List(t.Context(), api.KindIPPool)
+	if err != nil {
+		t.Fatal(err)
+	}
+	for _, obj := range objs {
+		if have, ok := snap.Get(obj.Key()); !ok || !reflect.DeepEqual(have, obj) {
+			return false
+		}
+	}
+	return len(objs) == snap.IPPools.Len()
+}
+
+// disable and label are two different changes of a pool.
+func disable(t *testing.T, st store.Store, key api.Key) {
+	t.Helper()
+	change(t, st, key, func(p *api.IPPool) { p.Spec.Disabled = true })
+}
+
+func label(t *testing.T, st store.Store, key api.Key) {
+	t.Helper()
+	change(t, st, key, func(p *api.IPPool) { p.Labels = map[string]string{"a": "b"} })
+}
+
+func change(t *testing.T, st store.Store, key api.Key, do func(*api.IPPool)) {
+	t.Helper()
+	obj, err := st.Get(t.Context(), key)
+	if err == nil {
+		obj = obj.DeepCopyObject()
+		do(obj.(*api.IPPool))
+		_, err = st.Update(t.Context(), obj)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 }
 
 func writePools(t *testing.T, st store.Store, from, to int) {

@@ -20,13 +20,39 @@ type Faults struct {
 	// broken is closed, with why, to end the watches of the moment.
 	broken chan struct{}
 	why    error
+	// held is closed while events pass.
+	held chan struct{}
 }
 
 var _ store.Store = (*Faults)(nil)
 
 // NewFaults gives a Store that does what inner does, until told otherwise.
 func NewFaults(inner store.Store) *Faults {
-	return &Faults{inner: inner, broken: make(chan struct{})}
+	f := &Faults{inner: inner, broken: make(chan struct{}), held: make(chan struct{})}
+	close(f.held)
+	return f
+}
+
+// Hold keeps events back, as a reader does that is slow, or lets them pass.
+func (f *Faults) Hold(hold bool) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	select {
+	case <-f.held:
+		if hold {
+			f.held = make(chan struct{})
+		}
+	default:
+		if !hold {
+			close(f.held)
+		}
+	}
+}
+
+func (f *Faults) passing() <-chan struct{} {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	return f.held
 }
 
 // SetDown makes every request fail with ErrUnavailable, and ends every watch with it, or ends that state.
@@ -132,6 +158,11 @@ func (f *Faults) forward(ctx context.Context, events <-chan store.Event, out cha
 		case ev, open = <-events:
 		}
 		if !open {
+			return
+		}
+		select {
+		case <-f.passing():
+		case <-ctx.Done():
 			return
 		}
 		select {
