@@ -43,6 +43,7 @@ type attacher struct {
 type comparison struct {
 	*Suite
 	ours, ptp *attacher
+	host      *lab.Host
 	// local are the agent and the speaker of our host, all has the datastore's agent as well.
 	local, all []int
 }
@@ -67,7 +68,7 @@ func cni(ctx context.Context, s *Suite) (rows []Row, err error) {
 		return nil, err
 	}
 	m := comparison{
-		Suite: s,
+		Suite: s, host: c.Agents[1].Host,
 		ours:  &attacher{Guest: guests[0], plugin: guest.PluginCall{Path: "/opt/cni/bin", Plugin: "korat", Config: lab.NetworkConfig}},
 		ptp:   &attacher{Guest: guests[1], plugin: guest.PluginCall{Path: "/usr/lib/cni", Plugin: "ptp", Config: ptpConfig}},
 		local: []int{c.Agents[1].PID, child}, all: []int{c.Agents[0].PID, c.Agents[1].PID, child},
@@ -109,6 +110,7 @@ func (m *comparison) oneByOne(ctx context.Context) ([]Row, error) {
 		Medians("CNI DEL, p50", del.ours.wall, del.ptp.wall, 0.6),
 		Against("CNI CPU per ADD, with agent and speaker", "ms", add.ours.cpu.Mean()+share, add.ptp.cpu.Mean(), 0.4),
 		Below("  of which agent and speaker", "ms", share, 0),
+		Below("  passes of the agent per ADD", "passes", add.passes/cniPairs, 0),
 		Against("CNI CPU per DEL, with agent and speaker", "ms",
 			del.ours.cpu.Mean()+Milliseconds(del.agent)/cniPairs, del.ptp.cpu.Mean(), 0),
 	}, nil
@@ -117,8 +119,9 @@ func (m *comparison) oneByOne(ctx context.Context) ([]Row, error) {
 // phase is one command for many pods.
 type phase struct {
 	ours, ptp costs
-	// agent is what agent and speaker used in all.
-	agent time.Duration
+	// agent is what agent and speaker used in all, passes how often the agent's loop ran.
+	agent  time.Duration
+	passes float64
 }
 
 type costs struct{ wall, cpu Series }
@@ -130,6 +133,10 @@ func (c *costs) add(cost guest.Cost) {
 
 func (p *phase) run(ctx context.Context, m *comparison, command string, ours, ptp []string) error {
 	if err := pass(ctx, cniSettle); err != nil {
+		return err
+	}
+	passes, err := metric(ctx, m.host, "korat_passes_total")
+	if err != nil {
 		return err
 	}
 	before, err := CPU(m.local...)
@@ -154,7 +161,12 @@ func (p *phase) run(ctx context.Context, m *comparison, command string, ours, pt
 		return err
 	}
 	after, err := CPU(m.local...)
+	if err != nil {
+		return err
+	}
 	p.agent = after - before
+	p.passes, err = metric(ctx, m.host, "korat_passes_total")
+	p.passes -= passes
 	return err
 }
 

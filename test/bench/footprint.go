@@ -83,11 +83,16 @@ func idle(ctx context.Context, agent, speaker int) ([]Row, error) {
 	if err != nil {
 		return nil, err
 	}
+	program, err := Memory("RssFile", agent, speaker)
+	if err != nil {
+		return nil, err
+	}
 	most, err := both(peak, agent, speaker)
 	name := fmt.Sprintf("with %d pods and %d peers", footprintPods, footprintPeers)
 	return []Row{
 		Below("RSS of agent and speaker "+name, "MB", now[0]+now[1], 60),
 		Below("  of which agent", "MB", now[0], 0),
+		Below("  of which the program itself, in both", "MB", program, 0),
 		Below("  at its peak", "MB", most[0]+most[1], 0),
 		Below("idle CPU of agent and speaker "+name, "% of a core", share[0]+share[1], 0.2),
 		Below("  of which agent", "% of a core", share[0], 0),

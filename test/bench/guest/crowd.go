@@ -62,7 +62,7 @@ func blockOf(i int) netip.Prefix {
 }
 
 func (crowd) node(i int) api.Object {
-	address := fmt.Sprintf("172.20.%d.%d", i>>8, i&255)
+	address := fmt.Sprintf("172.20.%d.%d", 1+i>>8, i&255)
 	n := &api.Node{Spec: api.NodeSpec{
 		BGP:       &api.NodeBGPSpec{IPv4Address: address + "/16"},
 		Addresses: []api.NodeAddress{{Address: address, Type: "InternalIP"}},
