@@ -177,15 +177,15 @@ func (o *owned) copy(obj *api.IPAMBlock) {
 		return
 	}
 	o.block.Raise(o.copied.Sequence())
-	lags := o.newest != nil && o.copied.Sequence() < o.newest.Sequence()
-	o.lend(!first && !lags)
-	if !lags {
-		o.newest = o.copied
+	if o.newest != nil && o.copied.Sequence() < o.newest.Sequence() {
+		return
 	}
+	o.newest = o.copied
+	o.lend(!first)
 }
 
-// lend takes over what the copy says of other nodes' addresses: those that they hold and, if the copy
-// is believed in that, those that they hold no more.
+// lend takes over what the copy says of other nodes' addresses: those that they hold and, if it was not made
+// anew, those that they hold no more.
 func (o *owned) lend(returned bool) {
 	for addr := range o.copied.All() {
 		_, held := o.block.At(addr)
