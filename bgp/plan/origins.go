@@ -25,10 +25,12 @@ func (b *builder) origins() map[netip.Prefix]struct{} {
 			b.report(fmt.Errorf("BlockAffinity/%s: spec.cidr %q is not a prefix without host bits; not advertised", name, a.Spec.CIDR))
 			continue
 		}
+		blk, owned := b.owned(block)
 		switch subnet, cut := overlapping(block, b.in.Connected); {
-		case !b.owns(block) || within(block, hidden):
-		case !within(block, exported):
+		case !owned || within(block, hidden):
+		case !within(block, exported) && inUse(blk):
 			b.report(fmt.Errorf("block %s is in no IPPool; not advertised, so other nodes can't reach its pods: create the IPPool again, or remove them", block))
+		case !within(block, exported): // of no use any more
 		case cut:
 			b.report(fmt.Errorf("block %s overlaps %s, a subnet that this node is connected to; neither advertised nor routed: move its pods to an IPPool with another range", block, subnet))
 		default:
@@ -53,9 +55,14 @@ func (b *builder) pools() (exported, hidden []netip.Prefix) {
 	return exported, hidden
 }
 
-func (b *builder) owns(block netip.Prefix) bool {
+// owned gives the block's object if it says that the block is this node's.
+func (b *builder) owned(block netip.Prefix) (*api.IPAMBlock, bool) {
 	o, ok := b.in.Snapshot.IPAMBlocks.Get(api.BlockName(block))
-	return ok && o.Spec.Affinity != nil && *o.Spec.Affinity == api.AffinityHost+":"+b.in.Node
+	return o, ok && o.Spec.Affinity != nil && *o.Spec.Affinity == api.AffinityHost+":"+b.in.Node
+}
+
+func inUse(block *api.IPAMBlock) bool {
+	return slices.ContainsFunc(block.Spec.Allocations, func(attribute *int) bool { return attribute != nil })
 }
 
 func within(block netip.Prefix, pools []netip.Prefix) bool {

@@ -61,6 +61,16 @@ func (w *world) block(cidr, claimant, state, owner string) *world {
 	return w
 }
 
+// pods puts an address of a block in use.
+func (w *world) pods(cidr string) *world {
+	name := api.BlockName(netip.MustParsePrefix(cidr))
+	blk, _ := w.s.IPAMBlocks.Get(name)
+	blk = blk.DeepCopy()
+	blk.Spec.Allocations = []*int{nil, new(0)}
+	w.s.IPAMBlocks = w.s.IPAMBlocks.With(name, blk)
+	return w
+}
+
 func render(p bgp.Plan, problems []error) string {
 	var b strings.Builder
 	fmt.Fprintf(&b, "global as %d id %s port %d listen %v\n", p.Global.AS, p.Global.RouterID, p.Global.ListenPort, p.Global.ListenAddresses)
@@ -178,7 +188,9 @@ origin 172.17.9.1/32
 problem BlockAffinity/b-172.17.7.1/24: spec.cidr "172.17.7.1/24" is not a prefix without host bits; not advertised
 `},
 		{name: "a block whose pool is gone is not advertised: the pool may have been a hidden one", world: new(world).
-			pool("172.17.0.0/16", false).block("172.19.1.0/24", "b", "confirmed", "b"), want: `
+			pool("172.17.0.0/16", false).
+			block("172.19.1.0/24", "b", "confirmed", "b").pods("172.19.1.0/24").
+			block("172.19.2.0/24", "b", "confirmed", "b"), want: `
 global as 64512 id 10.0.0.10 port 179 listen []
 problem block 172.19.1.0/24 is in no IPPool; not advertised, so other nodes can't reach its pods: create the IPPool again, or remove them
 `},
