@@ -6,15 +6,12 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"net/netip"
-	"strings"
 	"time"
 
 	"korat/api"
 	"korat/cni-plugin/socket"
-	"korat/felix/dataplane"
 	"korat/felix/endpoint"
-	"korat/felix/reconcile"
+	"korat/felix/kernel"
 	"korat/ipam"
 )
 
@@ -89,7 +86,22 @@ func (a *Agent) serve() []programmed {
 			c.answer(a.lookUp(c.req))
 		}
 	}
+	a.doubt(after)
 	return after
+}
+
+// doubt puts in doubt what is remembered of the interfaces that plugins say they have made: one may have
+// taken the place of another of the same name, and the kernel's notice of that be still under way.
+func (a *Agent) doubt(after []programmed) {
+	made := map[string]bool{}
+	for _, p := range after {
+		if p.req.Verb == socket.VerbReady {
+			made[p.reply.Endpoint.Interface] = true
+		}
+	}
+	if len(made) > 0 {
+		invalidate(a.steps, kernel.Notice{Links: made})
+	}
 }
 
 // abort undoes an attachment that was new in a conversation which broke. It may be Ready here: then the
@@ -190,75 +202,6 @@ func (a *Agent) lookUp(r socket.Request) socket.Reply {
 	default:
 		return socket.Reply{Error: &socket.Error{Code: socket.CodeInternal, Message: "unknown verb", Details: string(r.Verb)}}
 	}
-}
-
-// answer replies to the calls that waited for the kernel. After a failed pass those whose own entries
-// are in the kernel are answered all the same: one bad route must not hold up other pods.
-func (a *Agent) answer(after []programmed, err error) {
-	for _, p := range after {
-		switch broken := failure(p.reply.Endpoint, err); {
-		case broken == nil:
-			p.call.answer(p.reply)
-		case p.req.Verb == socket.VerbCheck || time.Since(p.since) > maxWait:
-			p.call.answer(tryAgain("pod is not in the kernel", broken.Error()))
-		default:
-			a.queue = append(a.queue, p.call)
-		}
-	}
-}
-
-// failure picks from a pass's error what concerns an endpoint: the failed entries of its own, or a
-// failure of a whole table. A nil endpoint is concerned by nothing.
-func failure(ep *endpoint.Endpoint, err error) error {
-	if ep == nil || err == nil {
-		return nil
-	}
-	var all []error
-	for _, step := range unjoin(err) {
-		all = append(all, concerning(ep, step)...)
-	}
-	return errors.Join(all...)
-}
-
-// concerning gives the part of one step's error that concerns an endpoint.
-func concerning(ep *endpoint.Endpoint, step error) []error {
-	var routes *reconcile.WriteError[dataplane.RouteKey]
-	var neighbours *reconcile.WriteError[dataplane.NeighbourKey]
-	var named *reconcile.WriteError[string]
-	var all []error
-	switch {
-	case errors.As(step, &routes):
-		for _, addr := range ep.Addresses {
-			all = append(all, routes.Failed[dataplane.RouteKey{Prefix: netip.PrefixFrom(addr, addr.BitLen())}])
-		}
-	case errors.As(step, &neighbours):
-		for _, addr := range ep.Addresses {
-			all = append(all, neighbours.Failed[dataplane.NeighbourKey{Device: ep.Interface, Address: addr}])
-		}
-	case errors.As(step, &named):
-		all = ofInterface(ep.Interface, named.Failed)
-	default:
-		all = []error{step}
-	}
-	return all
-}
-
-// ofInterface picks the errors of links and sysctls that are the interface's.
-func ofInterface(name string, failed map[string]error) []error {
-	var all []error
-	for key, err := range failed {
-		if key == name || strings.Contains(key, "/"+name+"/") {
-			all = append(all, err)
-		}
-	}
-	return all
-}
-
-func unjoin(err error) []error {
-	if joined, ok := err.(interface{ Unwrap() []error }); ok {
-		return joined.Unwrap()
-	}
-	return []error{err}
 }
 
 // workloadEndpoints are the record as the datastore shows it.
