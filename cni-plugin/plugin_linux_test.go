@@ -236,6 +236,31 @@ func TestCheckNamesDeviations(t *testing.T) {
 			mac := `"mac": "` + podMAC(h.t, h, "eth0") + `"`
 			return strings.Replace(r, mac, mac+`, "mtu": 1450`, 1)
 		}, 100, "interface eth0 has MTU 1300, want 1450"},
+		{"address gone", func(h *host, r string) string {
+			netns.InPod(h.t, h.pod, "ip addr add 10.9.9.9/32 dev eth0")
+			netns.InPod(h.t, h.pod, "ip addr del 172.17.8.2/32 dev eth0")
+			return r
+		}, 100, "attachment c1/eth0 is not as ADD left it; interface eth0 lacks address 172.17.8.2/32"},
+		{"neighbour gone", func(h *host, r string) string {
+			netns.InPod(h.t, h.pod, "ip neigh del 169.254.1.1 dev eth0")
+			return r
+		}, 100, "permanent neighbour 169.254.1.1 lladdr ee:ee:ee:ee:ee:ee dev eth0 is missing"},
+		{"host side gone", func(h *host, r string) string {
+			netns.Run(h.t, "ip link set "+endpoint.HostInterface("default", "c1", "eth0")+" netns "+netns.NewPod(h.t))
+			return r
+		}, 100, "host interface " + endpoint.HostInterface("default", "c1", "eth0") + " is gone"},
+		{"several at once", func(h *host, r string) string {
+			netns.InPod(h.t, h.pod, "ip link set eth0 address 02:00:00:00:00:01 mtu 1300")
+			netns.InPod(h.t, h.pod, "ip route del default")
+			netns.Run(h.t, "ip link set "+endpoint.HostInterface("default", "c1", "eth0")+" mtu 1280")
+			return strings.Replace(r, "172.17.8.2", "172.17.8.9", 1)
+		}, 100, "attachment c1/eth0 is not as ADD left it; prevResult gives eth0 [172.17.8.9], the agent [172.17.8.2]; " +
+			"host interface " + endpoint.HostInterface("default", "c1", "eth0") + " has MTU 1280, want 1450; " +
+			"interface eth0 has MAC 02:00:00:00:00:01, want "},
+		{"another namespace", func(h *host, r string) string {
+			h.pod = netns.NewPod(h.t)
+			return r
+		}, 100, "interface eth0 is gone from /proc/"},
 		{
 			"other address", func(_ *host, r string) string { return strings.Replace(r, "172.17.8.2", "172.17.8.9", 1) },
 			100, "prevResult gives eth0 [172.17.8.9], the agent [172.17.8.2]",
@@ -309,12 +334,20 @@ func TestBadInput(t *testing.T) {
 		{"long container", good, "CNI_CONTAINERID=" + strings.Repeat("c", 300), 4, []string{"CNI_CONTAINERID", "at most 253"}},
 		{"no interface", good, "CNI_IFNAME=", 4, []string{"CNI_IFNAME"}},
 		{"long interface", good, "CNI_IFNAME=interface-of-16b", 4, []string{"CNI_IFNAME", "at most 15"}},
+		{"long interface of 300", good, "CNI_IFNAME=" + strings.Repeat("e", 300), 4, []string{"CNI_IFNAME", "at most 15"}},
+		{"interface with a dash", good, "CNI_IFNAME=-x", 4, []string{"CNI_IFNAME", "may not begin with '-'"}},
+		{"interface with dots", good, "CNI_IFNAME=..", 4, []string{"CNI_IFNAME", "reserved"}},
 		{"interface elsewhere", good, "CNI_IFNAME=../../eth0", 4, []string{"CNI_IFNAME", "'/'"}},
 		{"no namespace", good, "CNI_NETNS=", 4, []string{"CNI_NETNS"}},
 		{"relative namespace", good, "CNI_NETNS=netns/x", 4, []string{"CNI_NETNS", "absolute"}},
 		{"missing namespace", good, "CNI_NETNS=/run/netns/korat-absent", 4, []string{"CNI_NETNS", "/run/netns/korat-absent: no such network namespace"}},
 		{"a file for a namespace", good, "CNI_NETNS=" + empty, 4, []string{"CNI_NETNS", "not a network namespace"}},
 		{"another kind of namespace", good, "CNI_NETNS=/proc/self/ns/uts", 4, []string{"CNI_NETNS", "not a network namespace"}},
+		{"out of the directory to the host's namespace", good, "CNI_NETNS=/proc/self/fd/../ns/net", 4, []string{"CNI_NETNS", "the host's own network namespace"}},
+		{"out of the directory to a file", good, "CNI_NETNS=/run/netns/../../etc/passwd", 4, []string{"CNI_NETNS", "not a network namespace"}},
+		{"a dash for a namespace", good, "CNI_NETNS=-rf", 4, []string{"CNI_NETNS", "absolute"}},
+		{"long namespace", good, "CNI_NETNS=/" + strings.Repeat("n", 300), 4, []string{"CNI_NETNS"}},
+		{"overlong namespace", good, "CNI_NETNS=/" + strings.Repeat("n/", 3000), 4, []string{"CNI_NETNS", "at most 4095"}},
 		{"the host's namespace", good, "CNI_NETNS=/proc/self/ns/net", 4, []string{"CNI_NETNS", "the host's own network namespace"}},
 		{"no path", good, "CNI_PATH=", 4, []string{"CNI_PATH"}},
 		{"unknown command", good, "CNI_COMMAND=ATTACH", 4, []string{"unknown CNI_COMMAND: ATTACH"}},
