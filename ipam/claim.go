@@ -46,10 +46,15 @@ type claims struct {
 	// checked is what heal found about them.
 	checked map[string]check
 	// problems are contradictions for a human; misnamed are those among them from the last search of
-	// all blocks for ones without affinity, which was at scanned in healed.
+	// all blocks for ones without affinity, which was scanned.
 	problems, misnamed []string
-	healed             api.Snapshot
-	scanned            time.Time
+	scanned            scanned
+}
+
+// scanned is what was searched, and when.
+type scanned struct {
+	snap api.Snapshot
+	at   time.Time
 }
 
 func newClaims(st Store, node string, log *slog.Logger) claims {

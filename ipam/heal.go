@@ -166,11 +166,11 @@ func (c *claims) wanted(p netip.Prefix) bool {
 // adopt completes blocks that name this node as their owner but have no affinity: somebody has
 // deleted it, or a write outlived the process that sent it.
 func (c *claims) adopt(ctx context.Context, now time.Time) error {
-	same := c.snap.IPAMBlocks.Same(c.healed.IPAMBlocks) && c.snap.BlockAffinities.Same(c.healed.BlockAffinities)
+	same := c.snap.IPAMBlocks.Same(c.scanned.snap.IPAMBlocks) && c.snap.BlockAffinities.Same(c.scanned.snap.BlockAffinities)
 	var err error
-	if !same && now.Sub(c.scanned) >= scanInterval {
+	if !same && now.Sub(c.scanned.at) >= scanInterval {
 		if err = c.scan(ctx, now); err == nil {
-			c.scanned, c.healed = now, c.snap
+			c.scanned = scanned{c.snap, now}
 		}
 	}
 	c.problems = append(c.problems, c.misnamed...)
