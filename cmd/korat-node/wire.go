@@ -55,11 +55,12 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 		return fmt.Errorf("--http-address: %w", err)
 	}
 	defer health.Close()
-	st, server, stop, err := s.datastore.open(ctx, log)
+	data, err := s.datastore.open(ctx, log)
 	if err != nil {
 		return err
 	}
-	defer stop()
+	defer data.close()
+	st := data.Store
 
 	follower := store.NewFollower(st, api.Kinds(), log)
 	keeper := ipam.NewKeeper(st, cfg.Node, log)
@@ -72,7 +73,7 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 		Datastore: follower, Store: st, Kernel: host, Speaker: client, Keeper: keeper, Mirror: copies, Journal: record, Log: log,
 		Tables: felix.Tables{Links: host.Links(), Sysctls: host.Sysctls(), Neighbours: host.Neighbours(), Routes: host.Routes()},
 	}
-	lives := []func(context.Context) error{client.Run, server}
+	lives := []func(context.Context) error{client.Run, data.server}
 	parts.Supervisor = client
 	if supervisor != nil {
 		lives = append(lives, supervisor.Run)
@@ -109,10 +110,17 @@ func together(ctx context.Context, parts ...func(context.Context) error) error {
 	return first
 }
 
-// open connects to the datastore, and starts it first where it is embedded. Then server fails when it dies: the
-// service manager starts the agent anew, and the datastore with it.
-func (d datastoreSettings) open(ctx context.Context, log *slog.Logger) (st store.Store, server func(context.Context) error, stop func(), err error) {
-	server, stop = untilDone, func() {}
+// datastore is an open datastore.
+type datastore struct {
+	store.Store
+	// server fails when the embedded server dies: the service manager starts the agent anew, and it with it.
+	server func(context.Context) error
+	close  func()
+}
+
+// open connects to the datastore, and starts it first where it is embedded.
+func (d datastoreSettings) open(ctx context.Context, log *slog.Logger) (datastore, error) {
+	server, stop := untilDone, func() {}
 	endpoints := d.endpoints
 	if d.kind == "embedded" {
 		srv, err := embedded.Start(ctx, embedded.Config{
@@ -120,7 +128,7 @@ func (d datastoreSettings) open(ctx context.Context, log *slog.Logger) (st store
 			CAFile: d.ca, CertFile: d.cert, KeyFile: d.key, Log: log,
 		})
 		if err != nil {
-			return nil, nil, nil, fmt.Errorf("--embedded-listen, --embedded-dir, --etcd-ca, --etcd-cert, --etcd-key: %w", err)
+			return datastore{}, fmt.Errorf("--embedded-listen, --embedded-dir, --etcd-ca, --etcd-cert, --etcd-key: %w", err)
 		}
 		server, stop, endpoints = srv.Wait, srv.Stop, []string{srv.Endpoint()}
 	}
@@ -130,10 +138,9 @@ func (d datastoreSettings) open(ctx context.Context, log *slog.Logger) (st store
 	})
 	if err != nil {
 		stop()
-		return nil, nil, nil, fmt.Errorf("--etcd-endpoints, --etcd-ca, --etcd-cert, --etcd-key, --etcd-username, --etcd-password-file: %w", err)
+		return datastore{}, fmt.Errorf("--etcd-endpoints, --etcd-ca, --etcd-cert, --etcd-key, --etcd-username, --etcd-password-file: %w", err)
 	}
-	stopServer := stop // stop itself is about to be this function
-	return client, server, func() { _ = client.Close(); stopServer() }, nil
+	return datastore{client, server, func() { _ = client.Close(); stop() }}, nil
 }
 
 // untilDone is the life of what is not ours to watch.

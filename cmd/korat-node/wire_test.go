@@ -27,13 +27,13 @@ func TestTogether(t *testing.T) {
 func TestDatastoreThatDies(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)
 	embedded := datastoreSettings{kind: "embedded", embeddedDir: t.TempDir(), embeddedListen: "127.0.0.1:0"}
-	_, server, stop, err := embedded.open(t.Context(), log)
+	local, err := embedded.open(t.Context(), log)
 	if err != nil {
 		t.Fatal(err)
 	}
 	ended := make(chan error)
-	go func() { ended <- server(t.Context()) }()
-	stop() // as if it had stopped of itself
+	go func() { ended <- local.server(t.Context()) }()
+	local.close() // as if it had stopped of itself
 	if err := <-ended; err == nil {
 		t.Error("nobody is told that the embedded server has stopped")
 	}
@@ -42,14 +42,14 @@ func TestDatastoreThatDies(t *testing.T) {
 		t.Fatal(err)
 	}
 	elsewhere := datastoreSettings{kind: "etcd", endpoints: []string{"http://" + listener.Addr().String()}}
-	_, server, stop, err = elsewhere.open(t.Context(), log)
+	remote, err := elsewhere.open(t.Context(), log)
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer stop()
+	defer remote.close()
 	listener.Close()
 	ctx, cancel := context.WithCancel(t.Context())
-	go func() { ended <- server(ctx) }()
+	go func() { ended <- remote.server(ctx) }()
 	cancel()
 	if err := <-ended; err != nil {
 		t.Errorf("etcd elsewhere: %v", err)
