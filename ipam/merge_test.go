@@ -89,8 +89,8 @@ func TestForeignAddressSurvives(t *testing.T) {
 		t.Errorf("stored %s", have)
 	}
 	a.Update(picture(t, st))
-	if err := a.ReleaseOrphans(a.Orphans()...); err != nil || len(a.Changes()) > 0 || len(a.Problems()) > 0 {
-		t.Errorf("orphans: %v, changes %v, problems %v", err, a.Changes(), a.Problems())
+	if len(a.Orphans()) > 0 || len(a.Changes()) > 0 || len(a.Problems()) > 0 {
+		t.Errorf("orphans %v, changes %v, problems %v", a.Orphans(), a.Changes(), a.Problems())
 	}
 	for i, want := range []string{"10.0.0.2", "10.0.0.3", "no address yet"} {
 		if have := ask(a, auto(fmt.Sprint(i))); !strings.Contains(have, want) {
