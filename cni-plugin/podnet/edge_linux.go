@@ -64,7 +64,7 @@ func openNetNS(path string) (netns.NsHandle, error) {
 	// O_NONBLOCK: a FIFO put in the place must not hold us.
 	fd, err := unix.Open(path, unix.O_RDONLY|unix.O_CLOEXEC|unix.O_NONBLOCK, 0)
 	switch {
-	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR):
+	case errors.Is(err, fs.ErrNotExist), errors.Is(err, unix.ENOTDIR), errors.Is(err, unix.ENAMETOOLONG), errors.Is(err, unix.ELOOP):
 		return netns.None(), fmt.Errorf("%s: %w", path, ErrNoNetNS)
 	case err != nil:
 		return netns.None(), fmt.Errorf("open %s: %w", path, err)

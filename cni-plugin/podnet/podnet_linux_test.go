@@ -206,14 +206,20 @@ func TestBadNetNS(t *testing.T) {
 	if err := unix.Mkfifo(fifo, 0o600); err != nil {
 		t.Fatal(err)
 	}
+	loop := filepath.Join(dir, "loop")
+	if err := os.Symlink(loop, loop); err != nil {
+		t.Fatal(err)
+	}
 	tests := map[string]error{
 		filepath.Join(dir, "absent"): ErrNoNetNS,
 		filepath.Join(file, "below"): ErrNoNetNS,
-		file:                         ErrNotNetNS,
-		fifo:                         ErrNotNetNS,
-		dir:                          ErrNotNetNS,
-		"/proc/self/ns/mnt":          ErrNotNetNS,
-		"/proc/thread-self/ns/net":   ErrOwnNetNS,
+		loop:                         ErrNoNetNS,
+		filepath.Join(dir, strings.Repeat("n", 300)): ErrNoNetNS,
+		file:                       ErrNotNetNS,
+		fifo:                       ErrNotNetNS,
+		dir:                        ErrNotNetNS,
+		"/proc/self/ns/mnt":        ErrNotNetNS,
+		"/proc/thread-self/ns/net": ErrOwnNetNS,
 	}
 	for path, want := range tests {
 		if err := CheckNetNS(path); !errors.Is(err, want) || !strings.Contains(err.Error(), path) {
