@@ -188,7 +188,7 @@ func (s *Store) explain(ctx context.Context, err error) error {
 
 // unavailable says whether an error may pass by itself.
 func unavailable(err error) bool {
-	if errors.Is(err, context.Canceled) {
+	if errors.Is(err, context.Canceled) || stale(err) {
 		return true
 	}
 	code := status.Code(err)

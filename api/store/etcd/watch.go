@@ -48,14 +48,16 @@ func (w *watch) run(ctx context.Context) {
 	go func() { cancel(w.awaitLoss(watchCtx)) }()
 	_, present := w.course.now()
 	defer context.AfterFunc(present, func() { cancel(store.ErrCompacted) })()
-	for {
+	for renewedAt := int64(-1); ; {
 		tokenNumber := w.user.number()
 		err := w.pass(watchCtx, tokenNumber)
 		if ctx.Err() != nil {
 			return
 		}
 		err = lossOr(watchCtx, err)
-		if w.user != nil && stale(err) {
+		// A token that did not help is left to the caller's back-off.
+		if w.user != nil && stale(err) && renewedAt != w.after {
+			renewedAt = w.after
 			if _, err = w.user.renew(ctx, w.client.ActiveConnection(), tokenNumber); err == nil {
 				continue
 			}
