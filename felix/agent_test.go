@@ -18,6 +18,7 @@ import (
 	"korat/felix/dataplane"
 	"korat/felix/endpoint"
 	"korat/felix/kernel"
+	"korat/felix/reconcile/reconciletest"
 )
 
 func TestAttachAndDetach(t *testing.T) {
@@ -243,6 +244,8 @@ func TestNewSandboxDisplacesTheOld(t *testing.T) {
 	}
 }
 
+// A learned route that the kernel refuses is a problem, but neither holds up pods nor makes the node
+// unready; one of the node's own does.
 func TestABadRouteHoldsUpNoPod(t *testing.T) {
 	w := newWorld(t)
 	bad := dataplane.RouteKey{Prefix: netip.MustParsePrefix("172.17.99.0/24")}
@@ -255,8 +258,24 @@ func TestABadRouteHoldsUpNoPod(t *testing.T) {
 	if !w.hasRoute(ep.Addresses[0].String() + "/32") {
 		t.Errorf("routes:\n%s", w.routes.Dump())
 	}
-	if text := strings.Join(n.report.notReady(), ""); !strings.Contains(text, "172.17.99.0/24") {
-		t.Errorf("the bad route is not reported: %q", text)
+	problems := func() string { return strings.Join(n.status().Problems, "\n") }
+	w.until("the bad route is told", func() bool {
+		return strings.Contains(problems(), "learned routes: set 172.17.99.0/24: no buffer space")
+	})
+	n.untilReady()
+
+	own := dataplane.RouteKey{Prefix: netip.PrefixFrom(ep.Addresses[0], 32)}
+	w.routes.Change(func(r *reconciletest.Table[dataplane.RouteKey, dataplane.Route]) {
+		r.Bad[own] = errors.New("no buffer space")
+		delete(r.Have, own)
+	})
+	w.kernel.tell(kernel.Notice{Routes: map[netip.Prefix]bool{own.Prefix: true}})
+	w.until("the node is not ready", func() bool {
+		text := strings.Join(n.report.notReady(), "")
+		return strings.Contains(text, own.Prefix.String()) && !strings.Contains(text, bad.Prefix.String())
+	})
+	if text := problems(); !strings.Contains(text, "learned routes: ") {
+		t.Errorf("problems: %s", text)
 	}
 }
 

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"korat/felix/dataplane"
 	"korat/felix/reconcile"
 )
 
@@ -26,6 +27,8 @@ type report struct {
 	registry *prometheus.Registry
 	metrics  metrics
 	hostErr  error
+	// learnedErr is why some learned routes are not in the kernel.
+	learnedErr string
 
 	mu      sync.Mutex
 	status  func() NodeStatus
@@ -94,6 +97,7 @@ func (r *report) applied(step string, result reconcile.Result, err error) {
 // publish ends a pass.
 func (a *Agent) publish(began time.Time, err error) {
 	r, w := a.report, &a.world
+	err, learnedErr := divide(err, w.want.Routes)
 	reasons := a.reasons(err)
 	established := 0
 	for addr := range w.plan.Peers {
@@ -122,11 +126,56 @@ func (a *Agent) publish(began time.Time, err error) {
 	if err := a.Journal.Err(); err != nil {
 		problems = append(problems, "record of attached pods: "+err.Error())
 	}
+	if learnedErr != nil {
+		problems = append(problems, "learned routes: "+learnedErr.Error())
+	}
+	a.logLearned(learnedErr)
 	status := a.statusOf(problems)
 	a.logReadiness(reasons)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.status, r.reasons, r.beat = status, reasons, time.Now()
+}
+
+// divide takes what concerns learned routes alone out of a pass's error. One route that the kernel refuses
+// must not make this node unready, nor every node that learns it.
+func divide(err error, want map[dataplane.RouteKey]dataplane.Route) (serious, learned error) {
+	if err == nil {
+		return nil, nil
+	}
+	var rest []error
+	for _, step := range unjoin(err) {
+		var routes *reconcile.WriteError[dataplane.RouteKey]
+		if !errors.As(step, &routes) {
+			rest = append(rest, step)
+			continue
+		}
+		var own, theirs reconcile.WriteError[dataplane.RouteKey]
+		for key, cause := range routes.Failed {
+			if want[key].Learned() {
+				theirs.Fail(key, cause)
+			} else {
+				own.Fail(key, cause)
+			}
+		}
+		learned = theirs.Err()
+		if err := own.Err(); err != nil {
+			rest = append(rest, fmt.Errorf("write routes: %w", err))
+		}
+	}
+	return errors.Join(rest...), learned
+}
+
+// logLearned says once what is wrong with learned routes.
+func (a *Agent) logLearned(err error) {
+	text := ""
+	if err != nil {
+		text = err.Error()
+	}
+	if text != "" && text != a.report.learnedErr {
+		a.Log.Warn("learned routes", "error", text)
+	}
+	a.report.learnedErr = text
 }
 
 // logReadiness says once when the node becomes ready or stops being so.
