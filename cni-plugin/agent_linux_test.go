@@ -158,10 +158,13 @@ func refuse(code uint, message string) socket.Reply {
 	return socket.Reply{Error: &socket.Error{Code: code, Message: message}}
 }
 
-func (a *agent) Abort(_ context.Context, id endpoint.ID) {
+func (a *agent) Abort(_ context.Context, id endpoint.ID, unsure bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	a.events = append(a.events, "abort")
+	if unsure && a.endpoints[id].Ready {
+		return
+	}
 	delete(a.endpoints, id)
 }
 

@@ -270,7 +270,7 @@ func TestCheckNamesDeviations(t *testing.T) {
 			100, "prevResult lacks host interface " + endpoint.HostInterface("default", "c1", "eth0") + "; prevResult lacks interface eth0",
 		},
 		{"unknown to the agent", func(h *host, r string) string {
-			h.agent.Abort(h.t.Context(), endpoint.ID{ContainerID: "c1", IfName: "eth0"})
+			h.agent.Abort(h.t.Context(), endpoint.ID{ContainerID: "c1", IfName: "eth0"}, false)
 			return r
 		}, 3, "c1/eth0 is not attached here"},
 		{"no prevResult", func(*host, string) string { return "null" }, 7, "prevResult: it is missing"},

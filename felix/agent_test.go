@@ -5,7 +5,9 @@ package felix
 import (
 	"context"
 	"errors"
+	"fmt"
 	"net/netip"
+	"runtime"
 	"slices"
 	"strings"
 	"sync"
@@ -212,13 +214,49 @@ func TestAbortFreesTheAddress(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	n.Abort(t.Context(), ep.ID)
+	n.Abort(t.Context(), ep.ID, false)
 	w.until("the attachment is gone", func() bool {
-		reply := n.Handle(t.Context(), socket.Request{Verb: socket.VerbCheck, ID: ep.ID})
-		return reply.Error != nil && reply.Error.Code == socket.CodeUnknownContainer
+		return strings.Contains(describeReply(n.check(ep.ID)), "attachment unknown")
 	})
 	if text := describeReply(n.ready(ep.ID)); !strings.Contains(text, "code 11") {
 		t.Errorf("READY after the abort: %s", text)
+	}
+}
+
+// A plugin that hangs up while its ADD is on its way through the loop leaves nothing, wherever that is.
+func TestAbandonedAddLeavesNothing(t *testing.T) {
+	w := newWorld(t)
+	n := w.start()
+	n.untilReady()
+	there := n.attach("there")
+	for i := range 200 {
+		r := request(fmt.Sprint("c", i), fmt.Sprint("p", i))
+		if i%2 == 0 {
+			r = request(there.ContainerID, there.Pod) // the runtime repeats what it has
+		}
+		r.Verb, r.Network = socket.VerbAdd, "korat"
+		ctx, hangUp := context.WithCancel(t.Context())
+		left := make(chan struct{})
+		go func() {
+			defer close(left)
+			for range i * 100 {
+				runtime.Gosched()
+			}
+			hangUp()
+		}()
+		if reply := n.Handle(ctx, r); reply.Error != nil {
+			n.Abort(t.Context(), r.ID, true)
+		} else if !reply.Endpoint.Ready {
+			n.Abort(t.Context(), r.ID, false)
+		}
+		<-left
+		want := "attachment unknown"
+		if i%2 == 0 {
+			want = "ok"
+		}
+		if text := describeReply(n.check(r.ID)); !strings.Contains(text, want) {
+			t.Fatalf("%s: %s, want %s", r.ID, text, want)
+		}
 	}
 }
 

@@ -278,9 +278,10 @@ func (at *attachments) forget(id endpoint.ID) error {
 
 // call is one request on its way through the loop.
 type call struct {
-	ctx   context.Context
-	req   socket.Request
-	abort bool
+	ctx context.Context
+	req socket.Request
+	// abort asks to undo the attachment; unsure as in socket.Handler's Abort.
+	abort, unsure bool
 	// since is when the loop first saw it; lastErr why it is still waiting.
 	since   time.Time
 	lastErr error

@@ -39,9 +39,9 @@ func (a *Agent) Handle(ctx context.Context, r socket.Request) socket.Reply {
 }
 
 // Abort implements socket.Handler: the plugin went away in the middle of an attachment.
-func (a *Agent) Abort(ctx context.Context, id endpoint.ID) {
+func (a *Agent) Abort(ctx context.Context, id endpoint.ID, unsure bool) {
 	select {
-	case a.calls <- call{ctx: ctx, req: socket.Request{ID: id}, abort: true, reply: make(chan socket.Reply, 1)}:
+	case a.calls <- call{ctx: ctx, req: socket.Request{ID: id}, abort: true, unsure: unsure, reply: make(chan socket.Reply, 1)}:
 	case <-ctx.Done():
 	}
 }
@@ -105,9 +105,10 @@ func (a *Agent) doubt(after []programmed) {
 }
 
 // abort undoes an attachment that was new in a conversation which broke. It may be Ready here: then the
-// plugin has not heard so, and has removed the pair or will.
+// plugin has not heard so, and has removed the pair or will. But if nobody knows what became of the ADD, one
+// that is Ready was so before.
 func (a *Agent) abort(c call) {
-	if _, known := a.at.find(c.req.ID); known {
+	if ep, known := a.at.find(c.req.ID); known && !(c.unsure && ep.Ready) {
 		a.Log.Info("attachment abandoned by the plugin", "endpoint", c.req.ID.String())
 		if err := a.at.remove(c.req.ID); err != nil {
 			a.Log.Error("undo attachment", "endpoint", c.req.ID.String(), "error", err)

@@ -21,9 +21,11 @@ type Handler interface {
 	// returns then is not sent, so that the peer asks again when there is an agent again.
 	Handle(ctx context.Context, req Request) Reply
 	// Abort undoes an attachment whose conversation ended before Ready was answered without error. It is
-	// called only if the answer to Add was an Endpoint that was not Ready, and never when the
-	// server stops: what is unfinished then is as after a crash, for the agent to settle when it starts.
-	Abort(ctx context.Context, id endpoint.ID)
+	// called only if the answer to Add was an Endpoint that was not Ready, or if the peer hung up before
+	// that answer: then unsure is true, and an attachment that is Ready was so before, and stays. It is never
+	// called when the server stops: what is unfinished then is as after a crash, for the agent to settle
+	// when it starts.
+	Abort(ctx context.Context, id endpoint.ID, unsure bool)
 }
 
 // Limits bound what a peer can make the server hold. They are root's own processes, but a hung

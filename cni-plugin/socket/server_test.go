@@ -36,7 +36,13 @@ func (f *fake) Handle(ctx context.Context, req Request) Reply {
 	return f.handle(ctx, req)
 }
 
-func (f *fake) Abort(_ context.Context, id endpoint.ID) { f.events <- "abort " + id.String() }
+func (f *fake) Abort(_ context.Context, id endpoint.ID, unsure bool) {
+	text := "abort " + id.String()
+	if unsure {
+		text += ", unsure"
+	}
+	f.events <- text
+}
 
 // next gives what the handler was told next.
 func (f *fake) next(t *testing.T) string {
@@ -162,6 +168,56 @@ func TestRefusedReadyIsUndone(t *testing.T) {
 	}
 	_ = c.Close()
 	for _, want := range []string{"ADD a/eth0", "READY a/eth0", "abort a/eth0"} {
+		if have := h.next(t); have != want {
+			t.Errorf("have %q, want %q", have, want)
+		}
+	}
+}
+
+// A peer that hangs up while the agent works on its Add may have been given an address all the same.
+func TestHangUpDuringAddIsUndone(t *testing.T) {
+	for name, tt := range map[string]struct {
+		reply Reply
+		want  string
+	}{
+		"no verdict":   {refusal(CodeTryAgainLater, "request abandoned"), "abort a/eth0, unsure"},
+		"carried out":  {Reply{Endpoint: &endpoint.Endpoint{ID: idA}}, "abort a/eth0"},
+		"known before": {Reply{Endpoint: &endpoint.Endpoint{ID: idA, Ready: true}}, "STATUS /"},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newFake(func(ctx context.Context, req Request) Reply {
+				if req.Verb == VerbAdd {
+					<-ctx.Done()
+				}
+				return tt.reply
+			})
+			path, _ := serve(t, h, func(s *Server) { s.Limits.Connections = 1 })
+			c := dial(t, path)
+			if err := json.NewEncoder(c.conn).Encode(Request{Verb: VerbAdd, ID: idA}); err != nil {
+				t.Fatal(err)
+			}
+			if have := h.next(t); have != "ADD a/eth0" {
+				t.Fatalf("have %q", have)
+			}
+			_ = c.Close()
+			_, _ = dial(t, path).Call(t.Context(), Request{Verb: VerbStatus}) // it comes when the first is wholly over
+			if have := h.next(t); have != tt.want {
+				t.Errorf("have %q, want %q", have, tt.want)
+			}
+		})
+	}
+}
+
+func TestRefusedAddNeedsNoUndoing(t *testing.T) {
+	h := newFake(func(context.Context, Request) Reply { return refusal(CodeNoAddress, "no address") })
+	path, _ := serve(t, h, func(s *Server) { s.Limits.Connections = 1 })
+	c := dial(t, path)
+	if _, err := c.Call(t.Context(), Request{Verb: VerbAdd, ID: idA}); err == nil {
+		t.Fatal("not refused")
+	}
+	_ = c.Close()
+	_, _ = dial(t, path).Call(t.Context(), Request{Verb: VerbStatus})
+	for _, want := range []string{"ADD a/eth0", "STATUS /"} {
 		if have := h.next(t); have != want {
 			t.Errorf("have %q, want %q", have, want)
 		}

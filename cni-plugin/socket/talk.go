@@ -22,8 +22,9 @@ type talk struct {
 	// id is the attachment that the conversation is about, once it holds it.
 	id   endpoint.ID
 	held bool
-	// unfinished is set from the answer to a new Add to the good answer to its Ready.
-	unfinished bool
+	// unfinished is set from an Add to the good answer to its Ready, or to an answer after which there is
+	// nothing to undo; unsure while there has been no answer.
+	unfinished, unsure bool
 }
 
 // turn answers one request and says whether the conversation goes on.
@@ -32,12 +33,16 @@ func (t *talk) turn(ctx context.Context, req Request) bool {
 		t.server.reply(t.conn, *refused)
 		return false
 	}
+	if req.Verb == VerbAdd {
+		t.unfinished, t.unsure = true, true
+	}
 	reply := t.handler.Handle(ctx, req)
 	if reply.Error != nil && t.stopped() {
 		return false // no verdict: without an answer the peer asks the next agent
 	}
-	if req.Verb == VerbAdd && reply.Error == nil {
-		t.unfinished = reply.Endpoint != nil && !reply.Endpoint.Ready
+	if req.Verb == VerbAdd && (reply.Error == nil || ctx.Err() == nil) {
+		t.unsure = false
+		t.unfinished = reply.Error == nil && reply.Endpoint != nil && !reply.Endpoint.Ready
 	}
 	if !t.server.reply(t.conn, reply) {
 		return false
@@ -90,7 +95,7 @@ func (t *talk) hold(ctx context.Context, req Request) *Reply {
 func (t *talk) end(ctx context.Context) {
 	if t.unfinished && ctx.Err() == nil {
 		ctx, cancel := context.WithTimeout(ctx, t.server.Limits.Abort)
-		t.handler.Abort(ctx, t.id)
+		t.handler.Abort(ctx, t.id, t.unsure)
 		cancel()
 	}
 	if t.held {
