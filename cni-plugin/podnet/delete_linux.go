@@ -56,7 +56,7 @@ func deleteFrom(id endpoint.ID, netNS string) error {
 		return err
 	}
 	alias, err := endpoint.ParseAlias(host.Attrs().Alias)
-	if err == nil && alias.Is(id) || halfMade(host) {
+	if err == nil && alias.Is(id) || halfMade(host, pod) {
 		return remove(e.host, host)
 	}
 	return nil
@@ -76,22 +76,30 @@ func (e *edge) peerOf(pod netlink.Link) (netlink.Link, error) {
 }
 
 // halfMade says whether a host's side has just been made and not been marked yet: its maker is at work or
-// was killed.
-func halfMade(host netlink.Link) bool {
+// was killed. The maker leaves both sides down until the mark is there, but the agent sets up the host's
+// if it knows the pod already; pod is the other side, or nil if it is not known.
+func halfMade(host, pod netlink.Link) bool {
 	a := host.Attrs()
-	return host.Type() == "veth" && a.Alias == "" && a.HardwareAddr.String() == HostMAC && a.RawFlags&unix.IFF_UP == 0
+	if host.Type() != "veth" || a.Alias != "" || a.HardwareAddr.String() != HostMAC {
+		return false
+	}
+	return a.RawFlags&unix.IFF_UP == 0 || pod != nil && pod.Attrs().RawFlags&unix.IFF_UP == 0
 }
 
 // clear makes room for a pair whose names are taken: it reports found if the very pair is there, in
 // order, removes what an earlier attachment of the pod left, and refuses to touch others'.
 func (e *edge) clear(want Pair) (have Made, found bool, err error) {
 	host, err := linkByName(e.host, want.Interface)
+	if err != nil {
+		return Made{}, false, err
+	}
+	pod, err := e.otherSide(host, want.IfName)
 	switch {
 	case err != nil:
 		return Made{}, false, err
 	case host == nil:
 		return Made{}, false, e.clearPod(want)
-	case !halfMade(host) && !ofPod(host, want):
+	case !halfMade(host, pod) && !ofPod(host, want):
 		return Made{}, false, fmt.Errorf("%w: %s (%s, alias %q): remove it: ip link delete %s",
 			ErrTaken, want.Interface, host.Type(), host.Attrs().Alias, want.Interface)
 	}
@@ -102,6 +110,22 @@ func (e *edge) clear(want Pair) (have Made, found bool, err error) {
 		return Made{}, false, err
 	}
 	return Made{}, false, e.clearPod(want)
+}
+
+// otherSide gives the pod's interface if it is the other side of the host's, or nil.
+func (e *edge) otherSide(host netlink.Link, ifName string) (netlink.Link, error) {
+	if host == nil {
+		return nil, nil
+	}
+	pod, err := linkByName(e.pod, ifName)
+	if err != nil || pod == nil {
+		return nil, err
+	}
+	peer, err := e.peerOf(pod)
+	if err != nil || peer == nil || peer.Attrs().Index != host.Attrs().Index {
+		return nil, err
+	}
+	return pod, nil
 }
 
 // ofPod says whether a host's side is marked as one of the pod's.

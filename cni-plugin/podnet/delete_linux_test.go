@@ -38,6 +38,7 @@ func TestDelete(t *testing.T) {
 		}, nil, hostIf, ""},
 		{"of another container", other, nil, nil, hostIf, hostIf},
 		{"maker was killed", id, killedMaker, nil, hostIf, ""},
+		{"maker was killed, and the agent set up the host's side", id, killedMakerOfKnown, nil, hostIf, ""},
 		{"gone already", id, func(t *testing.T, _ string) { netns.Run(t, "ip link del "+hostIf) }, nil, hostIf, ""},
 	}
 	for _, tt := range tests {
@@ -74,6 +75,13 @@ func killedMaker(t *testing.T, pod string) {
 	if _, err := e.addPair(pairIn(pod), hostMAC()); err != nil {
 		t.Fatal(err)
 	}
+}
+
+// killedMakerOfKnown is killedMaker with an agent that knows the attachment from before.
+func killedMakerOfKnown(t *testing.T, pod string) {
+	t.Helper()
+	killedMaker(t, pod)
+	netns.Run(t, "ip link set "+pairIn(pod).Interface+" up")
 }
 
 // wantInterfaces compares the host's interfaces, besides the loopback.
@@ -117,6 +125,10 @@ func TestNamesTaken(t *testing.T) {
 			create(t, pairIn(pod))
 			killedMaker(t, pod)
 		}, ""},
+		{"killed maker's, and the agent set up the host's side", func(t *testing.T, pod string) {
+			create(t, pairIn(pod))
+			killedMakerOfKnown(t, pod)
+		}, ""},
 		{"other addresses before", func(t *testing.T, pod string) {
 			earlier := pairIn(pod)
 			earlier.Addresses = addresses("10.65.0.9")
@@ -135,6 +147,11 @@ func TestNamesTaken(t *testing.T) {
 		{"a bridge", func(t *testing.T, _ string) { netns.Run(t, "ip link add "+hostIf+" type bridge") }, `interface is not korat's: cali0123456789a (bridge, alias "")`},
 		{"a veth in use", func(t *testing.T, _ string) {
 			netns.Run(t, "ip link add "+hostIf+" address ee:ee:ee:ee:ee:ee up type veth peer name other")
+		}, `interface is not korat's: cali0123456789a (veth, alias "")`},
+		{"another plugin's pair", func(t *testing.T, pod string) {
+			create(t, pairIn(pod))
+			killedMakerOfKnown(t, pod)
+			netns.InPod(t, pod, "ip link set eth0 up")
 		}, `interface is not korat's: cali0123456789a (veth, alias "")`},
 		{"the pod's side", func(t *testing.T, pod string) { netns.InPod(t, pod, "ip link add eth0 type bridge") }, "is korat the first plugin of the network's list?"},
 	}
