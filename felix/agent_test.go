@@ -282,6 +282,35 @@ func TestNewSandboxDisplacesTheOld(t *testing.T) {
 	}
 }
 
+// The old sandbox keeps its address and route until the new one has an address.
+func TestNewSandboxWithoutAddressDisplacesNothing(t *testing.T) {
+	w := newWorld(t)
+	n := w.start()
+	old := n.attach("web")
+	next := request("second-sandbox", "web")
+	next.Pools = []string{"no-such-pool"}
+	if _, err := n.ask(next); !strings.Contains(describeReply(err), "code 101") {
+		t.Errorf("ADD: %s", describeReply(err))
+	}
+	if err := n.check(old.ID); err != nil || !w.hasRoute(old.Addresses[0].String()+"/32") {
+		t.Errorf("the old sandbox: %v, routes:\n%s", err, w.routes.Dump())
+	}
+	// But one that asks for the old one's address gets it.
+	next.Pools, next.Addresses = nil, old.Addresses
+	ep, err := n.add(next)
+	if err == nil {
+		err = n.ready(ep.ID)
+	}
+	if err != nil || ep.Addresses[0] != old.Addresses[0] || n.check(old.ID) == nil {
+		t.Errorf("ADD with the same address: %v, %v", ep, err)
+	}
+	other := request("third", "other")
+	other.Addresses = old.Addresses
+	if _, err := n.ask(other); !strings.Contains(describeReply(err), "is in use by pod ns/web") {
+		t.Errorf("ADD of another pod with that address: %s", describeReply(err))
+	}
+}
+
 // A learned route that the kernel refuses is a problem, but neither holds up pods nor makes the node
 // unready; one of the node's own does.
 func TestABadRouteHoldsUpNoPod(t *testing.T) {
