@@ -1,6 +1,6 @@
 # Every recipe is one line; what needs more is a script in hack/. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check test-kernel test-lab test-interop bench generate fmt lint clean
+.PHONY: help build demo test check test-kernel test-lab test-interop fuzz bench generate fmt lint clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -25,6 +25,9 @@ test-lab: ## Only the tests with several hosts (root)
 
 test-interop: ## Only the tests against other people's programs: BIRD, gobgp, cnitool (root)
 	@hack/test interop
+
+fuzz: ## Every fuzz target for FUZZTIME [30s] each
+	@hack/fuzz
 
 bench: ## Measure against baselines: build/bench.json (BENCH=REGEX picks; root; some minutes)
 	@hack/bench

@@ -11,6 +11,7 @@ import (
 	"go.etcd.io/etcd/api/v3/mvccpb"
 
 	"korat/api"
+	"korat/api/store"
 )
 
 const (
@@ -31,14 +32,16 @@ func keyPath(key api.Key) string {
 
 // parsePath is the inverse of keyPath.
 func parsePath(kind api.Kind, path string) (api.Key, error) {
-	namespace, name, ok := strings.Cut(strings.TrimPrefix(path, kindPath(kind)), "/")
-	if !ok || name == "" || strings.Contains(name, "/") {
+	rest, _ := strings.CutPrefix(path, kindPath(kind))
+	namespace, name, ok := strings.Cut(rest, "/")
+	if len(rest) == len(path) || !ok || namespace == "" || name == "" || strings.Contains(name, "/") {
 		return api.Key{}, fmt.Errorf("key %q is not %s<namespace>/<name>", path, kindPath(kind))
 	}
 	if namespace == noNamespace {
 		namespace = ""
 	}
-	return api.Key{Kind: kind, Namespace: namespace, Name: name}, nil
+	key := api.Key{Kind: kind, Namespace: namespace, Name: name}
+	return key, store.CheckKey(key)
 }
 
 // encode gives the object's value; the resourceVersion is left to etcd.

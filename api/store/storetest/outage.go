@@ -38,8 +38,14 @@ const patience = 2 * time.Minute
 // missing for a moment, and what did not change is the very same object in the very same table.
 func RunOutages(t *testing.T, outages []Outage) {
 	for _, o := range outages {
-		t.Run(o.Name+"/nothing changes", func(t *testing.T) { followIdle(t, o.Open(t)) })
-		t.Run(o.Name+"/changes meanwhile", func(t *testing.T) { followChanges(t, o.Open(t)) })
+		t.Run(o.Name+"/nothing changes", func(t *testing.T) {
+			t.Parallel()
+			followIdle(t, o.Open(t))
+		})
+		t.Run(o.Name+"/changes meanwhile", func(t *testing.T) {
+			t.Parallel()
+			followChanges(t, o.Open(t))
+		})
 	}
 }
 
