@@ -207,7 +207,7 @@ func (brokenJournal) Err() error { return errors.New("no space left on device") 
 func TestRecordThatCannotBeWritten(t *testing.T) {
 	agent, _, _ := cluster(t, 1)
 	agent.Journal = brokenJournal{}
-	agent.pass(t.Context())
+	mustPass(t, agent)
 	if text := string(agent.report.statusJSON()); !strings.Contains(text, "record of attached pods: no space left on device") {
 		t.Errorf("status %s", text)
 	}

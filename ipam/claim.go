@@ -205,37 +205,39 @@ func (c *claims) claim(ctx context.Context, p netip.Prefix, now time.Time) error
 // lost, is taken as it is.
 func (c *claims) advance(ctx context.Context, p netip.Prefix) error {
 	for range casTries {
-		aff, err := c.pending(ctx, p)
-		if err != nil {
-			return err
-		}
-		blk, created, err := c.create(ctx, p)
-		if errors.Is(err, errTaken) {
-			return errors.Join(err, c.drop(ctx, aff))
-		}
-		if err != nil {
-			return err
-		}
-		if created || aff.Spec.State != api.AffinityConfirmed {
-			if err := c.alone(ctx, aff, blk); err != nil {
-				return err
-			}
-		}
-		if aff.Spec.State == api.AffinityConfirmed {
-			return nil
-		}
-		next := aff.DeepCopy()
-		next.Spec.State = api.AffinityConfirmed
-		_, err = c.store.Update(ctx, next)
-		if err == nil {
-			c.log.Info("block claimed", "block", p.String())
-			return nil
-		}
+		err := c.attempt(ctx, p)
 		if !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
 	}
 	return store.ErrConflict
+}
+
+func (c *claims) attempt(ctx context.Context, p netip.Prefix) error {
+	aff, err := c.pending(ctx, p)
+	if err != nil {
+		return err
+	}
+	blk, created, err := c.create(ctx, p)
+	if errors.Is(err, errTaken) {
+		return errors.Join(err, c.drop(ctx, aff))
+	}
+	if err != nil {
+		return err
+	}
+	confirmed := aff.Spec.State == api.AffinityConfirmed
+	if created || !confirmed {
+		err = c.alone(ctx, aff, blk)
+	}
+	if err != nil || confirmed {
+		return err
+	}
+	next := aff.DeepCopy()
+	next.Spec.State = api.AffinityConfirmed
+	if _, err = c.store.Update(ctx, next); err == nil {
+		c.log.Info("block claimed", "block", p.String())
+	}
+	return err
 }
 
 // pending is the first step.

@@ -36,23 +36,13 @@ type demand struct {
 }
 
 // Needs gives the blocks that this node should claim now: what failed requests wait for, what
-// addresses in use belong to that the datastore has lost, and for each family one before the first pod and another when free addresses run low.
+// addresses in use belong to that the datastore has lost, and for each family one before the first
+// pod and another when free addresses run low.
 func (a *Allocator) Needs() []Need {
 	if !a.snap.InSync {
 		return nil
 	}
-	needs := map[string]Need{}
-	for handle, d := range a.demand {
-		if age := a.now().Sub(d.at); age > demandLife || age < -demandLife {
-			delete(a.demand, handle)
-			continue
-		}
-		for _, n := range d.needs {
-			if a.unmet(n) {
-				needs[n.key()] = n
-			}
-		}
-	}
+	needs := a.demanded()
 	for addr := range a.holders.byAddr {
 		if n, _ := a.missing(addr); n != nil { // why it can't be claimed is among the Problems
 			needs[n.key()] = *n
@@ -65,6 +55,23 @@ func (a *Allocator) Needs() []Need {
 		}
 	}
 	return ordered(needs)
+}
+
+// demanded gives what failed requests still wait for.
+func (a *Allocator) demanded() map[string]Need {
+	needs := map[string]Need{}
+	for handle, d := range a.demand {
+		if age := a.now().Sub(d.at); age > demandLife || age < -demandLife {
+			delete(a.demand, handle)
+			continue
+		}
+		for _, n := range d.needs {
+			if a.unmet(n) {
+				needs[n.key()] = n
+			}
+		}
+	}
+	return needs
 }
 
 // ordered puts specific blocks first: another need may be met by one of them.

@@ -75,20 +75,29 @@ func (p *publisher) one(ctx context.Context, name string, c Change) error {
 		if !ok || string(have.UID) != c.UID || !ownedBy(have, p.node) {
 			return nil
 		}
-		merged := want
-		if b, err := block.From(have.Spec); err == nil {
-			if merged = merge(want, c.base, b); merged.Equal(b) {
-				return nil
-			}
+		next, same := updated(have, want, c.base)
+		if same {
+			return nil
 		}
-		next := have.DeepCopy()
-		next.Spec = merged.Spec()
-		next.Spec.SequenceNumber = max(next.Spec.SequenceNumber, have.Spec.SequenceNumber+1)
 		if _, err = p.store.Update(ctx, next); !errors.Is(err, store.ErrConflict) {
 			return ignore(err, store.ErrNotFound)
 		}
 	}
 	return store.ErrConflict
+}
+
+// updated gives the block's object with what is wanted of it, and whether it has that already. A copy
+// that can't be read is replaced.
+func updated(have *api.IPAMBlock, want, base *block.Block) (next *api.IPAMBlock, same bool) {
+	if b, err := block.From(have.Spec); err == nil {
+		if want = merge(want, base, b); want.Equal(b) {
+			return nil, true
+		}
+	}
+	next = have.DeepCopy()
+	next.Spec = want.Spec()
+	next.Spec.SequenceNumber = max(next.Spec.SequenceNumber, have.Spec.SequenceNumber+1)
+	return next, false
 }
 
 // ignore turns one error into success.

@@ -60,17 +60,16 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 		return err
 	}
 	defer data.close()
-	st := data.Store
 
-	follower := store.NewFollower(st, api.Kinds(), log)
-	keeper := ipam.NewKeeper(st, cfg.Node, log)
-	copies := mirror.New(st, cfg.Node, log)
+	follower := store.NewFollower(data, api.Kinds(), log)
+	keeper := ipam.NewKeeper(data, cfg.Node, log)
+	copies := mirror.New(data, cfg.Node, log)
 	client, supervisor, err := s.speaker(log)
 	if err != nil {
 		return err
 	}
 	parts := felix.Parts{
-		Datastore: follower, Store: st, Kernel: host, Speaker: client, Keeper: keeper, Mirror: copies, Journal: record, Log: log,
+		Datastore: follower, Store: data, Kernel: host, Speaker: client, Keeper: keeper, Mirror: copies, Journal: record, Log: log,
 		Tables: felix.Tables{Links: host.Links(), Sysctls: host.Sysctls(), Neighbours: host.Neighbours(), Routes: host.Routes()},
 	}
 	lives := []func(context.Context) error{client.Run, data.server}

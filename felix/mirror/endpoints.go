@@ -139,12 +139,17 @@ func (e *endpoints) put(ctx context.Context, c *copied, want, shown *api.Workloa
 			*c = copied{have, shown, now, want, have}
 			return nil
 		}
-		if !errors.Is(err, store.ErrExists) && !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrNotFound) {
+		if !stale(err) {
 			break
 		}
 		known = false
 	}
 	return fmt.Errorf("write %s: %w", want.Key(), err)
+}
+
+// stale says whether a write failed because the datastore's copy is another one than was thought.
+func stale(err error) bool {
+	return errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound)
 }
 
 // sameVersion says whether both are one state of one object, or both absent.

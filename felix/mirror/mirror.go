@@ -239,8 +239,7 @@ func (m *Mirror) writeNode(ctx context.Context, node *api.Node) (err error) {
 	} else {
 		_, err = m.store.Update(ctx, node)
 	}
-	stale := errors.Is(err, store.ErrExists) || errors.Is(err, store.ErrConflict) || errors.Is(err, store.ErrNotFound)
-	if err != nil && !stale { // after a newer Snapshot the agent derives the object anew
+	if err != nil && !stale(err) { // after a newer Snapshot the agent derives the object anew
 		return fmt.Errorf("write %s: %w", node.Key(), err)
 	}
 	m.mu.Lock()
@@ -248,7 +247,7 @@ func (m *Mirror) writeNode(ctx context.Context, node *api.Node) (err error) {
 	if m.given.node == node {
 		m.given.node = nil
 	}
-	if !stale {
+	if err == nil {
 		m.log.Info("node registered", "node", node.Name, "address", node.Spec.BGP.IPv4Address)
 	}
 	return nil
