@@ -108,7 +108,7 @@ func (a *Agent) doubt(after []programmed) {
 // plugin has not heard so, and has removed the pair or will. But if nobody knows what became of the ADD, one
 // that is Ready was so before.
 func (a *Agent) abort(c call) {
-	if ep, known := a.at.find(c.req.ID); known && !(c.unsure && ep.Ready) {
+	if ep, known := a.at.find(c.req.ID); known && (!c.unsure || !ep.Ready) {
 		a.Log.Info("attachment abandoned by the plugin", "endpoint", c.req.ID.String())
 		if err := a.at.remove(c.req.ID); err != nil {
 			a.Log.Error("undo attachment", "endpoint", c.req.ID.String(), "error", err)
