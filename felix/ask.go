@@ -3,26 +3,26 @@
 package felix
 
 import (
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
 
 	"korat/cni-plugin/socket"
 	"korat/felix/endpoint"
-	"korat/ipam"
 )
 
-// canAdd says whether a plain ADD would be served now. (STATUS)
+// canAdd says whether this node is fit to run pods. (STATUS) A runtime reports its node as not ready while
+// STATUS fails, and Kubernetes then moves the node's pods away: so a node that has a block is fit even
+// when that is full for the moment, and one without any is not, until it gets one.
 func (a *Agent) canAdd() socket.Reply {
 	if reasons := a.report.notReady(); len(reasons) > 0 {
 		return tryAgain("agent not ready", strings.Join(reasons, "; "))
 	}
-	switch err := a.at.alloc.Available(); {
-	case errors.Is(err, ipam.ErrNoAddress):
-		return socket.Reply{Error: &socket.Error{Code: socket.CodeLimitedConnectivity, Message: "no address", Details: err.Error()}}
-	case err != nil:
-		return tryAgain("no address yet", err.Error())
+	if len(a.at.alloc.Blocks()) > 0 {
+		return socket.Reply{}
+	}
+	if err := a.at.alloc.Available(); err != nil {
+		return tryAgain("no address block", err.Error())
 	}
 	return socket.Reply{}
 }
