@@ -15,7 +15,8 @@
 // What the Allocator remembers always wins over the datastore's copy of an own confirmed block: a
 // copy that lags neither frees a held address nor brings a released one back. What only the
 // copy knows (the handle of a pod that the CNI record lacks) stays in use as an Orphan until the
-// agent has evidence that the pod is gone.
+// agent has evidence that the pod is gone. What another node holds of a block (its attribute "node" says so)
+// is that node's to release.
 //
 // Open allocator.go first, then assign.go and claim.go.
 package ipam
