@@ -37,17 +37,7 @@ func (s *session) list(ctx context.Context) error {
 	if err != nil {
 		s.c.cfg.Log.Warn("sessions' history unknown", "error", err)
 	}
-	peers := make(map[netip.Addr]string, len(have))
-	for addr, p := range have {
-		if s.isLatch(addr) {
-			continue
-		}
-		peers[addr] = ourHash(p.GetConf().GetDescription())
-		s.remote[addr] = remoteOf(p.GetState().GetRemoteCap())
-		if !s.c.table.session(addr).Established() {
-			delete(s.remote, addr)
-		}
-	}
+	peers := s.meetPeers(have)
 	s.c.table.keepSessions(peers)
 	s.c.judge()
 	for addr, want := range plan.Peers {
@@ -67,6 +57,22 @@ func (s *session) list(ctx context.Context) error {
 	}
 	s.peers = peers
 	return nil
+}
+
+// meetPeers notes what each neighbour is capable of, and gives the peers with the hashes of their settings.
+func (s *session) meetPeers(have map[netip.Addr]*gobgp.Peer) map[netip.Addr]string {
+	peers := make(map[netip.Addr]string, len(have))
+	for addr, p := range have {
+		if s.isLatch(addr) {
+			continue
+		}
+		peers[addr] = ourHash(p.GetConf().GetDescription())
+		s.remote[addr] = remoteOf(p.GetState().GetRemoteCap())
+		if !s.c.table.session(addr).Established() {
+			delete(s.remote, addr)
+		}
+	}
+	return peers
 }
 
 // keepsStale says whether GoBGP holds on to routes of an earlier session that the neighbour will never

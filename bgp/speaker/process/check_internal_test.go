@@ -4,6 +4,7 @@ package process
 
 import (
 	"context"
+	"errors"
 	"os"
 	"path/filepath"
 	"strings"
@@ -19,7 +20,7 @@ func TestAnswers(t *testing.T) {
 			cancel()
 		}
 	})
-	if asked < 10 || ctx.Err() == nil || err != ctx.Err() {
+	if asked < 10 || ctx.Err() == nil || !errors.Is(err, ctx.Err()) {
 		t.Errorf("a server that answers was asked %d times, then %v", asked, err)
 	}
 
