@@ -22,9 +22,15 @@ func TestQuantile(t *testing.T) {
 		series  Series
 		q, want float64
 	}{
-		{Series{7}, 0, 7}, {Series{7}, 0.5, 7}, {Series{7}, 1, 7},
-		{Series{3, 1, 2}, 0, 1}, {Series{3, 1, 2}, 0.5, 2}, {Series{4, 3, 1, 2}, 0.5, 2}, {Series{3, 1, 2}, 1, 3},
-		{hundred, 0.99, 99}, {hundred, 0.5, 50},
+		{Series{7}, 0, 7},
+		{Series{7}, 0.5, 7},
+		{Series{7}, 1, 7},
+		{Series{3, 1, 2}, 0, 1},
+		{Series{3, 1, 2}, 0.5, 2},
+		{Series{4, 3, 1, 2}, 0.5, 2},
+		{Series{3, 1, 2}, 1, 3},
+		{hundred, 0.99, 99},
+		{hundred, 0.5, 50},
 	} {
 		if have := c.series.Quantile(c.q); have != c.want {
 			t.Errorf("quantile %v of %v: want %v, have %v", c.q, c.series, c.want, have)

@@ -47,19 +47,19 @@ func propagation(ctx context.Context, s *Suite) (rows []Row, err error) {
 	if err != nil {
 		return nil, err
 	}
-	store, speaker, bird, err := ways(ctx, guests, a.Host)
+	w, err := newWays(ctx, guests, a.Host)
 	if err != nil {
 		return nil, err
 	}
 	s.say("propagation: %d blocks each way", propagationRounds)
-	if err := rounds(ctx, []*way{store, bird}, a.PID, b.PID); err != nil {
+	if err := rounds(ctx, []*way{w.store, w.bird}, a.PID, b.PID); err != nil {
 		return nil, err
 	}
 	// The agent would at once take back what its speaker says without it, so it stands still.
 	if err := b.Signal(syscall.SIGSTOP); err != nil {
 		return nil, err
 	}
-	if err := rounds(ctx, []*way{speaker}, a.PID); err != nil {
+	if err := rounds(ctx, []*way{w.speaker}, a.PID); err != nil {
 		return nil, err
 	}
 	if err := b.Signal(syscall.SIGCONT); err != nil {
@@ -67,11 +67,11 @@ func propagation(ctx context.Context, s *Suite) (rows []Row, err error) {
 	}
 	p99 := func(s Series) float64 { return s.Quantile(0.99) }
 	return []Row{
-		Medians("new block → route at the next host, p50, to BIRD", store.times, bird.times, 0.3),
-		Below("  the same by itself", "ms", store.times.Quantile(0.5), 10),
-		Against("new block → route at the next host, p99, to BIRD", "ms", p99(store.times), p99(bird.times), 1),
-		Medians("  p50 from the speaker's AddPath on", speaker.times, bird.times, 0),
-		Against("  p99 from the speaker's AddPath on", "ms", p99(speaker.times), p99(bird.times), 0),
+		Medians("new block → route at the next host, p50, to BIRD", w.store.times, w.bird.times, 0.3),
+		Below("  the same by itself", "ms", w.store.times.Quantile(0.5), 10),
+		Against("new block → route at the next host, p99, to BIRD", "ms", p99(w.store.times), p99(w.bird.times), 1),
+		Medians("  p50 from the speaker's AddPath on", w.speaker.times, w.bird.times, 0),
+		Against("  p99 from the speaker's AddPath on", "ms", p99(w.speaker.times), p99(w.bird.times), 0),
 	}, nil
 }
 
@@ -108,19 +108,22 @@ func (w *way) round(ctx context.Context, counts bool) error {
 	return nil
 }
 
-// ways sets up all three. The guests are on our two hosts and BIRD's two.
-func ways(ctx context.Context, guests []*guest.Guest, first *lab.Host) (store, speaker, bird *way, err error) {
+// ways are all three: from the datastore on, from the speaker on, and BIRD's.
+type ways struct{ store, speaker, bird *way }
+
+// newWays sets them up. The guests are on our two hosts and BIRD's two.
+func newWays(ctx context.Context, guests []*guest.Guest, first *lab.Host) (ways, error) {
 	a, b, c, d := guests[0], guests[1], guests[2], guests[3]
-	store = &way{prefix: netip.MustParsePrefix("172.17.250.0/24"), next: b}
+	store := &way{prefix: netip.MustParsePrefix("172.17.250.0/24"), next: b}
 	store.set = func(ctx context.Context, present bool) (at time.Duration, err error) {
 		return at, a.Call(ctx, "Claim.Set", present, &at)
 	}
 	// The other way round, as the first host's agent is the datastore as well.
-	speaker = &way{prefix: netip.MustParsePrefix("172.17.251.0/24"), next: a}
+	speaker := &way{prefix: netip.MustParsePrefix("172.17.251.0/24"), next: a}
 	speaker.set = func(ctx context.Context, present bool) (at time.Duration, err error) {
 		return at, b.Call(ctx, "Speaker.Set", guest.Originated{Prefix: speaker.prefix, Present: present}, &at)
 	}
-	bird = &way{prefix: netip.MustParsePrefix("172.17.252.0/24"), next: d}
+	bird := &way{prefix: netip.MustParsePrefix("172.17.252.0/24"), next: d}
 	bird.set = func(ctx context.Context, present bool) (at time.Duration, err error) {
 		cfg := guest.BirdConfig{File: birdFile, Socket: birdSocket, Text: birdText(birdHosts()[0], birdHosts()[1])}
 		if present {
@@ -129,7 +132,7 @@ func ways(ctx context.Context, guests []*guest.Guest, first *lab.Host) (store, s
 		return at, c.Call(ctx, "Bird.Configure", cfg, &at)
 	}
 	endpoint := fmt.Sprintf("https://%s:2379", first.Address())
-	return store, speaker, bird, errors.Join(
+	return ways{store, speaker, bird}, errors.Join(
 		a.Call(ctx, "Monitor.Begin", guest.Nothing{}, nil),
 		b.Call(ctx, "Monitor.Begin", guest.Nothing{}, nil),
 		d.Call(ctx, "Monitor.Begin", guest.Nothing{}, nil),

@@ -30,17 +30,25 @@ func (c crowd) objects() iter.Seq2[api.Object, error] {
 			}
 		}
 		for i := range c.Nodes {
-			blk, err := c.block(i, 0)
-			if !yield(blk, err) || !yield(c.node(i), nil) || !yield(c.affinity(i), nil) {
+			if !c.ofNode(i, yield) {
 				return
-			}
-			for j := range c.PodsPerNode {
-				if !yield(c.endpoint(i, j), nil) {
-					return
-				}
 			}
 		}
 	}
+}
+
+// ofNode yields a node with its block and its pods, and says whether more is wanted.
+func (c crowd) ofNode(i int, yield func(api.Object, error) bool) bool {
+	blk, err := c.block(i, 0)
+	if !yield(blk, err) || !yield(c.node(i), nil) || !yield(c.affinity(i), nil) {
+		return false
+	}
+	for j := range c.PodsPerNode {
+		if !yield(c.endpoint(i, j), nil) {
+			return false
+		}
+	}
+	return true
 }
 
 // settings are a pool, and what a cluster of that size has in place of the full mesh.
@@ -115,8 +123,9 @@ func (c crowd) changed(kind api.Kind, i int) (api.Object, error) {
 		return w, nil
 	case api.KindIPAMBlock:
 		return c.block(i, 1)
+	default:
+		return nil, fmt.Errorf("change %s: not simulated", kind)
 	}
-	return nil, fmt.Errorf("change %s: not simulated", kind)
 }
 
 func defaulted(obj api.Object) api.Object {

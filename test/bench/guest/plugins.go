@@ -4,6 +4,7 @@ package guest
 
 import (
 	"bytes"
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -18,7 +19,7 @@ import (
 
 // Plugins runs CNI plugins as libcni's invoke.RawExec does: one exec, the configuration on standard
 // input, parameters in the environment.
-type Plugins struct{}
+type Plugins struct{ ctx context.Context }
 
 // PluginCall is one call of a plugin for the pod of a name, which is its network namespace's as well.
 type PluginCall struct {
@@ -31,12 +32,12 @@ type PluginCall struct {
 type Cost struct{ Wall, CPU time.Duration }
 
 // MakePods makes network namespaces.
-func (*Plugins) MakePods(names []string, _ *Nothing) error {
+func (p *Plugins) MakePods(names []string, _ *Nothing) error {
 	var batch strings.Builder
 	for _, name := range names {
 		fmt.Fprintf(&batch, "netns add %s\n", name)
 	}
-	cmd := exec.Command("ip", "-batch", "-")
+	cmd := exec.CommandContext(p.ctx, "ip", "-batch", "-")
 	cmd.Stdin = strings.NewReader(batch.String())
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("make network namespaces: %w: %s", err, out)
@@ -45,19 +46,19 @@ func (*Plugins) MakePods(names []string, _ *Nothing) error {
 }
 
 // One makes one call.
-func (*Plugins) One(call PluginCall, cost *Cost) error {
+func (p *Plugins) One(call PluginCall, cost *Cost) error {
 	var err error
-	*cost, err = run(call)
+	*cost, err = run(p.ctx, call)
 	return err
 }
 
 // Together makes calls at the same time.
-func (*Plugins) Together(calls []PluginCall, costs *[]Cost) error {
+func (p *Plugins) Together(calls []PluginCall, costs *[]Cost) error {
 	*costs = make([]Cost, len(calls))
 	errs := make([]error, len(calls))
 	var all sync.WaitGroup
 	for i, call := range calls {
-		all.Go(func() { (*costs)[i], errs[i] = run(call) })
+		all.Go(func() { (*costs)[i], errs[i] = run(p.ctx, call) })
 	}
 	all.Wait()
 	return errors.Join(errs...)
@@ -70,18 +71,18 @@ type TracedCall struct {
 }
 
 // Execs counts the programs started for a call, the plugin included.
-func (*Plugins) Execs(call TracedCall, count *int) error {
+func (p *Plugins) Execs(call TracedCall, count *int) error {
 	dir, err := os.MkdirTemp("", "execs")
 	if err != nil {
 		return fmt.Errorf("trace %s: %w", call.Plugin, err)
 	}
 	defer os.RemoveAll(dir)
-	stop, err := traceOthers(dir+"/others", call.PIDs)
+	stop, err := traceOthers(p.ctx, dir+"/others", call.PIDs)
 	if err != nil {
 		return fmt.Errorf("trace %s: %w", call.Plugin, err)
 	}
-	cmd := command(call.PluginCall)
-	traced := exec.Command("strace", traceArgs(dir+"/plugin", cmd.Path)...)
+	cmd := command(p.ctx, call.PluginCall)
+	traced := exec.CommandContext(p.ctx, "strace", traceArgs(dir+"/plugin", cmd.Path)...)
 	traced.Env, traced.Stdin = cmd.Env, cmd.Stdin
 	out, err := traced.CombinedOutput()
 	if err = errors.Join(err, stop()); err != nil {
@@ -102,7 +103,7 @@ func traceArgs(file string, more ...string) []string {
 }
 
 // traceOthers traces processes until stop.
-func traceOthers(file string, pids []int) (stop func() error, err error) {
+func traceOthers(ctx context.Context, file string, pids []int) (stop func() error, err error) {
 	if len(pids) == 0 {
 		return func() error { return nil }, nil
 	}
@@ -110,7 +111,7 @@ func traceOthers(file string, pids []int) (stop func() error, err error) {
 	for _, pid := range pids {
 		attach = append(attach, "-p", strconv.Itoa(pid))
 	}
-	cmd := exec.Command("strace", traceArgs(file, attach...)...)
+	cmd := exec.CommandContext(ctx, "strace", traceArgs(file, attach...)...)
 	if err := cmd.Start(); err != nil {
 		return nil, err
 	}
@@ -145,8 +146,8 @@ func awaitTracer(pids []int, tracer int) error {
 	return nil
 }
 
-func run(call PluginCall) (Cost, error) {
-	cmd := command(call)
+func run(ctx context.Context, call PluginCall) (Cost, error) {
+	cmd := command(ctx, call)
 	var stdout, stderr bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &stdout, &stderr
 	began := time.Now()
@@ -158,10 +159,10 @@ func run(call PluginCall) (Cost, error) {
 	return Cost{wall, cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()}, nil
 }
 
-func command(call PluginCall) *exec.Cmd {
+func command(ctx context.Context, call PluginCall) *exec.Cmd {
 	sum := sha256.Sum256([]byte(call.Pod))
 	id := hex.EncodeToString(sum[:])
-	cmd := exec.Command(call.Path + "/" + call.Plugin)
+	cmd := exec.CommandContext(ctx, call.Path+"/"+call.Plugin)
 	cmd.Stdin = strings.NewReader(call.Config)
 	cmd.Env = append(os.Environ(),
 		"CNI_COMMAND="+call.Command, "CNI_CONTAINERID="+id, "CNI_NETNS=/run/netns/"+call.Pod, "CNI_IFNAME=eth0",

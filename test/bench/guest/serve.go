@@ -24,10 +24,11 @@ const Word = "guest"
 // Nothing is the argument or the answer of a call that has none.
 type Nothing struct{}
 
-// Serve answers calls until standard input ends.
-func Serve() error {
+// Serve answers calls until standard input ends. Calls by net/rpc carry no context, so ctx is that of
+// the programs they run.
+func Serve(ctx context.Context) error {
 	server := rpc.NewServer()
-	for _, service := range []any{&Plugins{}, &Routes{}, &Monitor{}, &Claim{}, &Speaker{}, &Bird{}, &Etcd{}} {
+	for _, service := range []any{&Plugins{ctx}, &Routes{}, &Monitor{}, &Claim{}, &Speaker{}, &Bird{ctx}, &Etcd{}} {
 		if err := server.Register(service); err != nil {
 			return fmt.Errorf("register service: %w", err)
 		}
