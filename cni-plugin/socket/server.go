@@ -80,7 +80,10 @@ func (s *Server) Close() error {
 // and returns when every Handle has. Its error is nil when ctx ended it.
 func (s *Server) Serve(ctx context.Context, h Handler) error {
 	stop := context.AfterFunc(ctx, func() { _ = s.Close() })
-	defer stop()
+	defer func() {
+		stop()
+		_ = s.Close() // what was begun by ctx may still be under way
+	}()
 	var conns sync.WaitGroup
 	defer conns.Wait()
 	s.drain(ctx, h)

@@ -5,7 +5,9 @@ package e2e
 import (
 	"context"
 	"encoding/json"
+	"errors"
 	"fmt"
+	"os"
 	"strings"
 	"sync"
 	"syscall"
@@ -132,6 +134,13 @@ func TestNoAgent(t *testing.T) {
 	if err := agent.Signal(syscall.SIGSTOP); err != nil {
 		t.Fatal(err)
 	}
+	w.until("the agent has stopped", func(context.Context) error {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", agent.PID))
+		if err == nil && !strings.Contains(string(stat), ") T ") { // proc_pid_stat(5)
+			err = errors.New("it still runs")
+		}
+		return err
+	})
 	_, err = h.CNI(w.limit(), callFor("ADD", "c3", "three"))
 	w.isCNIError(err, 11, "did not answer ADD in time")
 	_, err = h.CNI(w.limit(), lab.CNI{Command: "STATUS", Config: netConf("korat", "")})
