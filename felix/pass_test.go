@@ -66,17 +66,35 @@ func TestPassWithoutChange(t *testing.T) {
 	}
 	w.writes()
 	reads := w.routes.Reads
-	before := [...]uint64{agent.memos.plan.generation, agent.memos.learned.generation, agent.memos.state.generation}
+	before := [...]uint64{agent.memos.plan.sessions.generation, agent.memos.learned.generation, agent.memos.state.generation}
 	wep := &api.WorkloadEndpoint{}
 	wep.Namespace, wep.Name = "ns", "elsewhere"
 	data.snap.WorkloadEndpoints = data.snap.WorkloadEndpoints.With("ns/elsewhere", wep)
 	mustPass(t, agent)
-	after := [...]uint64{agent.memos.plan.generation, agent.memos.learned.generation, agent.memos.state.generation}
+	after := [...]uint64{agent.memos.plan.sessions.generation, agent.memos.learned.generation, agent.memos.state.generation}
 	if before != after {
 		t.Errorf("another node's pod made this one compute plan, learned routes or state anew: %v, then %v", before, after)
 	}
 	if text := w.writes(); text != "" || w.routes.Reads != reads {
 		t.Errorf("read %d times, written: %s", w.routes.Reads-reads, text)
+	}
+}
+
+// Blocks come and go all over the cluster: that plans no session anew, and the speaker hears nothing of it.
+func TestBlockOfAnotherNode(t *testing.T) {
+	agent, data, w := cluster(t, 200)
+	before := agent.memos.plan.sessions.generation
+	w.speaker.Want(bgp.Plan{}, false)
+	block := netip.MustParsePrefix("10.77.0.0/24")
+	affinity := &api.BlockAffinity{Spec: api.BlockAffinitySpec{State: api.AffinityConfirmed, Node: "n7", CIDR: block.String()}}
+	affinity.Name = api.AffinityName("n7", block)
+	data.snap.BlockAffinities = data.snap.BlockAffinities.With(affinity.Name, affinity)
+	agent.pass(t.Context())
+	if after := agent.memos.plan.sessions.generation; after != before {
+		t.Errorf("sessions planned anew: generation %d, then %d", before, after)
+	}
+	if p, _ := w.speaker.wanted(); p.Global.AS != 0 {
+		t.Errorf("the speaker was given a plan that has not changed: %+v", p.Global)
 	}
 }
 

@@ -15,48 +15,58 @@ import (
 	"korat/felix/dataplane"
 )
 
-// planned is a plan with what it could not make sense of.
-type planned struct {
-	plan     bgp.Plan
+// planned is a part of the plan with what could not be made sense of.
+type planned[T any] struct {
+	part     T
 	problems []string
 }
 
-// planInputs is what a plan depends on.
-type planInputs struct {
+// sessionInputs is what the plan's sessions depend on.
+type sessionInputs struct {
 	nodes          api.Table[*api.Node]
 	configurations api.Table[*api.BGPConfiguration]
 	peers          api.Table[*api.BGPPeer]
-	pools          api.Table[*api.IPPool]
-	affinities     api.Table[*api.BlockAffinity]
-	blocks         api.Table[*api.IPAMBlock]
 	address        netip.Prefix
-	held, subnets  uint64
+	held           uint64
+}
+
+// originInputs is what the plan's origins depend on.
+type originInputs struct {
+	pools      api.Table[*api.IPPool]
+	affinities api.Table[*api.BlockAffinity]
+	blocks     api.Table[*api.IPAMBlock]
+	subnets    uint64
 }
 
 // speak plans BGP and hands the plan to the speaker. Without a usable address the last plan stands.
 func (a *Agent) speak() {
-	w, m := &a.world, &a.memos
+	w, m, subnets := &a.world, &a.memos.plan, &a.memos.subnets
 	w.problems = nil
 	if w.selfErr != nil {
 		return
 	}
-	var held map[netip.Addr]string
+	in := plan.Input{Snapshot: w.snap, Node: a.Node, Address: w.self.Address, Connected: subnets.connected()}
 	if a.Supervisor != nil {
-		held = a.Supervisor.Suspects()
+		in.Held = a.Supervisor.Suspects()
 	}
-	before := m.plan.generation
-	p := m.plan.get(planInputs{
-		w.snap.Nodes, w.snap.BGPConfigurations, w.snap.BGPPeers, w.snap.IPPools, w.snap.BlockAffinities, w.snap.IPAMBlocks,
-		w.self.Address, m.held.of(held, maps.Equal), m.subnets.local.number,
-	}, func() planned {
-		p, problems := plan.Plan(plan.Input{
-			Snapshot: w.snap, Node: a.Node, Address: w.self.Address, Connected: m.subnets.connected(), Held: held,
-		})
-		return planned{p, texts(problems)}
+	s := m.sessions.get(sessionInputs{
+		w.snap.Nodes, w.snap.BGPConfigurations, w.snap.BGPPeers, w.self.Address, m.held.of(in.Held, maps.Equal),
+	}, func() planned[bgp.Plan] {
+		p, problems := plan.Sessions(in)
+		return planned[bgp.Plan]{p, texts(problems)}
 	})
-	w.plan, w.problems = p.plan, slices.Clone(p.problems)
-	if m.plan.generation != before {
-		a.Speaker.Want(p.plan, w.restarting)
+	o := m.origins.get(originInputs{
+		w.snap.IPPools, w.snap.BlockAffinities, w.snap.IPAMBlocks, subnets.local.number,
+	}, func() planned[map[netip.Prefix]struct{}] {
+		origins, problems := plan.Origins(in)
+		return planned[map[netip.Prefix]struct{}]{origins, texts(problems)}
+	})
+	w.problems = slices.Concat(s.problems, o.problems)
+	if now := [2]uint64{m.sessions.generation, m.prefixes.of(o.part, maps.Equal)}; m.told != now {
+		m.told = now
+		w.plan = s.part
+		w.plan.Origins = o.part
+		a.Speaker.Want(w.plan, w.restarting)
 	}
 }
 
@@ -94,16 +104,26 @@ type conflictInputs struct {
 	address netip.Prefix
 }
 
+// plans are the parts of the last plan.
+type plans struct {
+	sessions memo[sessionInputs, planned[bgp.Plan]]
+	origins  memo[originInputs, planned[map[netip.Prefix]struct{}]]
+	held     version[map[netip.Addr]string]
+	prefixes version[map[netip.Prefix]struct{}]
+	// told are the generation of sessions and the version of the prefixes that the speaker was given.
+	told [2]uint64
+}
+
 // memos are the results of earlier passes.
 type memos struct {
 	conflict memo[conflictInputs, error]
 	subnets  subnets
 
-	plan    memo[planInputs, planned]
+	plan plans
+
 	learned memo[learnedInputs, learned]
 	state   memo[stateInputs, dataplane.State]
 
-	held    version[map[netip.Addr]string]
 	host    version[dataplane.Host]
 	blocks  version[[]netip.Prefix]
 	settled version[map[netip.Addr]bool]

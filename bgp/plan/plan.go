@@ -39,6 +39,18 @@ type Input struct {
 // Plan gives what the speaker should do and, as errors, what it could not make sense of. A problem
 // with one object leaves only that one out.
 func Plan(in Input) (bgp.Plan, []error) {
+	p, problems := Sessions(in)
+	if p.Global.AS == 0 {
+		return p, problems
+	}
+	origins, more := Origins(in)
+	p.Origins = origins
+	return p, append(problems, more...)
+}
+
+// Sessions gives the Plan without its Origins. It depends on neither blocks nor pools, which change more
+// often than the rest and are as many as the nodes.
+func Sessions(in Input) (bgp.Plan, []error) {
 	own := in.Address.Addr().Unmap()
 	if !own.Is4() {
 		return bgp.Plan{}, []error{fmt.Errorf("plan BGP: Node/%s has no IPv4 address: the speaker needs one as its router ID", in.Node)}
@@ -59,8 +71,13 @@ func Plan(in Input) (bgp.Plan, []error) {
 	if b.cfg.bindNodeIP {
 		p.Global.ListenAddresses = []netip.Addr{own}
 	}
-	p.Origins = b.origins()
 	return p, b.problems
+}
+
+// Origins gives the Plan's Origins.
+func Origins(in Input) (map[netip.Prefix]struct{}, []error) {
+	b := builder{in: in}
+	return b.origins(), b.problems
 }
 
 // builder carries what every part needs and gathers the problems.
