@@ -167,6 +167,7 @@ func TestGCAndStatus(t *testing.T) {
 		_, err := h.CNI(ctx, status)
 		return err
 	})
+	w.settled(h)
 	before := w.kernel(h)
 	add := func(container, net string) {
 		w.run(h, "ip netns add "+container)

@@ -78,7 +78,23 @@ func cluster(t *testing.T, n int) *world {
 	}
 	w.ready(w.Agents...)
 	w.meshed(w.Hosts()...)
+	w.settled(w.Hosts()...)
 	return w
+}
+
+// settled waits until the hosts have the block that every node claims ahead of use: what a test compares
+// with later includes its route.
+func (w *world) settled(hosts ...*lab.Host) {
+	w.Helper()
+	for _, h := range hosts {
+		w.until(h.Name+" has a block", func(ctx context.Context) error {
+			out, err := h.Exec(ctx, "ip", "route", "show", "type", "blackhole")
+			if err == nil && out == "" {
+				err = errors.New("no blackhole")
+			}
+			return err
+		})
+	}
 }
 
 // explain logs what a person would look at first.
