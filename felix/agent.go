@@ -186,7 +186,7 @@ func (a *Agent) pass(ctx context.Context) error {
 	}
 	a.at.alloc.Update(a.world.snap)
 	a.shun()
-	if !a.world.snap.InSync || !ready(a.world.snap) {
+	if !a.world.snap.InSync || !a.world.snap.DatastoreReady() {
 		a.Keeper.Want(a.at.alloc.Wants()) // it sees the flag, and stops
 		a.expireCalls()
 		a.publish(began, nil)
@@ -204,12 +204,6 @@ func (a *Agent) pass(ctx context.Context) error {
 	a.reflect()
 	a.publish(began, err)
 	return nil
-}
-
-// ready is the gate for migrations: with datastoreReady false nobody writes anything.
-func ready(snap api.Snapshot) bool {
-	info, ok := snap.ClusterInformations.Get("default")
-	return !ok || info.Spec.DatastoreReady == nil || *info.Spec.DatastoreReady
 }
 
 // start does what the first in-sync Snapshot allows for the first time.

@@ -202,7 +202,7 @@ func (a *Agent) reasons(err error) []string {
 	if !w.snap.InSync {
 		return []string{"datastore not in sync: " + a.datastoreTrouble()}
 	}
-	if !ready(w.snap) {
+	if !w.snap.DatastoreReady() {
 		return []string{"ClusterInformation/default has datastoreReady false: a migration is under way"}
 	}
 	add("node address", w.selfErr)
