@@ -48,7 +48,7 @@ func resultOf(conf Config, ep endpoint.Endpoint) (*current.Result, error) {
 		host.Mtu, pod.Mtu = ep.MTU, ep.MTU
 	}
 	r.Interfaces = append(r.Interfaces, host, pod)
-	gateway := net.IP(podnet.Gateway().AsSlice())
+	gateway := net.IP(endpoint.Gateway().AsSlice())
 	for _, addr := range ep.Addresses {
 		r.IPs = append(r.IPs, &current.IPConfig{
 			Interface: current.Int(len(r.Interfaces) - 1),

@@ -109,9 +109,9 @@ func (e *edge) checkRoutes(pod netlink.Link) error {
 	if err != nil {
 		return fmt.Errorf("read routes of %s: %w", pod.Attrs().Name, err)
 	}
-	gateway := Gateway().AsSlice()
+	gateway := endpoint.Gateway().AsSlice()
 	isGateway := func(r netlink.Route) bool {
-		return r.Dst != nil && r.Dst.String() == hostNet(Gateway()).String() && r.Gw == nil && r.Scope == netlink.SCOPE_LINK
+		return r.Dst != nil && r.Dst.String() == hostNet(endpoint.Gateway()).String() && r.Gw == nil && r.Scope == netlink.SCOPE_LINK
 	}
 	isDefault := func(r netlink.Route) bool {
 		ones := 0
@@ -122,10 +122,10 @@ func (e *edge) checkRoutes(pod netlink.Link) error {
 	}
 	var errs []error
 	if !slices.ContainsFunc(have, isGateway) {
-		errs = append(errs, fmt.Errorf("route %s dev %s scope link is missing", Gateway(), pod.Attrs().Name))
+		errs = append(errs, fmt.Errorf("route %s dev %s scope link is missing", endpoint.Gateway(), pod.Attrs().Name))
 	}
 	if !slices.ContainsFunc(have, isDefault) {
-		errs = append(errs, fmt.Errorf("route default via %s dev %s is missing", Gateway(), pod.Attrs().Name))
+		errs = append(errs, fmt.Errorf("route default via %s dev %s is missing", endpoint.Gateway(), pod.Attrs().Name))
 	}
 	return errors.Join(errs...)
 }
@@ -136,9 +136,9 @@ func (e *edge) checkNeighbour(pod netlink.Link) error {
 		return fmt.Errorf("read neighbours of %s: %w", pod.Attrs().Name, err)
 	}
 	for _, n := range have {
-		if n.IP.Equal(net.IP(Gateway().AsSlice())) && n.State&netlink.NUD_PERMANENT != 0 && n.HardwareAddr.String() == HostMAC {
+		if n.IP.Equal(net.IP(endpoint.Gateway().AsSlice())) && n.State&netlink.NUD_PERMANENT != 0 && n.HardwareAddr.String() == HostMAC {
 			return nil
 		}
 	}
-	return fmt.Errorf("permanent neighbour %s lladdr %s dev %s is missing", Gateway(), HostMAC, pod.Attrs().Name)
+	return fmt.Errorf("permanent neighbour %s lladdr %s dev %s is missing", endpoint.Gateway(), HostMAC, pod.Attrs().Name)
 }

@@ -155,11 +155,11 @@ func addAddresses(m *making) error {
 }
 
 func addGatewayRoute(m *making) error {
-	return m.addRoute(netlink.Route{LinkIndex: m.pod.Attrs().Index, Dst: hostNet(Gateway()), Scope: netlink.SCOPE_LINK})
+	return m.addRoute(netlink.Route{LinkIndex: m.pod.Attrs().Index, Dst: hostNet(endpoint.Gateway()), Scope: netlink.SCOPE_LINK})
 }
 
 func addDefaultRoute(m *making) error {
-	return m.addRoute(netlink.Route{LinkIndex: m.pod.Attrs().Index, Gw: Gateway().AsSlice()})
+	return m.addRoute(netlink.Route{LinkIndex: m.pod.Attrs().Index, Gw: endpoint.Gateway().AsSlice()})
 }
 
 // addRoute adds a route, and behind the existing one if another interface of the pod has it already: the
@@ -180,7 +180,7 @@ func addNeighbour(m *making) error {
 		LinkIndex:    m.pod.Attrs().Index,
 		Family:       unix.AF_INET,
 		State:        netlink.NUD_PERMANENT,
-		IP:           Gateway().AsSlice(),
+		IP:           endpoint.Gateway().AsSlice(),
 		HardwareAddr: hostMAC(),
 	})
 }

@@ -17,10 +17,6 @@ import (
 // HostMAC is the hardware address of the host's side of every pair. (As Calico's.)
 const HostMAC = "ee:ee:ee:ee:ee:ee"
 
-// Gateway is every pod's IPv4 gateway. No interface has it: the pod has a permanent neighbour entry for
-// it, and the host answers for it by proxy ARP. (As Calico's.)
-func Gateway() netip.Addr { return netip.AddrFrom4([4]byte{169, 254, 1, 1}) }
-
 // Pair is a pod's veth pair and what belongs to it inside the pod, as wanted.
 type Pair struct {
 	// ID names container and interface inside the pod.

@@ -10,9 +10,6 @@ import (
 	"korat/felix/endpoint"
 )
 
-// Gateway is every pod's IPv4 gateway.
-var Gateway = netip.AddrFrom4([4]byte{169, 254, 1, 1})
-
 // Routes wants, in rising precedence where two of them claim one prefix:
 //
 //  1. what BGP gave;
@@ -42,7 +39,7 @@ func Routes(in Inputs, live []endpoint.Endpoint) map[dataplane.RouteKey]dataplan
 		}
 	}
 	if uplink, ok := in.Host.Links[in.Uplink]; ok && uplink.Up && !in.Host.DefaultRoute {
-		key := dataplane.RouteKey{Prefix: netip.PrefixFrom(Gateway, 32)}
+		key := dataplane.RouteKey{Prefix: netip.PrefixFrom(endpoint.Gateway(), 32)}
 		routes[key] = dataplane.Route{NextHops: []dataplane.NextHop{{Device: in.Uplink}}}
 	}
 	return routes

@@ -5,6 +5,7 @@ package endpoint
 import (
 	"crypto/sha1"
 	"encoding/hex"
+	"net/netip"
 )
 
 // InterfacePrefix begins the name of every pod's interface on the host.
@@ -12,6 +13,10 @@ const InterfacePrefix = "cali"
 
 // DefaultIfName is the interface inside the pod whose host side is named after the pod alone.
 const DefaultIfName = "eth0"
+
+// Gateway is every pod's IPv4 gateway. No interface has it: the pod has a permanent neighbour entry for
+// it, and the host answers for it by proxy ARP. (As Calico's.)
+func Gateway() netip.Addr { return netip.AddrFrom4([4]byte{169, 254, 1, 1}) }
 
 // HostInterface names the host's side of a pod's interface as Calico does: "cali" and the first 11 hex
 // digits of the SHA-1 of "<namespace>.<pod>", and of "<namespace>.<pod>.<interface>" for any other
