@@ -116,6 +116,9 @@ type world struct {
 	started bool
 }
 
+// own are the node's addresses.
+func (w *world) own() api.Addresses { return api.Addresses{IPv4: w.self.Address} }
+
 // maxCalls bounds the requests that wait for the loop; a caller beyond that waits in Handle.
 const maxCalls = 256
 

@@ -45,7 +45,7 @@ func (a *Agent) speak() {
 	if w.selfErr != nil {
 		return
 	}
-	in := plan.Input{Snapshot: w.snap, Node: a.Node, Address: w.self.Address, Connected: subnets.connected()}
+	in := plan.Input{Snapshot: w.snap, Node: a.Node, Addresses: w.own(), Connected: subnets.connected()}
 	if a.Supervisor != nil {
 		in.Held = a.Supervisor.Suspects()
 	}
@@ -137,7 +137,7 @@ func (a *Agent) state() (state dataplane.State, fresh bool) {
 	blocks := a.at.alloc.Blocks()
 	host, own := m.host.of(w.host, dataplane.Host.Equal), m.blocks.of(blocks, slices.Equal)
 	l := m.learned.get(learnedInputs{w.rib.Generation, host, own, w.self.Address.Addr()}, func() learned {
-		routes, left := fib.Routes(w.rib, w.host, fib.Own{Blocks: blocks, Address: w.self.Address.Addr()})
+		routes, left := fib.Routes(w.rib, w.host, fib.Own{Blocks: blocks, Addresses: w.own().All()})
 		l := learned{routes: routes}
 		for _, u := range left {
 			l.problems = append(l.problems, u.String())

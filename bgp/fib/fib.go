@@ -15,7 +15,8 @@ import (
 
 // Own is what belongs to this node and what no neighbour may therefore divert.
 type Own struct {
-	Address netip.Addr
+	// Addresses are the node's own.
+	Addresses []netip.Prefix
 	// Blocks are the node's own confirmed blocks.
 	Blocks []netip.Prefix
 }
@@ -90,7 +91,10 @@ type filter struct {
 func newFilter(host dataplane.Host, own Own) *filter {
 	f := &filter{
 		host: host, own: own,
-		connected: host.Subnets(), addresses: map[netip.Addr]bool{own.Address: true}, devices: map[netip.Addr]string{},
+		connected: host.Subnets(), addresses: map[netip.Addr]bool{}, devices: map[netip.Addr]string{},
+	}
+	for _, p := range own.Addresses {
+		f.addresses[p.Addr()] = true
 	}
 	for _, link := range host.Links {
 		for _, p := range link.Addresses {

@@ -67,7 +67,7 @@ func TestRoutes(t *testing.T) {
 		"eth3":  {Addresses: []netip.Prefix{netip.MustParsePrefix("10.3.0.1/24")}},
 		"calia": link(true),
 	}}
-	own := fib.Own{Address: netip.MustParseAddr("10.0.0.1"), Blocks: []netip.Prefix{netip.MustParsePrefix("172.17.8.0/24")}}
+	own := fib.Own{Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}, Blocks: []netip.Prefix{netip.MustParsePrefix("172.17.8.0/24")}}
 	for _, tc := range []struct{ name, rib, want string }{
 		{"one next hop", "172.17.9.0/24 10.0.0.2", `
 172.17.9.0/24 via 10.0.0.2 dev eth0

@@ -27,8 +27,8 @@ type Input struct {
 	Snapshot api.Snapshot
 	// Node is this node's name.
 	Node string
-	// Address is this node's own address with its subnet's length.
-	Address netip.Prefix
+	// Addresses are this node's own.
+	Addresses api.Addresses
 	// Connected are the subnets that this node is connected to.
 	Connected []netip.Prefix
 	// Held are neighbours that get no session, with the reason why (the speaker's supervisor names
@@ -51,7 +51,7 @@ func Plan(in Input) (bgp.Plan, []error) {
 // Sessions gives the Plan without its Origins. It depends on neither blocks nor pools, which change more
 // often than the rest and are as many as the nodes.
 func Sessions(in Input) (bgp.Plan, []error) {
-	own := in.Address.Addr().Unmap()
+	own := in.Addresses.IPv4.Addr()
 	if !own.Is4() {
 		return bgp.Plan{}, []error{fmt.Errorf("plan BGP: Node/%s has no IPv4 address: the speaker needs one as its router ID", in.Node)}
 	}

@@ -206,7 +206,7 @@ problem block 10.0.0.16/28 overlaps 10.0.0.0/24, a subnet that this node is conn
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			in := plan.Input{
-				Snapshot: tc.world.s, Node: "b", Address: netip.MustParsePrefix("10.0.0.10/24"), Held: tc.held,
+				Snapshot: tc.world.s, Node: "b", Addresses: api.Addresses{IPv4: netip.MustParsePrefix("10.0.0.10/24")}, Held: tc.held,
 				Connected: []netip.Prefix{netip.MustParsePrefix("10.0.0.0/24")},
 			}
 			got := "\n" + render(plan.Plan(in))
@@ -222,7 +222,7 @@ func TestOneEndConnects(t *testing.T) {
 	s := new(world).node("a", "10.0.0.9/24", 0).node("b", "10.0.0.10/24", 0).s
 	ends := map[bool]int{}
 	for node, addr := range map[string]string{"a": "10.0.0.9/24", "b": "10.0.0.10/24"} {
-		p, _ := plan.Plan(plan.Input{Snapshot: s, Node: node, Address: netip.MustParsePrefix(addr)})
+		p, _ := plan.Plan(plan.Input{Snapshot: s, Node: node, Addresses: api.Addresses{IPv4: netip.MustParsePrefix(addr)}})
 		for _, peer := range p.Peers {
 			ends[peer.Passive]++
 		}
