@@ -5,8 +5,10 @@ package kernel
 import (
 	"errors"
 	"fmt"
+	"hash/maphash"
 	"os"
 	"runtime"
+	"sync"
 	"sync/atomic"
 
 	"golang.org/x/sys/unix"
@@ -31,8 +33,9 @@ type Handle struct {
 	// id tells the namespace from others.
 	id     namespaceID
 	writes writeCounters
-	// lastRoutes is how many routes of ours the last Read found.
-	lastRoutes atomic.Int64
+	// routesMu guards routeTable.
+	routesMu   sync.Mutex
+	routeTable routeTable
 }
 
 type namespaceID struct{ dev, ino uint64 }
@@ -54,7 +57,7 @@ func OpenAt(path string) (*Handle, error) {
 	if err != nil {
 		return nil, fmt.Errorf("open network namespace: %w", err)
 	}
-	h := &Handle{ns: ns}
+	h := &Handle{ns: ns, routeTable: routeTable{seed: maphash.MakeSeed()}}
 	h.id, err = identify(int(ns.Fd()))
 	if err == nil {
 		err = h.inside(func() (err error) {

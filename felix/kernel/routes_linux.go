@@ -43,27 +43,8 @@ var errHostSubnet = errors.New("it is the subnet of one of the host's own addres
 
 // Read implements reconcile.Table.
 func (t Routes) Read(ctx context.Context) (map[dataplane.RouteKey]dataplane.Route, error) {
-	// A map of the final size: growing it would cost more than reading.
-	have := make(map[dataplane.RouteKey]dataplane.Route, t.h.lastRoutes.Load())
-	for _, family := range []uint8{unix.AF_INET, unix.AF_INET6} {
-		if err := t.read(ctx, family, have); err != nil {
-			return nil, err
-		}
-	}
-	t.h.lastRoutes.Store(int64(len(have)))
-	return have, nil
-}
-
-func (t Routes) read(ctx context.Context, family uint8, have map[dataplane.RouteKey]dataplane.Route) error {
-	read := routeReader{family: family, devices: t.h.conn.devices(), have: have}
-	err := t.h.conn.dump(ctx, func(b *buffer) {
-		b.begin(unix.RTM_GETROUTE, unix.NLM_F_DUMP)
-		b.raw(bytesOf(&unix.RtMsg{Family: family, Table: unix.RT_TABLE_MAIN}))
-	}, read.start, read.message)
-	if errors.Is(err, unix.ENOENT) {
-		return nil // the kernel makes the table with its first route
-	}
-	return err
+	have, _, err := t.ReadChanged(ctx, 0)
+	return have, err
 }
 
 // routeReader collects one family's routes of ours.

@@ -21,6 +21,13 @@ type Table[K comparable, V Value[V]] interface {
 	Write(ctx context.Context, d Diff[K, V]) error
 }
 
+// DigestReader is a Table that can tell for less than a Read that it holds what it held.
+type DigestReader[K comparable, V Value[V]] interface {
+	// ReadChanged is Read, and gives the digest of what it read, which is never 0. If since is still the
+	// digest it gives a nil map.
+	ReadChanged(ctx context.Context, since uint64) (have map[K]V, digest uint64, err error)
+}
+
 // EntryReader is a Table that can read single entries for much less than a Read. Those of the keys
 // that it doesn't hold are missing in the answer.
 type EntryReader[K comparable, V Value[V]] interface {
@@ -41,7 +48,8 @@ func (d Diff[K, V]) Len() int { return len(d.Set) + len(d.Delete) }
 // Compare gives the changes that turn have into want. An entry that is held but not wanted is left
 // out if keep is true of it; a nil keep keeps none.
 func Compare[K comparable, V Value[V]](want, have map[K]V, keep func(K, V) bool) Diff[K, V] {
-	d := Diff[K, V]{Set: map[K]V{}, Delete: map[K]V{}}
+	// Into an empty table goes all that is wanted: a map of the right size from the start.
+	d := Diff[K, V]{Set: make(map[K]V, max(0, len(want)-len(have))), Delete: map[K]V{}}
 	for k, w := range want {
 		if h, ok := have[k]; !ok || !w.Equal(h) {
 			d.Set[k] = w

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"maps"
+	"reflect"
 	"slices"
 )
 
@@ -16,8 +17,14 @@ import (
 type Step[K comparable, V Value[V]] struct {
 	name  string
 	table Table[K, V]
-	// have is what the table holds by our knowledge, and nil while we have none.
-	have map[K]V
+	// have is what the table holds by our knowledge, and nil while we have none; stale says that any of
+	// it may be wrong.
+	have  map[K]V
+	stale bool
+	// digest is a DigestReader's of have, and 0 if have is not what it gave.
+	digest uint64
+	// met is what was wanted when have was found to be that and nothing else; nil if it is not known to be.
+	met map[K]V
 	// doubt holds the keys of which have may be wrong.
 	doubt map[K]struct{}
 }
@@ -40,10 +47,16 @@ func NewStep[K comparable, V Value[V]](name string, table Table[K, V]) *Step[K, 
 // Name gives the name that NewStep was given.
 func (s *Step[K, V]) Name() string { return s.name }
 
-// Invalidate forgets what the table holds; the next Apply reads all of it.
+// Invalidate doubts all that the table holds; the next Apply reads it.
 func (s *Step[K, V]) Invalidate() {
-	s.have = nil
+	s.stale = true
 	clear(s.doubt)
+}
+
+// forget forgets what the table holds.
+func (s *Step[K, V]) forget() {
+	s.have, s.met, s.digest = nil, nil, 0
+	s.Invalidate()
 }
 
 // Touch puts the remembered entries for which match is true in doubt. The next Apply reads them if
@@ -62,9 +75,13 @@ func (s *Step[K, V]) Touch(match func(K, V) bool) {
 func (s *Step[K, V]) Apply(ctx context.Context, want map[K]V, keep func(K, V) bool) (Result, error) {
 	var r Result
 	if err := s.read(ctx, want, &r); err != nil {
-		s.Invalidate()
+		s.forget()
 		return r, fmt.Errorf("read %s: %w", s.name, err)
 	}
+	if len(s.doubt) == 0 && s.met != nil && same(s.met, want) {
+		return r, nil
+	}
+	s.met = nil
 	d := Compare(want, s.have, func(k K, v V) bool {
 		stays := keep != nil && keep(k, v)
 		if stays {
@@ -78,27 +95,30 @@ func (s *Step[K, V]) Apply(ctx context.Context, want map[K]V, keep func(K, V) bo
 		}
 	}
 	clear(s.doubt)
-	if d.Len() == 0 {
-		return r, nil
+	if d.Len() > 0 {
+		err := s.table.Write(ctx, d)
+		s.remember(d, err, &r)
+		if err != nil {
+			return r, fmt.Errorf("write %s: %w", s.name, err)
+		}
 	}
-	err := s.table.Write(ctx, d)
-	s.remember(d, err, &r)
-	if err != nil {
-		return r, fmt.Errorf("write %s: %w", s.name, err)
+	if r.Kept == 0 {
+		s.met = want
 	}
 	return r, nil
+}
+
+// same says whether both are one map.
+func same[K comparable, V any](a, b map[K]V) bool {
+	return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer()
 }
 
 // read brings have up to date, as far as it is in doubt and can be. A table that reads entries one by
 // one is asked for the wanted ones that it has not told of, too: its Read may not find them by itself.
 func (s *Step[K, V]) read(ctx context.Context, want map[K]V, r *Result) (err error) {
-	if s.have == nil {
+	if s.have == nil || s.stale {
 		r.Read = true
-		s.have, err = s.table.Read(ctx)
-		if s.have == nil {
-			s.have = map[K]V{}
-		}
-		if err != nil {
+		if err := s.readAll(ctx); err != nil {
 			return err
 		}
 	}
@@ -124,6 +144,32 @@ func (s *Step[K, V]) read(ctx context.Context, want map[K]V, r *Result) (err err
 	}
 	maps.Copy(s.have, entries)
 	clear(s.doubt)
+	s.met = nil
+	return nil
+}
+
+// readAll reads the whole table, or finds that it holds what it held.
+func (s *Step[K, V]) readAll(ctx context.Context) (err error) {
+	var have map[K]V
+	if table, ok := s.table.(DigestReader[K, V]); ok {
+		before := s.digest
+		have, s.digest, err = table.ReadChanged(ctx, before)
+		if err == nil && have == nil && before != 0 {
+			s.stale = false
+			clear(s.doubt)
+			return nil
+		}
+	} else {
+		have, err = s.table.Read(ctx)
+	}
+	if err != nil {
+		return err
+	}
+	if have == nil {
+		have = map[K]V{}
+	}
+	s.have, s.met, s.stale = have, nil, false
+	clear(s.doubt)
 	return nil
 }
 
@@ -132,12 +178,15 @@ func (s *Step[K, V]) remember(d Diff[K, V], err error, r *Result) {
 	var failed *WriteError[K]
 	if err != nil && !errors.As(err, &failed) {
 		r.Failed = d.Len()
-		s.Invalidate()
+		s.forget()
 		return
 	}
+	s.digest = 0
 	r.Set, r.Deleted = len(d.Set), len(d.Delete)
-	for k, v := range d.Set {
-		s.have[k] = v
+	if len(s.have) == 0 {
+		s.have = d.Set
+	} else {
+		maps.Copy(s.have, d.Set)
 	}
 	for k := range d.Delete {
 		delete(s.have, k)
