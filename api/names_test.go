@@ -25,6 +25,9 @@ func TestAffinityName(t *testing.T) {
 	if have, want := AffinityName("node-1", block), "node-1-172-17-8-0-24"; have != want {
 		t.Errorf("AffinityName = %q, want %q", have, want)
 	}
+	if have, want := AffinityName("node-1", netip.MustParsePrefix("fd00:1::800/122")), "node-1-fd00-1--800-122"; have != want {
+		t.Errorf("AffinityName = %q, want %q", have, want)
+	}
 	long := strings.Repeat("a", 63) + "." + strings.Repeat("b", 180)
 	one, two := AffinityName(long+"1", block), AffinityName(long+"2", block)
 	if one == two || !isSubdomain(one) {

@@ -13,9 +13,9 @@ type IPPool struct {
 
 // IPPoolSpec describes the range and how it is used.
 type IPPoolSpec struct {
-	// CIDR is the range, without host bits, e.g. "172.17.0.0/16". Immutable.
+	// CIDR is the range, without host bits, e.g. "172.17.0.0/16" or "fd00:10:244::/48". Immutable.
 	CIDR string `json:"cidr"`
-	// BlockSize is the prefix length of the blocks: 20..32 for IPv4 [26]. Immutable.
+	// BlockSize is the prefix length of the blocks: 20..32 for IPv4 [26], 116..128 for IPv6 [122]. Immutable.
 	BlockSize int `json:"blockSize,omitempty"`
 	// IPIPMode and VXLANMode must be Never until tunnels are supported.
 	IPIPMode  string `json:"ipipMode,omitempty"`
@@ -70,7 +70,8 @@ type BGPPeerSpec struct {
 	Node string `json:"node,omitempty"`
 	// NodeSelector must be empty or "all()", which mean the same, until selectors are supported.
 	NodeSelector string `json:"nodeSelector,omitempty"`
-	// PeerIP is the neighbour's address, with an optional port: "192.0.2.1" or "192.0.2.1:1179".
+	// PeerIP is the neighbour's address, with an optional port: "192.0.2.1", "192.0.2.1:1179", "fd00::1" or
+	// "[fd00::1]:1179". The session carries the routes of the address's own family.
 	PeerIP string `json:"peerIP"`
 	// ASNumber is the neighbour's AS.
 	ASNumber ASNumber `json:"asNumber"`
@@ -111,8 +112,10 @@ type OrchRef struct {
 type NodeBGPSpec struct {
 	// ASNumber overrides BGPConfiguration's.
 	ASNumber *ASNumber `json:"asNumber,omitempty"`
-	// IPv4Address is the node's address with its subnet's length, e.g. "192.168.100.100/24".
+	// IPv4Address and IPv6Address are the node's addresses with their subnets' lengths, e.g.
+	// "192.168.100.100/24" and "fd00:192:168::100/64". A node has at least one of them.
 	IPv4Address string `json:"ipv4Address,omitempty"`
+	IPv6Address string `json:"ipv6Address,omitempty"`
 }
 
 // NodeAddress is one address of a node. One of type CalicoNodeIP may have its subnet's length, as Calico

@@ -121,14 +121,14 @@ func (c *checker) off(field string, value bool) {
 	}
 }
 
-// prefix checks and returns an IPv4 CIDR without host bits.
+// prefix checks and returns a CIDR without host bits.
 func (c *checker) prefix(field, value string) (p netip.Prefix, ok bool) {
 	p, err := netip.ParsePrefix(value)
 	switch {
 	case err != nil:
-		c.fail(field, value, `must be a CIDR such as "172.17.0.0/16"`)
-	case !p.Addr().Is4():
-		c.fail(field, value, "IPv6 is not supported by korat yet: use an IPv4 CIDR")
+		c.fail(field, value, `must be a CIDR such as "172.17.0.0/16" or "fd00:10:244::/48"`)
+	case p.Addr().Is4In6():
+		c.fail(field, value, "is IPv4-mapped (RFC 4291, section 2.5.5.2): write it as an IPv4 CIDR")
 	case p != p.Masked():
 		c.fail(field, value, "has host bits set: use %q", p.Masked())
 	default:
@@ -137,11 +137,13 @@ func (c *checker) prefix(field, value string) (p netip.Prefix, ok bool) {
 	return p, false
 }
 
-// host checks and returns an IPv4 address that one host can have.
+// host checks an address that one host can have.
 func (c *checker) host(field, value string, addr netip.Addr) bool {
 	switch {
-	case !addr.Is4():
-		c.fail(field, value, "IPv6 is not supported by korat yet: use an IPv4 address")
+	case addr.Is4In6():
+		c.fail(field, value, "is an IPv4-mapped address (RFC 4291, section 2.5.5.2): use %q", addr.Unmap())
+	case addr.Zone() != "" || addr.Is6() && addr.IsLinkLocalUnicast():
+		c.fail(field, value, "must not be link-local nor have a zone, which mean nothing on another host: use an address such as %q", "fd00:192:168::100")
 	case addr.IsUnspecified() || addr.IsMulticast() || addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		c.fail(field, value, "must be the address of one host, not an unspecified, multicast or broadcast address")
 	default:

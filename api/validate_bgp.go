@@ -40,7 +40,7 @@ func (c *checker) bgpPeer(s *BGPPeerSpec) {
 		c.fail("spec.nodeSelector", s.NodeSelector, "must not be set beside spec.node: remove one of them")
 	}
 	if peer, err := s.Address(); err != nil {
-		c.fail("spec.peerIP", s.PeerIP, `must be an IPv4 address with an optional port 1..65535, such as "192.0.2.1" or "192.0.2.1:1179"`)
+		c.fail("spec.peerIP", s.PeerIP, `must be an address with an optional port 1..65535, such as "192.0.2.1", "192.0.2.1:1179", "fd00::1" or "[fd00::1]:1179"`)
 	} else if c.host("spec.peerIP", s.PeerIP, peer.Addr()) && peer.Addr().IsLoopback() {
 		c.fail("spec.peerIP", s.PeerIP, "must be a neighbour's address, not loopback")
 	}
@@ -68,9 +68,8 @@ func (c *checker) node(s *NodeSpec) {
 		if s.BGP.ASNumber != nil {
 			c.asNumber("spec.bgp.asNumber", *s.BGP.ASNumber)
 		}
-		if s.BGP.IPv4Address != "" {
-			c.nodeAddress("spec.bgp.ipv4Address", s.BGP.IPv4Address)
-		}
+		c.bgpAddress("spec.bgp.ipv4Address", s.BGP.IPv4Address, netip.Addr.Is4, "192.168.100.100/24")
+		c.bgpAddress("spec.bgp.ipv6Address", s.BGP.IPv6Address, netip.Addr.Is6, "fd00:192:168::100/64")
 	}
 	for i, a := range s.Addresses {
 		c.otherAddress(index("spec.addresses", i), a)
@@ -90,20 +89,23 @@ func (c *checker) otherAddress(field string, a NodeAddress) {
 	case err == nil && (alone == nil || inSubnet == nil && a.Type == calicoNodeIP):
 		c.host(field+".address", a.Address, p.Addr())
 	case a.Type == calicoNodeIP:
-		c.fail(field+".address", a.Address, `must be an IPv4 address, with or without prefix length, such as "192.168.100.100/24"`)
+		c.fail(field+".address", a.Address, `must be an address, with or without prefix length, such as "192.168.100.100/24"`)
 	default:
-		c.fail(field+".address", a.Address, `must be an IPv4 address without prefix length, such as "192.168.100.100"`)
+		c.fail(field+".address", a.Address, `must be an address without prefix length, such as "192.168.100.100"`)
 	}
 	if a.Type != "" {
 		c.oneOf(field+".type", a.Type, calicoNodeIP, "InternalIP", "ExternalIP")
 	}
 }
 
-// nodeAddress checks a host's address with its subnet's length.
-func (c *checker) nodeAddress(field, value string) {
+// bgpAddress checks a node's address with its subnet's length, where it has one.
+func (c *checker) bgpAddress(field, value string, isFamily func(netip.Addr) bool, example string) {
+	if value == "" {
+		return
+	}
 	p, err := netip.ParsePrefix(value)
-	if err != nil || p.Bits() == 0 {
-		c.fail(field, value, `must be the node's address with its subnet's prefix length, such as "192.168.100.100/24"`)
+	if err != nil || p.Bits() == 0 || !isFamily(p.Addr()) {
+		c.fail(field, value, "must be the node's address with its subnet's prefix length, such as %q", example)
 		return
 	}
 	if !c.host(field, value, p.Addr()) {
@@ -113,14 +115,16 @@ func (c *checker) nodeAddress(field, value string) {
 		c.fail(field, value, "must be an address that the other nodes can reach, not loopback")
 		return
 	}
-	// RFC 3021: a subnet of two addresses has neither network nor broadcast address.
-	if p.Bits() >= 31 {
+	// A subnet of two addresses has none that belong to the subnet (RFC 3021, RFC 6164).
+	if p.Bits() >= p.Addr().BitLen()-1 {
 		return
 	}
-	switch p.Addr() {
-	case p.Masked().Addr():
+	switch {
+	case p.Addr() == p.Masked().Addr() && p.Addr().Is4():
 		c.fail(field, value, "is the network address of its subnet: use the host's own address")
-	case lastAddr(p):
+	case p.Addr() == p.Masked().Addr():
+		c.fail(field, value, "is the subnet's own, that of all its routers (RFC 4291, section 2.6.1): use the host's own address")
+	case p.Addr().Is4() && p.Addr() == lastAddr(p):
 		c.fail(field, value, "is the broadcast address of its subnet: use the host's own address")
 	}
 }
@@ -144,7 +148,7 @@ func (c *checker) workloadEndpoint(s *WorkloadEndpointSpec) {
 	for i, network := range s.IPNetworks {
 		field := index("spec.ipNetworks", i)
 		if p, ok := c.prefix(field, network); ok && !p.IsSingleIP() {
-			c.fail(field, network, "must be one address: use %q", netip.PrefixFrom(p.Addr(), 32))
+			c.fail(field, network, "must be one address: use %q", netip.PrefixFrom(p.Addr(), p.Addr().BitLen()))
 		}
 	}
 	if s.MAC != "" {

@@ -77,7 +77,7 @@ func (c *checker) poolOverHosts(pool *IPPool, snap Snapshot) {
 	for _, node := range snap.Nodes.All() {
 		for _, r := range node.Spec.Ranges() {
 			if p.Overlaps(r) {
-				c.fail("spec.cidr", pool.Spec.CIDR, "overlaps %s of %s: use a range that no host has, such as %q", r, node.Key(), "172.17.0.0/16")
+				c.fail("spec.cidr", pool.Spec.CIDR, "overlaps %s of %s: use a range that no host has, such as %q", r, node.Key(), examplePool(p))
 				return // the other nodes are likely to be in the same subnet
 			}
 		}
@@ -97,38 +97,55 @@ func (c *checker) nodeInPool(node, was *Node, snap Snapshot) {
 				continue
 			}
 			field, value := "spec.addresses", any(r.Addr())
-			if node.Spec.BGP != nil && node.Spec.BGP.inside(r) {
-				field, value = "spec.bgp.ipv4Address", node.Spec.BGP.IPv4Address
+			for _, own := range node.Spec.BGPAddresses().All() {
+				if own.Masked() == r {
+					field, value = bgpField(own.Addr()), own.String()
+				}
 			}
 			c.fail(field, value, "its subnet overlaps %s (%s): give the node another address, or replace that IPPool by one with a range that no host has", pool.Key(), p)
 		}
 	}
 }
 
-// inside says whether the range is the subnet of the BGP address.
-func (s *NodeBGPSpec) inside(r netip.Prefix) bool {
-	p, err := netip.ParsePrefix(s.IPv4Address)
-	return err == nil && p.Masked() == r
+// bgpField names the field of the address's family.
+func bgpField(addr netip.Addr) string {
+	if addr.Is4() {
+		return "spec.bgp.ipv4Address"
+	}
+	return "spec.bgp.ipv6Address"
 }
 
 func (c *checker) nodeAddressTaken(node *Node, snap Snapshot) {
-	addr, ok := node.Spec.address()
-	if !ok {
-		return
-	}
-	for _, other := range snap.Nodes.All() {
-		if a, ok := other.Spec.address(); ok && a == addr && other.Name != node.Name {
-			c.fail("spec.bgp.ipv4Address", node.Spec.BGP.IPv4Address, "is held by %s: give each node its own address, or delete that Node if it is gone", other.Key())
+	for _, own := range node.Spec.BGPAddresses().All() {
+		for _, other := range snap.Nodes.All() {
+			if other.Name != node.Name && other.Spec.BGPAddresses().Has(own.Addr()) {
+				c.fail(bgpField(own.Addr()), own.String(), "is held by %s: give each node its own address, or delete that Node if it is gone", other.Key())
+			}
 		}
 	}
 }
 
-// Ranges gives what the node's addresses belong to: the subnet of its BGP address, and what of its other addresses is
-// outside of that. Fields that can't be read are left out.
+// BGPAddresses gives the node's own addresses. A field that can't be read counts as empty.
+func (s *NodeSpec) BGPAddresses() Addresses {
+	var a Addresses
+	if s.BGP == nil {
+		return a
+	}
+	if p, err := netip.ParsePrefix(s.BGP.IPv4Address); err == nil && p.Addr().Is4() {
+		a.IPv4 = p
+	}
+	if p, err := netip.ParsePrefix(s.BGP.IPv6Address); err == nil && p.Addr().Is6() {
+		a.IPv6 = p
+	}
+	return a
+}
+
+// Ranges gives what the node's addresses belong to: the subnets of its BGP addresses, and what of its other addresses
+// is outside of those. Fields that can't be read are left out.
 func (s *NodeSpec) Ranges() []netip.Prefix {
 	var all []netip.Prefix
-	if s.BGP != nil {
-		if p, err := netip.ParsePrefix(s.BGP.IPv4Address); err == nil && p.Bits() > 0 {
+	for _, p := range s.BGPAddresses().All() {
+		if p.Bits() > 0 {
 			all = append(all, p.Masked())
 		}
 	}
@@ -149,15 +166,6 @@ func (a NodeAddress) prefix() (netip.Prefix, error) {
 		return netip.Prefix{}, err
 	}
 	return netip.PrefixFrom(addr, addr.BitLen()), nil
-}
-
-// address gives the node's BGP address, if it has one.
-func (s *NodeSpec) address() (netip.Addr, bool) {
-	if s.BGP == nil {
-		return netip.Addr{}, false
-	}
-	p, err := netip.ParsePrefix(s.BGP.IPv4Address)
-	return p.Addr(), err == nil
 }
 
 // peerTwice refuses a second session of the same nodes with the same neighbour.

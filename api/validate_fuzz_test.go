@@ -25,6 +25,10 @@ func FuzzValidate(f *testing.F) {
 		KindClusterInformation:  `{"metadata":{"name":"default"},"spec":{"datastoreReady":false}}`,
 		Kind("IPPool-broken"):   `{"metadata":{"name":"p"},"spec":{"cidr":"172.17.0.0/33","blockSize":-1}}`,
 		Kind("IPAMBlock-wrong"): `{"metadata":{"name":"b"},"spec":{"cidr":"0.0.0.0/0","allocations":[-1,99]}}`,
+		Kind("IPPool-6"):        `{"metadata":{"name":"p"},"spec":{"cidr":"fd00::/48","blockSize":122}}`,
+		Kind("Node-6"):          `{"metadata":{"name":"a"},"spec":{"bgp":{"ipv4Address":"192.0.2.1/24","ipv6Address":"fd00::1/64"}}}`,
+		Kind("BGPPeer-6"):       `{"metadata":{"name":"p"},"spec":{"peerIP":"[fd00::1%eth0]:179","asNumber":64512}}`,
+		Kind("IPAMBlock-6"):     `{"metadata":{"name":"fd00---127"},"spec":{"cidr":"fd00::/127","affinity":"host:a","allocations":[null,0],"attributes":[{}]}}`,
 	} {
 		f.Add(string(kind), []byte(text))
 	}

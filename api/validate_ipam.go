@@ -9,23 +9,27 @@ import (
 	"strings"
 )
 
-const (
-	minBlockSize = 20
-	maxBlockSize = 32
-)
+// maxBlockBits bounds a block to 4096 addresses, as each has an entry in the IPAMBlock.
+const maxBlockBits = 12
+
+// blockSizes gives the prefix lengths that blocks of the address's family may have: 20..32 or 116..128.
+func blockSizes(addr netip.Addr) (least, most int) {
+	return addr.BitLen() - maxBlockBits, addr.BitLen()
+}
+
+// examplePool gives a range of the pool's family that pods can have.
+func examplePool(pool netip.Prefix) string {
+	if pool.Addr().Is4() {
+		return "172.17.0.0/16"
+	}
+	return "fd00:10:244::/48"
+}
 
 func (c *checker) ipPool(s *IPPoolSpec) {
 	pool, ok := c.prefix("spec.cidr", s.CIDR)
 	if ok {
 		c.poolRange(s.CIDR, pool)
-	}
-	switch {
-	case pool.Addr().Is6():
-		// One error is enough.
-	case s.BlockSize < minBlockSize || s.BlockSize > maxBlockSize:
-		c.fail("spec.blockSize", s.BlockSize, "must be %d..%d", minBlockSize, maxBlockSize)
-	case ok && s.BlockSize < pool.Bits():
-		c.fail("spec.blockSize", s.BlockSize, "blocks must fit into the pool %s: use %d..%d", pool, max(pool.Bits(), minBlockSize), maxBlockSize)
+		c.blockSize(s.BlockSize, pool)
 	}
 	c.oneOf("spec.ipipMode", s.IPIPMode, EncapNever)
 	c.oneOf("spec.vxlanMode", s.VXLANMode, EncapNever)
@@ -55,6 +59,16 @@ func (c *checker) ipamConfiguration(s *IPAMConfigurationSpec) {
 	}
 }
 
+func (c *checker) blockSize(size int, pool netip.Prefix) {
+	least, most := blockSizes(pool.Addr())
+	switch {
+	case size < least || size > most:
+		c.fail("spec.blockSize", size, "must be %d..%d", least, most)
+	case size < pool.Bits():
+		c.fail("spec.blockSize", size, "blocks must fit into the pool %s: use %d..%d", pool, max(pool.Bits(), least), most)
+	}
+}
+
 // poolRange refuses ranges whose addresses no pod can use.
 func (c *checker) poolRange(value string, pool netip.Prefix) {
 	for _, reserved := range []struct{ cidr, what string }{
@@ -63,9 +77,12 @@ func (c *checker) poolRange(value string, pool netip.Prefix) {
 		{"169.254.0.0/16", "link-local, where the pods' gateway 169.254.1.1 is"},
 		{"224.0.0.0/4", "multicast"},
 		{"240.0.0.0/4", "reserved (RFC 1112) and the broadcast address"},
+		{"::/8", "reserved (RFC 4291), with loopback and the IPv4-mapped addresses"},
+		{"fe80::/10", "link-local, where the pods' gateway fe80::ecee:eeff:feee:eeee is"},
+		{"ff00::/8", "multicast"},
 	} {
 		if pool.Overlaps(netip.MustParsePrefix(reserved.cidr)) {
-			c.fail("spec.cidr", value, "must not overlap %s, which is %s: use a unicast range such as %q", reserved.cidr, reserved.what, "172.17.0.0/16")
+			c.fail("spec.cidr", value, "must not overlap %s, which is %s: use a unicast range such as %q", reserved.cidr, reserved.what, examplePool(pool))
 			return
 		}
 	}
@@ -87,8 +104,8 @@ func (c *checker) ipamBlock(s *IPAMBlockSpec) {
 	if !ok {
 		return
 	}
-	if block.Bits() < minBlockSize {
-		c.fail("spec.cidr", s.CIDR, "must be a block of /%d../%d", minBlockSize, maxBlockSize)
+	if least, most := blockSizes(block.Addr()); block.Bits() < least {
+		c.fail("spec.cidr", s.CIDR, "must be a block of /%d../%d", least, most)
 		return
 	}
 	if want := BlockName(block); c.key.Name != want {
@@ -100,7 +117,7 @@ func (c *checker) ipamBlock(s *IPAMBlockSpec) {
 			c.fail("spec.affinity", *s.Affinity, `must be "host:" and a node's name`)
 		}
 	}
-	c.allocations(s, 1<<(32-block.Bits()))
+	c.allocations(s, 1<<(block.Addr().BitLen()-block.Bits()))
 }
 
 // allocations checks that each ordinal of the block is either free or has an attribute, never both.
