@@ -111,7 +111,8 @@ func (c *conn) collect(each func(message)) (interrupted bool, err error) {
 		if err != nil {
 			return interrupted, err
 		}
-		for m := range messages(b) {
+		// Not messages: in a dump of many routes a call per message shows.
+		for m, rest, ok := nextMessage(b); ok; m, rest, ok = nextMessage(rest) {
 			if m.seq != c.seq {
 				continue
 			}

@@ -111,18 +111,22 @@ type message struct {
 // messages yields what one receive brought, up to the first message that doesn't fit.
 func messages(b []byte) iter.Seq[message] {
 	return func(yield func(message) bool) {
-		for len(b) >= unix.SizeofNlMsghdr {
-			n := int(native.Uint32(b))
-			if n < unix.SizeofNlMsghdr || n > len(b) {
-				return
-			}
-			m := message{native.Uint16(b[4:]), native.Uint16(b[6:]), native.Uint32(b[8:]), native.Uint32(b[12:]), b[unix.SizeofNlMsghdr:n]}
-			if !yield(m) {
-				return
-			}
-			b = b[min(align(n), len(b)):]
+		for m, rest, ok := nextMessage(b); ok && yield(m); m, rest, ok = nextMessage(rest) {
 		}
 	}
+}
+
+// nextMessage takes the first message off; ok is false if there is no whole one.
+func nextMessage(b []byte) (m message, rest []byte, ok bool) {
+	if len(b) < unix.SizeofNlMsghdr {
+		return m, nil, false
+	}
+	n := int(native.Uint32(b))
+	if n < unix.SizeofNlMsghdr || n > len(b) {
+		return m, nil, false
+	}
+	m = message{native.Uint16(b[4:]), native.Uint16(b[6:]), native.Uint32(b[8:]), native.Uint32(b[12:]), b[unix.SizeofNlMsghdr:n]}
+	return m, b[min(align(n), len(b)):], true
 }
 
 // attributes yields the attributes that follow a fixed header of the given length, without the flags
