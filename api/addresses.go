@@ -6,6 +6,8 @@ import "net/netip"
 
 // Addresses are a node's own addresses with their subnets' lengths, at most one of each family: invalid
 // where the node has none. It is comparable.
+//
+// +kubebuilder:object:generate=false
 type Addresses struct {
 	IPv4, IPv6 netip.Prefix
 }
