@@ -105,3 +105,24 @@ func (t Table[T]) Without(name string) Table[T] {
 	}
 	return Table[T]{next}
 }
+
+// longestBlockName is the longest name that an IPAMBlock has: that of an IPv6 prefix without zeros.
+const longestBlockName = len("ffff-ffff-ffff-ffff-ffff-ffff-ffff-ffff-128")
+
+// AffinitiesOf yields a node's BlockAffinities, in order of their names. It finds them by their names,
+// so that it costs the same in a cluster of any size; one that is not named as AffinityName says is not
+// among them.
+func (s Snapshot) AffinitiesOf(node string) iter.Seq2[string, *BlockAffinity] {
+	named := s.BlockAffinities.Under(node + "-")
+	if len(node)+1+longestBlockName > maxNameLength {
+		named = s.BlockAffinities.All() // names that would be too long are shortened
+	}
+	return func(yield func(string, *BlockAffinity) bool) {
+		for name, aff := range named {
+			// Another node's name may begin as this one's.
+			if aff.Spec.Node == node && !yield(name, aff) {
+				return
+			}
+		}
+	}
+}
