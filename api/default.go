@@ -17,6 +17,8 @@ const (
 	DefaultKeepalive   = 30 * time.Second
 	DefaultRestartTime = 120 * time.Second
 	DefaultRefresh     = 90 * time.Second
+	// DefaultIPCooldownSeconds outlives what others remember of a pod: ARP entries and connections.
+	DefaultIPCooldownSeconds = 30
 
 	defaultBlockSizeIPv4 = 26
 	defaultBlockSizeIPv6 = 122
@@ -29,6 +31,7 @@ const (
 	UseWorkload         = "Workload"
 	UseTunnel           = "Tunnel"
 	AssignAutomatic     = "Automatic"
+	AssignManual        = "Manual"
 	BindNone            = "None"
 	BindNodeIP          = "NodeIP"
 	AffinityHost        = "host"
@@ -58,6 +61,7 @@ func Default(obj Object) {
 	case *IPAMConfiguration:
 		defaultTypeMeta(&o.TypeMeta, KindIPAMConfiguration)
 		setDefault(&o.Spec.StrictAffinity, new(true))
+		setDefault(&o.Spec.IPCooldownSeconds, new(DefaultIPCooldownSeconds))
 	case *IPReservation:
 		defaultTypeMeta(&o.TypeMeta, KindIPReservation)
 	case *BlockAffinity:

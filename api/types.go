@@ -26,12 +26,14 @@ type IPPoolSpec struct {
 	Disabled bool `json:"disabled,omitempty"`
 	// DisableBGPExport keeps the pool's blocks from being advertised.
 	DisableBGPExport bool `json:"disableBGPExport,omitempty"`
-	// NodeSelector and NamespaceSelector must be "all()" until selectors are supported.
-	NodeSelector      string `json:"nodeSelector,omitempty"`
+	// NodeSelector says by their labels which nodes get addresses from the pool [all()].
+	NodeSelector string `json:"nodeSelector,omitempty"`
+	// NamespaceSelector must be "all()" until selectors of namespaces are supported.
 	NamespaceSelector string `json:"namespaceSelector,omitempty"`
-	// AllowedUses must contain Workload; AssignmentMode must be Automatic.
-	AllowedUses    []string `json:"allowedUses,omitempty"`
-	AssignmentMode string   `json:"assignmentMode,omitempty"`
+	// AllowedUses are Workload, Tunnel or both. A pool without Workload gives pods nothing.
+	AllowedUses []string `json:"allowedUses,omitempty"`
+	// AssignmentMode Manual keeps the pool for requests that name it or one of its addresses [Automatic].
+	AssignmentMode string `json:"assignmentMode,omitempty"`
 }
 
 // BGPConfiguration holds the cluster's BGP settings; its only supported name is "default".
@@ -157,11 +159,15 @@ type IPAMConfiguration struct {
 
 // IPAMConfigurationSpec is the subset of Calico's that korat supports.
 type IPAMConfigurationSpec struct {
-	// StrictAffinity keeps nodes from using other nodes' blocks; only true is supported [true].
+	// StrictAffinity keeps nodes from using other nodes' blocks. If false, a node that can claim no more
+	// blocks borrows single addresses [true].
 	StrictAffinity *bool `json:"strictAffinity,omitempty"`
-	// AutoAllocateBlocks must be unset or true, and MaxBlocksPerHost 0, which is no limit.
+	// IPCooldownSeconds is how long a released address stays unassigned, 0..1200 [30].
+	IPCooldownSeconds *int `json:"ipCooldownSeconds,omitempty"`
+	// AutoAllocateBlocks false keeps nodes from claiming blocks; those that they have stay in use [true].
 	AutoAllocateBlocks *bool `json:"autoAllocateBlocks,omitempty"`
-	MaxBlocksPerHost   int   `json:"maxBlocksPerHost,omitempty"`
+	// MaxBlocksPerHost keeps a node that has as many blocks, of both families, from claiming more; 0 is no limit.
+	MaxBlocksPerHost int `json:"maxBlocksPerHost,omitempty"`
 }
 
 // IPReservation names addresses that are never assigned automatically.
@@ -229,6 +235,9 @@ type AllocationAttribute struct {
 	HandleID string `json:"handle_id,omitempty"`
 	// ActiveOwnerAttrs has the keys namespace, pod, node and timestamp.
 	ActiveOwnerAttrs map[string]string `json:"secondary,omitempty"`
+	// ReleasedAt is when the address was released. It is assigned to nobody any more, but not free yet: it
+	// cools down.
+	ReleasedAt *metav1.Time `json:"releasedAt,omitempty"`
 }
 
 // ClusterInformation is the singleton "default".

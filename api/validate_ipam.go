@@ -7,10 +7,15 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+
+	"korat/policy/selector"
 )
 
 // maxBlockBits bounds a block to 4096 addresses, as each has an entry in the IPAMBlock.
 const maxBlockBits = 12
+
+// maxIPCooldownSeconds is Calico's bound.
+const maxIPCooldownSeconds = 1200
 
 // blockSizes gives the prefix lengths that blocks of the address's family may have: 20..32 or 116..128.
 func blockSizes(addr netip.Addr) (least, most int) {
@@ -36,26 +41,40 @@ func (c *checker) ipPool(s *IPPoolSpec) {
 	if s.NATOutgoing {
 		c.fail("spec.natOutgoing", s.NATOutgoing, "must be false: NAT is not supported by korat yet")
 	}
-	c.oneOf("spec.nodeSelector", s.NodeSelector, SelectAll)
+	c.nodeSelector("spec.nodeSelector", s.NodeSelector)
 	c.oneOf("spec.namespaceSelector", s.NamespaceSelector, SelectAll)
+	if len(s.AllowedUses) == 0 {
+		c.fail("spec.allowedUses", s.AllowedUses, "must hold %s, %s or both", UseWorkload, UseTunnel)
+	}
 	for i, use := range s.AllowedUses {
 		c.oneOf(index("spec.allowedUses", i), use, UseWorkload, UseTunnel)
+		if slices.Contains(s.AllowedUses[:i], use) {
+			c.fail(index("spec.allowedUses", i), use, "is listed twice: remove one")
+		}
 	}
-	if !slices.Contains(s.AllowedUses, UseWorkload) {
-		c.fail("spec.allowedUses", s.AllowedUses, "must include %s: pools for other uses are not supported by korat yet", UseWorkload)
+	c.oneOf("spec.assignmentMode", s.AssignmentMode, AssignAutomatic, AssignManual)
+}
+
+// nodeSelector checks a selector of nodes by their labels.
+func (c *checker) nodeSelector(field, value string) {
+	parsed, err := selector.Parse(value)
+	switch {
+	case err != nil:
+		c.fail(field, value, "%v", err)
+	case parsed.HasGlobal():
+		c.fail(field, value, "must not have global(), which is about namespaces: use %s for every node", SelectAll)
 	}
-	c.oneOf("spec.assignmentMode", s.AssignmentMode, AssignAutomatic)
 }
 
 func (c *checker) ipamConfiguration(s *IPAMConfigurationSpec) {
-	if s.StrictAffinity == nil || !*s.StrictAffinity {
-		c.fail("spec.strictAffinity", deref(s.StrictAffinity), "must be true: borrowing addresses from other nodes' blocks is not supported by korat yet")
+	if n := s.IPCooldownSeconds; n != nil && (*n < 0 || *n > maxIPCooldownSeconds) {
+		c.fail("spec.ipCooldownSeconds", *n, "must be 0..%d: 0 assigns released addresses again at once", maxIPCooldownSeconds)
 	}
-	if s.AutoAllocateBlocks != nil && !*s.AutoAllocateBlocks {
-		c.fail("spec.autoAllocateBlocks", false, "must be true: blocks can't be given to nodes by hand")
+	if s.MaxBlocksPerHost < 0 {
+		c.fail("spec.maxBlocksPerHost", s.MaxBlocksPerHost, "must be the most blocks that a node may have, or 0 for no limit")
 	}
-	if s.MaxBlocksPerHost != 0 {
-		c.fail("spec.maxBlocksPerHost", s.MaxBlocksPerHost, "must be 0: a limit is not supported by korat yet")
+	if s.AutoAllocateBlocks != nil && !*s.AutoAllocateBlocks && s.StrictAffinity != nil && !*s.StrictAffinity {
+		c.fail("spec.autoAllocateBlocks", false, "must be true while spec.strictAffinity is false: a node without blocks of its own would borrow all its addresses")
 	}
 }
 

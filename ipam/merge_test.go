@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"korat/api"
 	"korat/api/store"
@@ -104,7 +105,7 @@ func TestForeignAddressSurvives(t *testing.T) {
 		t.Errorf("their handle gives %s", have)
 	}
 	publish(t, st, a)
-	change(t, st, cidr, func(b *block.Block) error { b.ReleaseByHandle("theirs"); return nil })
+	change(t, st, cidr, func(b *block.Block) error { b.ReleaseByHandle("theirs", time.Time{}); return nil })
 	a.Release("h")
 	publish(t, st, a)
 	if have := stored(t, st, cidr); have != "10.0.0.2=0 10.0.0.3=1" {
@@ -221,7 +222,7 @@ func TestBorrowerWalk(t *testing.T) {
 				})
 			case 4:
 				if handle := release("b"); handle != "" {
-					change(t, st, cidr, func(b *block.Block) error { b.ReleaseByHandle(handle); return nil })
+					change(t, st, cidr, func(b *block.Block) error { b.ReleaseByHandle(handle, time.Time{}); return nil })
 				}
 			case 5:
 				publish(t, st, a)

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"slices"
+	"time"
 
 	"korat/api"
 	"korat/ipam/block"
@@ -52,7 +53,7 @@ func (o *owned) release(handle string) []netip.Addr {
 	if o.block == nil {
 		return nil
 	}
-	gone := o.block.ReleaseByHandle(handle)
+	gone := o.block.ReleaseByHandle(handle, time.Time{})
 	for _, addr := range gone {
 		o.idle(addr)
 	}
@@ -60,7 +61,7 @@ func (o *owned) release(handle string) []netip.Addr {
 }
 
 func (o *owned) releaseOne(addr netip.Addr, sequence uint64) error {
-	if err := o.block.Release(addr, sequence); err != nil {
+	if err := o.block.Release(addr, sequence, time.Time{}); err != nil {
 		return err
 	}
 	o.idle(addr)
@@ -96,10 +97,10 @@ type blocks struct {
 }
 
 // confirmed gives the blocks that a node has a confirmed affinity for.
-func confirmed(table api.Table[*api.BlockAffinity], node string) []netip.Prefix {
+func confirmed(snap api.Snapshot, node string) []netip.Prefix {
 	var ps []netip.Prefix
-	for _, obj := range table.All() {
-		if obj.Spec.Node != node || obj.Spec.State != api.AffinityConfirmed {
+	for _, obj := range snap.AffinitiesOf(node) {
+		if obj.Spec.State != api.AffinityConfirmed {
 			continue
 		}
 		if p, err := netip.ParsePrefix(obj.Spec.CIDR); err == nil && p == p.Masked() {

@@ -13,6 +13,7 @@ import (
 	"maps"
 	"net/netip"
 	"slices"
+	"time"
 )
 
 // MaxHostBits limits a block to 65,536 addresses, because the stored form has one entry for each.
@@ -50,7 +51,13 @@ type Allocation struct {
 	// Sequence is the block's sequence number at the assignment. It tells two assignments of one
 	// address apart.
 	Sequence uint64
+	// Released is when the holder gave the address back, in whole seconds; zero while it is assigned. It
+	// stays held, because it cools down.
+	Released time.Time
 }
+
+// Cooling says whether the address belongs to nobody any more and is not free yet either.
+func (al Allocation) Cooling() bool { return !al.Released.IsZero() }
 
 // Block is the state of one block. It is changed in place and not safe for concurrent use.
 type Block struct {
@@ -152,12 +159,12 @@ func (b *Block) Assign(n int, h Holder, reserved func(netip.Addr) bool) []netip.
 	return got
 }
 
-// AssignAddr gives the holder one specific address, reserved or not.
+// AssignAddr gives the holder one specific address, reserved or cooling or not.
 func (b *Block) AssignAddr(a netip.Addr, h Holder) error {
 	if !b.prefix.Contains(a) {
 		return fmt.Errorf("%s in block %s: %w", a, b.prefix, ErrOutside)
 	}
-	if by, ok := b.held[b.ordinal(a)]; ok {
+	if by, ok := b.held[b.ordinal(a)]; ok && !by.Cooling() {
 		return fmt.Errorf("%s: %w by handle %q", a, ErrTaken, by.Handle)
 	}
 	b.take(b.ordinal(a), h)
@@ -170,7 +177,7 @@ func (b *Block) Hold(a netip.Addr, h Holder) error {
 	if !b.prefix.Contains(a) {
 		return fmt.Errorf("%s in block %s: %w", a, b.prefix, ErrOutside)
 	}
-	if by, ok := b.held[b.ordinal(a)]; ok && by.Handle == h.Handle {
+	if by, ok := b.held[b.ordinal(a)]; ok && by.Handle == h.Handle && !by.Cooling() {
 		return nil
 	}
 	b.take(b.ordinal(a), h)
@@ -182,7 +189,7 @@ func (b *Block) take(ordinal int, h Holder) {
 		b.free = slices.Delete(b.free, i, i+1)
 	}
 	b.sequence++
-	b.held[ordinal] = Allocation{Holder{h.Handle, maps.Clone(h.Attrs)}, b.sequence}
+	b.held[ordinal] = Allocation{Holder: Holder{h.Handle, maps.Clone(h.Attrs)}, Sequence: b.sequence}
 }
 
 // Match makes the address be as another block of the same range has it: held by the same assignment, or
@@ -203,31 +210,54 @@ func (b *Block) Match(a netip.Addr, o *Block) {
 	}
 }
 
-// ReleaseByHandle frees every address of the handle and returns them in order. They become the
-// last ones to be handed out again.
-func (b *Block) ReleaseByHandle(handle string) []netip.Addr {
+// ReleaseByHandle ends every assignment of the handle and returns the addresses in order. They are free, or cool
+// down since at if that is not zero, and become the last ones to be handed out again.
+func (b *Block) ReleaseByHandle(handle string, at time.Time) []netip.Addr {
 	var gone []netip.Addr
 	for _, o := range slices.Sorted(maps.Keys(b.held)) {
-		if b.held[o].Handle == handle {
-			b.put(o)
+		if al := b.held[o]; al.Handle == handle && !al.Cooling() {
+			b.end(o, at)
 			gone = append(gone, b.addr(o))
 		}
 	}
 	return gone
 }
 
-// Release frees one address if it is still the assignment that the caller saw: its sequence
-// number must match, else ErrStale.
-func (b *Block) Release(a netip.Addr, sequence uint64) error {
+// Release ends the assignment of one address if it is still the one that the caller saw: its sequence
+// number must match, else ErrStale. The address is free, or cools down since at if that is not zero.
+func (b *Block) Release(a netip.Addr, sequence uint64, at time.Time) error {
 	have, ok := b.At(a)
-	if !ok {
+	switch {
+	case !b.prefix.Contains(a):
+		return fmt.Errorf("release %s: block %s: %w", a, b.prefix, ErrOutside)
+	case !ok:
 		return fmt.Errorf("release %s: %w: it is free", a, ErrStale)
-	}
-	if have.Sequence != sequence {
+	case have.Cooling():
+		return fmt.Errorf("release %s: %w: it was released at %s", a, ErrStale, have.Released.Format(time.RFC3339))
+	case have.Sequence != sequence:
 		return fmt.Errorf("release %s: %w: now number %d of handle %q, not %d", a, ErrStale, have.Sequence, have.Handle, sequence)
 	}
-	b.put(b.ordinal(a))
+	b.end(b.ordinal(a), at)
 	return nil
+}
+
+// end makes a held address cool down since at, or frees it if at is zero.
+func (b *Block) end(ordinal int, at time.Time) {
+	if at.IsZero() {
+		b.put(ordinal)
+		return
+	}
+	b.sequence++
+	al := b.held[ordinal]
+	al.Sequence, al.Released = b.sequence, at.UTC().Truncate(time.Second)
+	b.held[ordinal] = al
+}
+
+// Thaw frees an address that cools down; any other stays as it is.
+func (b *Block) Thaw(a netip.Addr) {
+	if al, ok := b.At(a); ok && al.Cooling() {
+		b.put(b.ordinal(a))
+	}
 }
 
 func (b *Block) put(ordinal int) {
@@ -260,7 +290,7 @@ func (b *Block) All() iter.Seq2[netip.Addr, Allocation] {
 func (b *Block) Equal(o *Block) bool {
 	return b.prefix == o.prefix && b.affinity == o.affinity && slices.Equal(b.free, o.free) &&
 		maps.EqualFunc(b.held, o.held, func(x, y Allocation) bool {
-			return x.Sequence == y.Sequence && x.Handle == y.Handle && maps.Equal(x.Attrs, y.Attrs)
+			return x.Sequence == y.Sequence && x.Handle == y.Handle && x.Released.Equal(y.Released) && maps.Equal(x.Attrs, y.Attrs)
 		})
 }
 

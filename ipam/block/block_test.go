@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"github.com/google/go-cmp/cmp"
 
@@ -104,18 +105,18 @@ func TestAssignAndRelease(t *testing.T) {
 			},
 			`10.0.0.1: address is in use by handle "y"`,
 		},
-		{func() string { return fmt.Sprint(b.ReleaseByHandle("x")) }, "[10.0.0.0 10.0.0.2]"},
-		{func() string { return fmt.Sprint(b.ReleaseByHandle("x")) }, "[]"},
+		{func() string { return fmt.Sprint(b.ReleaseByHandle("x", time.Time{})) }, "[10.0.0.0 10.0.0.2]"},
+		{func() string { return fmt.Sprint(b.ReleaseByHandle("x", time.Time{})) }, "[]"},
 		{func() string { return text(b) }, "10.0.0.1=y#3 free 3 4 5 6 7 0 2"},
 		{func() string { return fmt.Sprint(b.Assign(9, block.Holder{Handle: "w"}, nil)) }, "[10.0.0.3 10.0.0.4 10.0.0.5 10.0.0.6 10.0.0.7 10.0.0.0 10.0.0.2]"},
 		{func() string { return fmt.Sprint(b.Free(nil), b.Held(), b.Sequence()) }, "0 8 12"},
 		{
-			func() string { return fmt.Sprint(b.Release(netip.MustParseAddr("10.0.0.1"), 2)) },
+			func() string { return fmt.Sprint(b.Release(netip.MustParseAddr("10.0.0.1"), 2, time.Time{})) },
 			`release 10.0.0.1: assignment has changed meanwhile: now number 3 of handle "y", not 2`,
 		},
-		{func() string { return fmt.Sprint(b.Release(netip.MustParseAddr("10.0.0.1"), 3)) }, "<nil>"},
+		{func() string { return fmt.Sprint(b.Release(netip.MustParseAddr("10.0.0.1"), 3, time.Time{})) }, "<nil>"},
 		{
-			func() string { return fmt.Sprint(b.Release(netip.MustParseAddr("10.0.0.1"), 3)) },
+			func() string { return fmt.Sprint(b.Release(netip.MustParseAddr("10.0.0.1"), 3, time.Time{})) },
 			"release 10.0.0.1: assignment has changed meanwhile: it is free",
 		},
 		{func() string { return fmt.Sprint(b.Hold(netip.MustParseAddr("10.0.0.0"), block.Holder{Handle: "v"})) }, "<nil>"},
@@ -243,7 +244,7 @@ func walk(t *testing.T, cidr string, seed uint64) {
 				take(a, h)
 			}
 		case 2:
-			b.ReleaseByHandle(h)
+			b.ReleaseByHandle(h, time.Time{})
 			for _, x := range all {
 				if held[x] == h {
 					delete(held, x)

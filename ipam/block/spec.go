@@ -9,6 +9,9 @@ import (
 	"net/netip"
 	"slices"
 	"strconv"
+	"time"
+
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
 	"korat/api"
 )
@@ -49,10 +52,11 @@ func allocations(s api.IPAMBlockSpec) (map[int]Allocation, error) {
 			return nil, fmt.Errorf("spec.allocations[%d] is %d, but spec.attributes has %d entries", o, *index, len(s.Attributes))
 		}
 		attr := s.Attributes[*index]
-		if attr.HandleID == "" {
+		al := Allocation{Holder: Holder{attr.HandleID, maps.Clone(attr.ActiveOwnerAttrs)}, Released: released(attr)}
+		if attr.HandleID == "" && !al.Cooling() {
 			return nil, fmt.Errorf("spec.attributes[%d].handle_id is empty", *index)
 		}
-		held[o] = Allocation{Holder: Holder{attr.HandleID, maps.Clone(attr.ActiveOwnerAttrs)}}
+		held[o] = al
 	}
 	for key, n := range s.SequenceNumberForAllocation {
 		o, err := strconv.Atoi(key)
@@ -115,7 +119,7 @@ func (b *Block) Spec() api.IPAMBlockSpec {
 	for _, o := range slices.Sorted(maps.Keys(b.held)) {
 		a := b.held[o]
 		i := slices.IndexFunc(byHandle[a.Handle], func(i int) bool {
-			return maps.Equal(s.Attributes[i].ActiveOwnerAttrs, a.Attrs)
+			return maps.Equal(s.Attributes[i].ActiveOwnerAttrs, a.Attrs) && released(s.Attributes[i]).Equal(a.Released)
 		})
 		var index int
 		if i >= 0 {
@@ -123,10 +127,44 @@ func (b *Block) Spec() api.IPAMBlockSpec {
 		} else {
 			index = len(s.Attributes)
 			byHandle[a.Handle] = append(byHandle[a.Handle], index)
-			s.Attributes = append(s.Attributes, api.AllocationAttribute{HandleID: a.Handle, ActiveOwnerAttrs: maps.Clone(a.Attrs)})
+			s.Attributes = append(s.Attributes, attribute(a))
 		}
 		s.Allocations[o] = &index
 		s.SequenceNumberForAllocation[strconv.Itoa(o)] = a.Sequence
 	}
 	return s
+}
+
+func attribute(a Allocation) api.AllocationAttribute {
+	attr := api.AllocationAttribute{HandleID: a.Handle, ActiveOwnerAttrs: maps.Clone(a.Attrs)}
+	if a.Cooling() {
+		attr.ReleasedAt = &metav1.Time{Time: a.Released}
+	}
+	return attr
+}
+
+// released is when an address was released, zero if it is assigned. The stored form has whole seconds.
+func released(attr api.AllocationAttribute) time.Time {
+	if attr.ReleasedAt.IsZero() {
+		return time.Time{}
+	}
+	return attr.ReleasedAt.UTC().Truncate(time.Second)
+}
+
+// Release gives what a stored block becomes when the assignment of one address ends, and never changes s itself. The
+// sequence number must be the one that the caller saw, so that a release that was decided on an older copy
+// does no harm: ErrStale names what has changed. The address cools down since at; the zero time frees it at once. A
+// lease is its node's to give back.
+func Release(s api.IPAMBlockSpec, a netip.Addr, sequence uint64, at time.Time) (api.IPAMBlockSpec, error) {
+	b, err := From(s)
+	if err != nil {
+		return s, err
+	}
+	if al, ok := b.At(a); ok && al.Leased() {
+		return s, fmt.Errorf("release %s: node %q has leased it: it is that node's to give back", a, al.Attrs["node"])
+	}
+	if err := b.Release(a, sequence, at); err != nil {
+		return s, err
+	}
+	return b.Spec(), nil
 }
