@@ -89,8 +89,8 @@ type Route struct {
 	NextHops []NextHop
 	// Source is the address that locally made packets get, or invalid for the kernel's choice.
 	Source netip.Addr
-	// Shadowed is reported of a route that is in the kernel but out of effect: somebody else's with
-	// the same prefix and metric stands before it. It is never wanted, so that such a route is set again.
+	// Shadowed is reported of a route that is in the kernel but out of effect: another one with the same
+	// prefix and metric stands before it, or may. It is never wanted, so that such a route is set again.
 	Shadowed bool
 }
 
@@ -148,9 +148,25 @@ type HostLink struct {
 	MAC         string
 	// Alias is the interface's alias (ip link set alias).
 	Alias string
-	// Addresses with their prefix lengths, in the kernel's order, secondary ones included.
+	// Addresses with their prefix lengths, in the kernel's order, secondary ones included. Of IPv6's
+	// those are left out that nothing may hang on: link-local, temporary (RFC 8981) and duplicate ones.
 	Addresses []netip.Prefix
+	// IPv6 says whether the kernel has IPv6 on the link at all: net/ipv6/conf/NAME exists.
+	IPv6 bool
+	// AcceptRA is net/ipv6/conf/NAME/accept_ra.
+	AcceptRA AcceptRA
 }
+
+// AcceptRA says when a link configures itself by router advertisements (RFC 4861). The kernel's values.
+type AcceptRA int32
+
+// The values of accept_ra.
+const (
+	AcceptRANever AcceptRA = iota
+	// AcceptRAHost stands for: not while the link forwards.
+	AcceptRAHost
+	AcceptRAAlways
+)
 
 // Equal reports whether both pictures are the same.
 func (h Host) Equal(o Host) bool {
@@ -160,7 +176,7 @@ func (h Host) Equal(o Host) bool {
 // Equal reports whether both are the same.
 func (l HostLink) Equal(o HostLink) bool {
 	return l.Index == o.Index && l.Type == o.Type && l.MTU == o.MTU && l.Up == o.Up && l.Running == o.Running &&
-		l.MAC == o.MAC && l.Alias == o.Alias && slices.Equal(l.Addresses, o.Addresses)
+		l.MAC == o.MAC && l.Alias == o.Alias && slices.Equal(l.Addresses, o.Addresses) && l.IPv6 == o.IPv6 && l.AcceptRA == o.AcceptRA
 }
 
 // Subnets gives the connected subnets with the interface of each, the first by name where several have

@@ -19,14 +19,15 @@ type Notice struct {
 	// Err says that there will be no more notices.
 	Err error
 	// Links names those that were made, changed or removed. The value is true if the link went down or
-	// away, got another name or lost an address: the kernel then takes the routes and neighbour
-	// entries on it away, and it sends no notices of the IPv4 routes.
+	// away, got another name, lost an IPv4 address or IPv6: the kernel then takes the routes and neighbour
+	// entries on it away. It sends no notices of the IPv4 routes, and need not send those of IPv6
+	// (net.ipv6.route.skip_notify_on_dev_down).
 	Links map[string]bool
-	// Addresses says that an address was added or removed.
+	// Addresses says that an address was added or removed that is not an IPv6 link-local one.
 	Addresses bool
 	// RemovedAddresses are those of which routes may have been the source: the kernel takes these away.
 	RemovedAddresses map[netip.Addr]bool
-	// DefaultRoute says that somebody else's default route changed.
+	// DefaultRoute says that somebody else's IPv4 default route changed.
 	DefaultRoute bool
 	// Routes are the prefixes of other changed routes in the main table with our metric.
 	Routes map[netip.Prefix]bool
@@ -36,6 +37,9 @@ type Notice struct {
 	// the kernel sends notices of: forwarding, rp_filter, proxy_arp.
 	Sysctls map[string]bool
 }
+
+// loopback is the loopback interface's name, in every network namespace.
+const loopback = "lo"
 
 // maxNoticed bounds the entries of a Notice that nobody takes.
 const maxNoticed = 4096
@@ -87,6 +91,9 @@ func (n Notice) TouchesNeighbour(k dataplane.NeighbourKey, _ dataplane.Neighbour
 func (n Notice) TouchesRoute(k dataplane.RouteKey, r dataplane.Route) bool {
 	if n.Routes[k.Prefix] || n.RemovedAddresses[r.Source] {
 		return true
+	}
+	if r.Type == dataplane.Blackhole && k.Prefix.Addr().Is6() {
+		return n.Links[loopback] // IPv6 hangs them on it
 	}
 	for _, h := range r.NextHops {
 		if n.Links[h.Device] {

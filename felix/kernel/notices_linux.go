@@ -17,9 +17,10 @@ import (
 	"korat/felix/dataplane"
 )
 
-// groups are the multicast groups that are heard. For IPv6 add its ADDR, ROUTE and NETCONF groups.
-const groups = 1<<(unix.RTNLGRP_LINK-1) | 1<<(unix.RTNLGRP_NEIGH-1) | 1<<(unix.RTNLGRP_IPV4_IFADDR-1) |
-	1<<(unix.RTNLGRP_IPV4_ROUTE-1) | 1<<(unix.RTNLGRP_IPV4_NETCONF-1)
+// groups are the multicast groups that are heard. A kernel without IPv6 has its groups all the same.
+const groups = 1<<(unix.RTNLGRP_LINK-1) | 1<<(unix.RTNLGRP_NEIGH-1) |
+	1<<(unix.RTNLGRP_IPV4_IFADDR-1) | 1<<(unix.RTNLGRP_IPV4_ROUTE-1) | 1<<(unix.RTNLGRP_IPV4_NETCONF-1) |
+	1<<(unix.RTNLGRP_IPV6_IFADDR-1) | 1<<(unix.RTNLGRP_IPV6_ROUTE-1) | 1<<(unix.RTNLGRP_IPV6_NETCONF-1)
 
 // What linux/netconf.h has: messages of changed settings of an interface (Linux 3.8).
 const (
@@ -187,27 +188,36 @@ func (n *notices) hearLink(p *Notice, m message) {
 	}
 }
 
+// hearAddress: with a link's last address go all its IPv4 routes. All its IPv6 routes go when IPv6 is switched
+// off on it, and with them its link-local address; the others come and go without harm.
 func (n *notices) hearAddress(p *Notice, m message) {
 	msg, prefix, ok := decodeAddress(m.body)
 	if !ok {
 		return
 	}
-	p.Addresses = true
+	local := prefix.Addr().Is6() && prefix.Addr().IsLinkLocalUnicast()
+	p.Addresses = p.Addresses || !local
 	if m.typ == unix.RTM_NEWADDR {
 		return
 	}
-	p.RemovedAddresses[prefix.Addr()] = true
-	if name := n.names[msg.Index]; name != "" {
-		p.Links[name] = true // with the last address go all IPv4 routes
+	if !local {
+		p.RemovedAddresses[prefix.Addr()] = true
+	}
+	if name := n.names[msg.Index]; name != "" && (msg.Family == unix.AF_INET || local) {
+		p.Links[name] = true
 	}
 }
 
 func (n *notices) hearRoute(p *Notice, m message) {
-	r, ok := decodeRoute(m.body, unix.AF_INET)
+	msg, ok := header[unix.RtMsg](m.body)
 	if !ok || m.port == n.own {
 		return
 	}
-	if r.prefix.Bits() == 0 && r.Protocol != Protocol {
+	r, ok := decodeRoute(m.body, msg.Family)
+	if !ok {
+		return
+	}
+	if r.Family == unix.AF_INET && r.prefix.Bits() == 0 && r.Protocol != Protocol {
 		p.DefaultRoute = true
 	}
 	if r.atOurMetric() {

@@ -81,10 +81,19 @@ func (c *conn) addresses(ctx context.Context, family uint8, start func(), each f
 		b.begin(unix.RTM_GETADDR, unix.NLM_F_DUMP)
 		b.raw(bytesOf(&unix.IfAddrmsg{Family: family}))
 	}, start, func(m message) {
-		if msg, p, ok := decodeAddress(m.body); ok && msg.Family == family {
+		if msg, p, ok := decodeAddress(m.body); ok && msg.Family == family && lasting(msg, p.Addr()) {
 			each(msg.Index, p)
 		}
 	})
+}
+
+// lasting is false for the IPv6 addresses that nothing may hang on: every link has a link-local one, temporary
+// ones come and go (RFC 8981), and one that another host has, too, is never used (RFC 4862 5.4.5).
+func lasting(msg unix.IfAddrmsg, a netip.Addr) bool {
+	if a.Is4() {
+		return true
+	}
+	return !a.IsLinkLocalUnicast() && msg.Flags&(unix.IFA_F_TEMPORARY|unix.IFA_F_DADFAILED) == 0
 }
 
 // decodeAddress reads an address. On a point-to-point link IFA_ADDRESS is the other side's, and
@@ -160,6 +169,8 @@ type kernelLink struct {
 	name, alias, kind string
 	mtu               int
 	mac               []byte
+	ipv6              bool
+	acceptRA          dataplane.AcceptRA
 }
 
 func decodeLink(body []byte) (l kernelLink, ok bool) {
@@ -184,15 +195,33 @@ func decodeLink(body []byte) (l kernelLink, ok bool) {
 					l.kind = stringOf(value)
 				}
 			}
+		case unix.IFLA_AF_SPEC:
+			l.decodeIPv6(value)
 		}
 	}
 	return l, l.name != ""
+}
+
+// decodeIPv6 finds what IPv6 says of a link in IFLA_AF_SPEC: its settings are a list of numbers (linux/ipv6.h,
+// DEVCONF_…).
+func (l *kernelLink) decodeIPv6(spec []byte) {
+	const devconfAcceptRA = 3
+	for family, value := range attributes(spec, 0) {
+		if family != unix.AF_INET6 {
+			continue
+		}
+		for typ, value := range attributes(value, 0) {
+			if typ == unix.IFLA_INET6_CONF && len(value) >= 4*(devconfAcceptRA+1) {
+				l.ipv6, l.acceptRA = true, dataplane.AcceptRA(uint32Of(value[4*devconfAcceptRA:]))
+			}
+		}
+	}
 }
 
 func (l kernelLink) hostLink() dataplane.HostLink {
 	return dataplane.HostLink{
 		Index: int(l.Index), Type: l.kind, MTU: l.mtu,
 		Up: l.Flags&unix.IFF_UP != 0, Running: l.Flags&unix.IFF_UP != 0 && l.Flags&unix.IFF_RUNNING != 0,
-		MAC: net.HardwareAddr(l.mac).String(), Alias: l.alias,
+		MAC: net.HardwareAddr(l.mac).String(), Alias: l.alias, IPv6: l.ipv6, AcceptRA: l.acceptRA,
 	}
 }

@@ -42,6 +42,9 @@ func TestObserve(t *testing.T) {
 		"link set peer0 master br0 address 02:00:00:00:00:40",
 		"link set br0 address 02:00:00:00:00:20", // else it may take that of a port
 	)
+	for name, accept := range map[string]string{"lo": "0", "eth0": "2", "peer0": "1", "br0": "1"} {
+		ns.Run("sysctl", "-qw", "net.ipv6.conf."+name+".accept_ra="+accept)
+	}
 	handle := host{ns, t}.open()
 	have := observe(t, handle)
 	for name, link := range have.Links {
@@ -49,7 +52,6 @@ func TestObserve(t *testing.T) {
 			t.Errorf("%s has no index", name)
 		}
 		link.Index = 0
-		link.Addresses = slices.DeleteFunc(link.Addresses, func(p netip.Prefix) bool { return p.Addr().IsLinkLocalUnicast() })
 		have.Links[name] = link
 	}
 	prefixes := func(list ...string) (p []netip.Prefix) {
@@ -59,13 +61,14 @@ func TestObserve(t *testing.T) {
 		return p
 	}
 	equal(t, "host", dataplane.Host{Links: map[string]dataplane.HostLink{
-		"lo": {Type: "device", MTU: 65536, Up: true, Running: true, MAC: "00:00:00:00:00:00", Addresses: prefixes("127.0.0.1/8", "::1/128")},
+		"lo": {Type: "device", MTU: 65536, Up: true, Running: true, MAC: "00:00:00:00:00:00", Addresses: prefixes("127.0.0.1/8", "::1/128"), IPv6: true},
 		"eth0": {
 			Type: "veth", MTU: 1400, Up: true, MAC: "02:00:00:00:00:10", Alias: "the-uplink",
 			Addresses: prefixes("192.0.2.10/24", "198.51.100.10/32", "203.0.113.1/32", "192.0.2.11/24", "2001:db8::10/64"),
+			IPv6:      true, AcceptRA: dataplane.AcceptRAAlways,
 		},
-		"peer0": {Type: "veth", MTU: 1500, MAC: "02:00:00:00:00:40", Addresses: prefixes()},
-		"br0":   {Type: "bridge", MTU: 1500, MAC: "02:00:00:00:00:20", Addresses: prefixes()},
+		"peer0": {Type: "veth", MTU: 1500, MAC: "02:00:00:00:00:40", IPv6: true, AcceptRA: dataplane.AcceptRAHost},
+		"br0":   {Type: "bridge", MTU: 1500, MAC: "02:00:00:00:00:20", IPv6: true, AcceptRA: dataplane.AcceptRAHost},
 	}}, have)
 
 	ns.Run("ip", "link", "set", "peer0", "up")

@@ -97,6 +97,9 @@ func checkRoute(prefix netip.Prefix, r dataplane.Route) error {
 		return errors.New("routes of this type are not made here")
 	}
 	for _, h := range r.NextHops {
+		if !h.Gateway.IsValid() && len(r.NextHops) > 1 && prefix.Addr().Is6() {
+			return errors.New("the kernel uses only one of several IPv6 next hops without a gateway")
+		}
 		if h.Gateway.IsValid() && h.Gateway.Is4() != prefix.Addr().Is4() {
 			return fmt.Errorf("gateway %v is of the other address family", h.Gateway)
 		}
@@ -104,8 +107,8 @@ func checkRoute(prefix netip.Prefix, r dataplane.Route) error {
 	return nil
 }
 
-// encodeRouteDelete appends the message that deletes the first route with a prefix and TOS 0, and a
-// protocol unless that is RTPROT_UNSPEC.
+// encodeRouteDelete appends the message that deletes the first route with a prefix, TOS 0 (IPv6: our metric),
+// and a protocol unless that is RTPROT_UNSPEC.
 func encodeRouteDelete(b *buffer, prefix netip.Prefix, protocol uint8) {
 	b.begin(unix.RTM_DELROUTE, 0)
 	b.raw(bytesOf(&unix.RtMsg{
@@ -113,6 +116,9 @@ func encodeRouteDelete(b *buffer, prefix netip.Prefix, protocol uint8) {
 		Table: unix.RT_TABLE_MAIN, Protocol: protocol, Scope: unix.RT_SCOPE_NOWHERE,
 	}))
 	b.attrAddr(unix.RTA_DST, prefix.Addr())
+	if prefix.Addr().Is6() {
+		b.attrUint32(unix.RTA_PRIORITY, defaultMetric6)
+	}
 }
 
 // kernelRoute is a route as a message has it. Its slices are valid as long as the message is.
@@ -126,11 +132,11 @@ type kernelRoute struct {
 	multipath []byte
 }
 
-// decodeRoute reads a route of the main table; ok is false for anything else. A kernel without IPv6
-// answers a dump of its routes with those of all families.
+// decodeRoute reads a route of the main table; ok is false for anything else, such as one for certain sources
+// only. A kernel without IPv6 answers a dump of its routes with those of all families.
 func decodeRoute(body []byte, wantFamily uint8) (r kernelRoute, ok bool) {
 	r.RtMsg, ok = header[unix.RtMsg](body)
-	if !ok || r.Family != wantFamily || r.Table != unix.RT_TABLE_MAIN || r.Flags&unix.RTM_F_CLONED != 0 {
+	if !ok || r.Family != wantFamily || r.Table != unix.RT_TABLE_MAIN || r.Flags&unix.RTM_F_CLONED != 0 || r.Src_len != 0 {
 		return r, false
 	}
 	dst := netip.IPv4Unspecified()

@@ -17,19 +17,26 @@ import (
 )
 
 // Routes is the main routing table. Ours are its routes with our protocol number, TOS 0 and metric 0
-// (IPv6: 1024, the kernel's default).
+// (IPv6: 1024, the kernel's default). Foreign routes with another prefix, metric or TOS, and those behind ours,
+// are left alone.
 //
 // The IPv4 table (net/ipv4/fib_trie.c) may hold several routes with one prefix, TOS and metric, one
 // behind the other; only the first forwards. NLM_F_REPLACE replaces that first one, whosever it
 // is, so that setting a route also clears somebody else's out of our way; it changes nothing if the
 // first is ours already. If ours stands behind another ("ip route prepend"), the kernel answers
-// EEXIST instead: then the first is deleted and ours is set again. Foreign routes with another
-// prefix, metric or TOS, and those behind ours, are left alone. A deletion can't be limited to metric
+// EEXIST instead: then the first is deleted and ours is set again. A deletion can't be limited to metric
 // 0 and takes all routes with the prefix and our protocol number.
+//
+// The IPv6 table (net/ipv6/ip6_fib.c) holds several, too, of two classes: those with a gateway are one
+// multipath route, and the others stand behind one another. Here NLM_F_REPLACE replaces the first of the
+// route's own class, and only if there is none the first of all: one of the other class in front stays in
+// effect, be it an older one of ours, and nothing is said. A later one with a gateway becomes a next hop
+// of ours if that has one. The kernel's routes to the host's own subnets have metric 256, and so come first.
 //
 // What others do to our prefixes is noticed as it happens. Read sees it as well, since it reads
 // foreign routes too: the kernel gives a prefix' routes in their order, so that one of ours in
-// second place is known by the route before it, and is reported as Shadowed.
+// second place is known by the route before it, and is reported as Shadowed. So is an IPv6 one behind which
+// there is another one of ours. When a Shadowed IPv6 route is set, those before it are deleted.
 type Routes struct{ h *Handle }
 
 // Routes gives the table.
@@ -71,8 +78,12 @@ func (r *routeReader) message(m message) {
 		r.front = k.prefix
 	default:
 		key := dataplane.RouteKey{Prefix: k.prefix}
-		if _, twice := r.have[key]; !twice {
-			r.have[key] = k.route(r.devices, &r.hops, r.family == unix.AF_INET && r.front == k.prefix)
+		first, twice := r.have[key]
+		if !twice {
+			r.have[key] = k.route(r.devices, &r.hops, r.front == k.prefix)
+		} else if r.family == unix.AF_INET6 {
+			first.Shadowed = true
+			r.have[key] = first
 		}
 	}
 }
@@ -103,10 +114,14 @@ func (t Routes) set(ctx context.Context, set map[dataplane.RouteKey]dataplane.Ro
 		if err != nil {
 			return fmt.Errorf("set %d routes: %w", len(keys), err)
 		}
-		if len(behind) == 0 {
+		behind6, err := t.stillShadowed(ctx, keys)
+		if err != nil {
+			return fmt.Errorf("set %d routes: %w", len(keys), err)
+		}
+		keys = append(behind, behind6...)
+		if len(keys) == 0 {
 			return nil
 		}
-		keys = behind
 		if err := t.removeFront(ctx, keys); err != nil {
 			return err
 		}
@@ -139,6 +154,38 @@ func (t Routes) replace(ctx context.Context, keys []dataplane.RouteKey, set map[
 		},
 	})
 	return behind, err
+}
+
+// stillShadowed gives those IPv6 routes that were Shadowed when all were read last, and still are.
+func (t Routes) stillShadowed(ctx context.Context, keys []dataplane.RouteKey) ([]dataplane.RouteKey, error) {
+	t.h.routesMu.Lock()
+	were := t.h.routeTable.shadowed6
+	t.h.routesMu.Unlock()
+	if len(were) == 0 {
+		return nil, nil
+	}
+	keys = slices.DeleteFunc(slices.Clone(keys), func(k dataplane.RouteKey) bool { return !were[k.Prefix] })
+	if len(keys) == 0 {
+		return nil, nil
+	}
+	read := routeReader{family: unix.AF_INET6, devices: t.h.conn.devices(), have: map[dataplane.RouteKey]dataplane.Route{}}
+	if err := t.dump(ctx, read.family, read.start, read.message); err != nil {
+		return nil, err
+	}
+	return slices.DeleteFunc(keys, func(k dataplane.RouteKey) bool { return !read.have[k].Shadowed }), nil
+}
+
+// shadowed6 picks the IPv6 routes that are Shadowed. It is nil if there are none.
+func shadowed6(have map[dataplane.RouteKey]dataplane.Route) (shadowed map[netip.Prefix]bool) {
+	for k, r := range have {
+		if r.Shadowed && k.Prefix.Addr().Is6() {
+			if shadowed == nil {
+				shadowed = map[netip.Prefix]bool{}
+			}
+			shadowed[k.Prefix] = true
+		}
+	}
+	return shadowed
 }
 
 // removeFront deletes the first route of each prefix, whosever it is: the caller sets its own anew.
@@ -181,7 +228,7 @@ func (t Routes) remove(ctx context.Context, del map[dataplane.RouteKey]dataplane
 	return nil
 }
 
-// subnets gives the prefixes for which the kernel made a route because the host has an address there.
+// subnets gives the IPv4 prefixes for which the kernel made a route because the host has an address there.
 func (c *conn) subnets(ctx context.Context) (map[netip.Prefix]bool, error) {
 	subnets := map[netip.Prefix]bool{}
 	err := c.addresses(ctx, unix.AF_INET, func() { clear(subnets) }, func(_ uint32, p netip.Prefix) {

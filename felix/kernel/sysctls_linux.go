@@ -61,12 +61,14 @@ func (t *Sysctls) ReadEntries(ctx context.Context, keys []string) (map[string]da
 }
 
 // Write implements reconcile.Table. Entries of interfaces come after those of the whole host, as
-// writing ip_forward writes every interface's forwarding.
+// writing ip_forward or IPv6's all/forwarding writes every interface's forwarding. Before them comes
+// accept_ra: when forwarding is switched on, the kernel takes away what router advertisements gave to links
+// whose accept_ra is not 2 (net/ipv6/addrconf.c, rt6_purge_dflt_routers).
 func (t *Sysctls) Write(ctx context.Context, d reconcile.Diff[string, dataplane.SysctlValue]) error {
 	var failed reconcile.WriteError[string]
 	keys := slices.Collect(maps.Keys(d.Set))
 	slices.SortFunc(keys, func(a, b string) int {
-		return cmp.Or(cmp.Compare(strings.Count(a, "/"), strings.Count(b, "/")), strings.Compare(a, b))
+		return cmp.Or(cmp.Compare(sysctlRank(a), sysctlRank(b)), strings.Compare(a, b))
 	})
 	err := t.h.inside(func() error {
 		for _, k := range keys {
@@ -89,6 +91,17 @@ func (t *Sysctls) Write(ctx context.Context, d reconcile.Diff[string, dataplane.
 	return failed.Err()
 }
 
+// sysctlRank orders sysctls: what has the lower one is written first.
+func sysctlRank(key string) int {
+	switch name := sysctlInterface(key); {
+	case strings.HasSuffix(key, "/accept_ra"):
+		return 0
+	case name == "" || name == "all" || name == "default":
+		return 1
+	}
+	return 2
+}
+
 func (t *Sysctls) set(key string, want dataplane.SysctlValue) error {
 	have, err := readSysctl(key)
 	if err == nil && have != want {
@@ -104,7 +117,7 @@ func (t *Sysctls) set(key string, want dataplane.SysctlValue) error {
 // interfaceGone says whether a sysctl is missing because its interface is.
 func (t *Sysctls) interfaceGone(key string) bool {
 	name := sysctlInterface(key)
-	if name == "" {
+	if name == "" || name == "all" || name == "default" {
 		return false
 	}
 	_, err := t.h.conn.devices().index(name)
@@ -145,7 +158,7 @@ func withoutPath(err error) error {
 }
 
 // sysctlInterface gives the interface that a sysctl belongs to: X of net/ipv4/conf/X/… and
-// net/ipv4/neigh/X/…, or "".
+// net/ipv6/neigh/X/…, or "". It may be "all" or "default".
 func sysctlInterface(key string) string {
 	parts := strings.Split(key, "/")
 	if len(parts) == 5 && parts[0] == "net" && (parts[2] == "conf" || parts[2] == "neigh") {

@@ -1,0 +1,287 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel_test
+
+import (
+	"fmt"
+	"strings"
+	"testing"
+
+	"korat/felix/dataplane"
+	"korat/felix/kernel"
+	"korat/felix/reconcile"
+)
+
+// all6 is what ip shows of the main IPv6 table with metric 1024.
+func (h host) all6() string {
+	h.t.Helper()
+	var b strings.Builder
+	for line := range strings.Lines(trim(h.Run("ip", "-6", "route"))) {
+		if !strings.Contains(line, " metric 256 ") {
+			b.WriteString(strings.ReplaceAll(line, " metric 1024", ""))
+		}
+	}
+	return strings.ReplaceAll(b.String(), " pref medium", "")
+}
+
+func (h host) permanent6() string {
+	h.t.Helper()
+	return sorted(trim(h.Run("ip", "-6", "neigh", "show", "nud", "permanent")))
+}
+
+func (h host) ip(command string) {
+	h.t.Helper()
+	h.Run(append([]string{"ip"}, strings.Fields(command)...)...)
+}
+
+func blackhole() dataplane.Route { return dataplane.Route{Type: dataplane.Blackhole} }
+
+func TestIPv6RoutesInOurWay(t *testing.T) {
+	const (
+		gateway  = "2001:db8:1::/64 via 2001:db8::1 dev eth0 proto 75 onlink\n"
+		direct   = "2001:db8:1::/64 dev cali1 proto 75\n"
+		nowhere  = "blackhole 2001:db8:1::/64 dev lo proto 75\n"
+		foreign  = "2001:db8:1::/64 via 2001:db8::7 dev eth0\n"
+		foreign2 = "2001:db8:1::/64 dev cali2\n"
+	)
+	for name, c := range map[string]struct {
+		want     dataplane.Route
+		commands []string
+		during   string
+		after    string
+	}{
+		"before us at start": {
+			via("2001:db8::1"), []string{"route flush proto 75", "route add 2001:db8:1::/64 via 2001:db8::7"},
+			foreign, gateway,
+		},
+		"of the other class before us at start": {
+			via("2001:db8::1"), []string{"route flush proto 75", "route add blackhole 2001:db8:1::/64"},
+			"blackhole 2001:db8:1::/64 dev lo\n", gateway,
+		},
+		"one of each class before us at start": {
+			dev("cali1"), []string{"route flush proto 75", "route add 2001:db8:1::/64 via 2001:db8::7", "route append 2001:db8:1::/64 dev cali2"},
+			foreign + foreign2, direct,
+		},
+		"one of each class and an old one of ours": {
+			dev("cali1"), []string{
+				"route flush proto 75", "route add 2001:db8:1::/64 via 2001:db8::7",
+				"route append blackhole 2001:db8:1::/64", "route append 2001:db8:1::/64 dev cali2 proto 75",
+			},
+			foreign + "blackhole 2001:db8:1::/64 dev lo\n2001:db8:1::/64 dev cali2 proto 75\n", direct,
+		},
+		"replaced": {
+			blackhole(), []string{"route replace blackhole 2001:db8:1::/64"},
+			"blackhole 2001:db8:1::/64 dev lo\n", nowhere,
+		},
+		"replaced with our protocol": {
+			via("2001:db8::1"), []string{"route replace 2001:db8:1::/64 via 2001:db8::7 dev eth0 proto 75"},
+			"2001:db8:1::/64 via 2001:db8::7 dev eth0 proto 75\n", gateway,
+		},
+		"replaced by several of our protocol": {
+			via("2001:db8::1"), []string{
+				"route replace 2001:db8:1::/64 proto 75 nexthop via 2001:db8::7 dev eth0 nexthop via 2001:db8::8 dev eth0",
+			},
+			"2001:db8:1::/64 proto 75\n\tnexthop via 2001:db8::7 dev eth0 weight 1\n\tnexthop via 2001:db8::8 dev eth0 weight 1\n", gateway,
+		},
+		"joined": {
+			via("2001:db8::1"), []string{"route append 2001:db8:1::/64 via 2001:db8::7"},
+			"2001:db8:1::/64 proto 75\n\tnexthop via 2001:db8::1 dev eth0 weight 1 onlink\n\tnexthop via 2001:db8::7 dev eth0 weight 1\n", gateway,
+		},
+		"appended, which is no harm": {
+			via("2001:db8::1"), []string{"route append 2001:db8:1::/64 dev cali2"},
+			gateway + foreign2, gateway + foreign2,
+		},
+		"deleted": {dev("cali1"), []string{"route delete 2001:db8:1::/64"}, "", direct},
+	} {
+		t.Run(name, func(t *testing.T) {
+			for _, how := range []string{"resync", "restart"} {
+				h := newHost(t)
+				h.Run("ip", "address", "add", "2001:db8::10/64", "dev", "eth0", "nodad")
+				step := reconcile.NewStep("routes", h.open().Routes())
+				want := routes{prefix("2001:db8:1::/64"): c.want}
+				apply(t, step, want)
+				for _, command := range c.commands {
+					h.ip("-6 " + command)
+				}
+				equal(t, "before "+how, c.during, h.all6())
+				if step.Invalidate(); how == "restart" {
+					step = reconcile.NewStep("routes", h.open().Routes())
+				}
+				apply(t, step, want)
+				step.Invalidate()
+				apply(t, step, want) // one that stands before ours is known by then
+				equal(t, "after "+how, c.after, h.all6())
+				step.Invalidate()
+				equal(t, "once more", reconcile.Result{Read: true}, apply(t, step, want))
+			}
+		})
+	}
+}
+
+// A route of ours that changes its class beside somebody else's of the new class has the old one before it.
+func TestIPv6RouteOfOursBeforeOurs(t *testing.T) {
+	for name, c := range map[string]struct {
+		first, then      dataplane.Route
+		foreign, between string
+		after            string
+	}{
+		"to a gateway": {
+			blackhole(), via("2001:db8::1"), "route append 2001:db8:1::/64 via 2001:db8::7 dev eth0 onlink",
+			"blackhole 2001:db8:1::/64 dev lo proto 75\n2001:db8:1::/64 via 2001:db8::1 dev eth0 proto 75 onlink\n",
+			"2001:db8:1::/64 via 2001:db8::1 dev eth0 proto 75 onlink\n",
+		},
+		"from a gateway": {
+			via("2001:db8::1"), dev("cali1"), "route append blackhole 2001:db8:1::/64",
+			"2001:db8:1::/64 via 2001:db8::1 dev eth0 proto 75 onlink\n2001:db8:1::/64 dev cali1 proto 75\n",
+			"2001:db8:1::/64 dev cali1 proto 75\n",
+		},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			step := reconcile.NewStep("routes", h.open().Routes())
+			key := prefix("2001:db8:1::/64")
+			apply(t, step, routes{key: c.first})
+			h.ip("-6 " + c.foreign)
+			want := routes{key: c.then}
+			apply(t, step, want)
+			equal(t, "at first", c.between, h.all6())
+			step.Invalidate()
+			apply(t, step, want)
+			equal(t, "after a resync", c.after, h.all6())
+			step.Invalidate()
+			equal(t, "once more", reconcile.Result{Read: true}, apply(t, step, want))
+		})
+	}
+}
+
+func TestIPv6RoutesOfOthersAreLeftAlone(t *testing.T) {
+	h := newHost(t)
+	h.Batch(
+		"address add 2001:db8::10/64 dev eth0 nodad",
+		"route add default via 2001:db8::9",
+		"route add 2001:db8:1::/64 via 2001:db8::7 metric 50",
+		"route add 2001:db8:1::/64 via 2001:db8::7 table 100 proto 75",
+		"route add 2001:db8:1::/64 from 2001:db8:9::/64 via 2001:db8::7 proto 75",
+		"route add 2001:db8:1::/64 via 2001:db8::7 metric 2048 proto 75",
+		"route add 2001:db8:1:0:8000::/65 via 2001:db8::7",
+	)
+	// The order in which ip shows routes to one prefix from different sources is the kernel's affair.
+	table := func() string { return sorted(h.Run("ip", "-6", "route", "show", "table", "all")) }
+	before := table()
+	step := reconcile.NewStep("routes", h.open().Routes())
+	apply(t, step, routes{prefix("2001:db8:1::/64"): via("2001:db8::1")})
+	const ours = "2001:db8:1::/64 via 2001:db8::1 dev eth0 proto 75 metric 1024 onlink pref medium\n"
+	equal(t, "all tables meanwhile", before, sorted(strings.Replace(h.Run("ip", "-6", "route", "show", "table", "all"), ours, "", 1)))
+	if !strings.Contains(trim(h.Run("ip", "-6", "route")), ours) {
+		t.Error("our route is missing")
+	}
+	apply(t, step, nil)
+	equal(t, "all tables afterwards", before, table())
+}
+
+func TestIPv6RoutesErrors(t *testing.T) {
+	h := newHost(t)
+	h.Run("sysctl", "-qw", "net.ipv6.conf.cali2.disable_ipv6=1")
+	step := reconcile.NewStep("routes", h.open().Routes())
+	_, err := step.Apply(t.Context(), routes{
+		prefix("2001:db8:1::1/128"): dev("cali1"),
+		prefix("2001:db8:1::2/128"): dev("cali2"),
+		prefix("2001:db8:1::3/128"): via("192.0.2.1"),
+		prefix("2001:db8:1::4/128"): {NextHops: []dataplane.NextHop{{Device: "cali1"}, {Device: "cali2"}}},
+		prefix("2001:db8:2::/64"):   via("2001:db8::1", "2001:db8::2"),
+	}, nil)
+	if err == nil {
+		t.Fatal("no error")
+	}
+	equal(t, "error", `write routes:
+set 2001:db8:1::2/128 dev cali2: permission denied (IPv6 is disabled on nexthop device)
+set 2001:db8:1::3/128 via 192.0.2.1 dev eth0: gateway 192.0.2.1 is of the other address family
+set 2001:db8:1::4/128 nexthop dev cali1 nexthop dev cali2: the kernel uses only one of several IPv6 next hops without a gateway`,
+		strings.NewReplacer("routes: ", "routes:\n", "; ", "\n").Replace(err.Error()))
+	equal(t, "ip -6 route", `2001:db8:1::1 dev cali1 proto 75
+2001:db8:2::/64 proto 75
+	nexthop via 2001:db8::1 dev eth0 weight 1 onlink
+	nexthop via 2001:db8::2 dev eth0 weight 1 onlink
+`, h.all6())
+}
+
+// Proxy entries are in a table of their own, with the addresses as keys as well.
+func TestIPv6NeighboursLeaveProxiesAlone(t *testing.T) {
+	h := newHost(t)
+	h.Batch(
+		"neigh add proxy 2001:db8::1 dev cali1", "neigh add proxy 2001:db8::2 dev cali1",
+		"neigh add 2001:db8::3 lladdr 02:00:00:00:00:99 dev cali1 nud permanent",
+	)
+	proxies := func() string { return sorted(trim(h.Run("ip", "-6", "neigh", "show", "proxy"))) }
+	before := proxies()
+	step := reconcile.NewStep("neighbours", h.open().Neighbours())
+	apply(t, step, neighbours{neighbour("cali1", "2001:db8::1"): {MAC: "02:00:00:00:00:01"}})
+	const foreign = "2001:db8::3 dev cali1 lladdr 02:00:00:00:00:99 PERMANENT\n"
+	equal(t, "ip -6 neigh", "2001:db8::1 dev cali1 lladdr 02:00:00:00:00:01 PERMANENT proto 75\n"+foreign, h.permanent6())
+	apply(t, step, nil)
+	equal(t, "ip -6 neigh", foreign, h.permanent6())
+	equal(t, "proxies", before, proxies())
+}
+
+// TestIPv6RepairAfterNotice: the kernel takes all IPv6 routes, permanent neighbours and addresses of a link
+// that goes down away, and tells of it.
+func TestIPv6RepairAfterNotice(t *testing.T) {
+	for name, commands := range map[string][]string{
+		"deleted":            {"route delete 2001:db8:1::1/128", "route delete 2001:db8:2::/64", "neigh delete 2001:db8:1::1 dev cali1"},
+		"all flushed":        {"-6 route flush proto 75", "-6 neigh flush dev cali1 nud permanent"},
+		"replaced":           {"route replace 2001:db8:2::/64 via 2001:db8::7 dev eth0 onlink", "route replace blackhole 2001:db8:1::1"},
+		"joined":             {"route append 2001:db8:2::/64 via 2001:db8::7 dev eth0 onlink"},
+		"link flapped":       {"link set cali1 down", "link set cali1 up"},
+		"uplink flapped":     {"link set eth0 down", "link set eth0 up"},
+		"loopback flapped":   {"link set lo down", "link set lo up"},
+		"link made anew":     {"link delete cali1", "link add cali1 type veth peer name pod1", "link set pod1 up", "link set cali1 up"},
+		"IPv6 off and on":    {"sysctl cali1 1", "sysctl cali1 0"},
+		"IPv6 of the uplink": {"sysctl eth0 1", "sysctl eth0 0"},
+	} {
+		for _, silent := range []bool{false, true} {
+			t.Run(fmt.Sprint(name, " silent ", silent), func(t *testing.T) { ipv6Repair(t, commands, silent) })
+		}
+	}
+}
+
+func ipv6Repair(t *testing.T, commands []string, silent bool) {
+	h := newHost(t)
+	if silent {
+		h.Run("sysctl", "-qw", "net.ipv6.route.skip_notify_on_dev_down=1")
+	}
+	handle := h.open()
+	wantRoutes := routes{
+		prefix("2001:db8:1::1/128"): dev("cali1"), prefix("2001:db8:2::/64"): via("2001:db8::1"),
+		prefix("2001:db8:3::/64"): via("2001:db8::1", "2001:db8::2"), prefix("2001:db8:1::/64"): blackhole(),
+	}
+	wantNeighbours := neighbours{neighbour("cali1", "2001:db8:1::1"): {MAC: "02:00:00:00:00:01"}}
+	routeStep := reconcile.NewStep("routes", handle.Routes())
+	neighbourStep := reconcile.NewStep("neighbours", handle.Neighbours())
+	apply(t, routeStep, wantRoutes)
+	apply(t, neighbourStep, wantNeighbours)
+	before := h.all6() + h.permanent6()
+
+	settle(t, h, handle)
+	for _, command := range commands {
+		if words := strings.Fields(command); words[0] == "sysctl" {
+			h.Run("sysctl", "-qw", "net.ipv6.conf."+words[1]+".disable_ipv6="+words[2])
+		} else {
+			h.ip(command)
+		}
+	}
+	if h.all6()+h.permanent6() == before {
+		t.Fatal("the commands changed nothing")
+	}
+	last := prefix("203.0.113.0/24").Prefix
+	h.Batch("route add 203.0.113.0/24 dev lo", "route delete 203.0.113.0/24 dev lo")
+	wait(t, handle, func(n kernel.Notice) bool { return n.Routes[last] }, func(n kernel.Notice) {
+		routeStep.Touch(n.TouchesRoute)
+		neighbourStep.Touch(n.TouchesNeighbour)
+	})
+	for _, r := range []reconcile.Result{apply(t, routeStep, wantRoutes), apply(t, neighbourStep, wantNeighbours)} {
+		if r.Read {
+			t.Error("a whole table was read")
+		}
+	}
+	equal(t, "repaired", before, h.all6()+h.permanent6())
+}
