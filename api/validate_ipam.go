@@ -3,6 +3,7 @@
 package api
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -58,9 +59,14 @@ func (c *checker) ipPool(s *IPPoolSpec) {
 // nodeSelector checks a selector of nodes by their labels.
 func (c *checker) nodeSelector(field, value string) {
 	parsed, err := selector.Parse(value)
+	var wrong *selector.Error
 	switch {
-	case err != nil:
-		c.fail(field, value, "%v", err)
+	case errors.As(err, &wrong):
+		have := ""
+		if wrong.Have != "" {
+			have = ", have " + wrong.Have
+		}
+		c.fail(field, value, "column %d: want %s%s", wrong.Column, wrong.Want, have)
 	case parsed.HasGlobal():
 		c.fail(field, value, "must not have global(), which is about namespaces: use %s for every node", SelectAll)
 	}

@@ -59,7 +59,7 @@ var pure = []string{
 // Directions is the import graph within the module. Non-test files count; test/ may import anything.
 var Directions = []Direction{
 	{"api/wake", nil},
-	{"api", nil},
+	{"api", []string{"policy/selector"}},
 	{"api/store", []string{"api", "api/wake"}},
 	{"api/store/storetest", []string{"api", "api/store"}},
 	{"api/store/...", []string{"api", "api/store"}},
@@ -81,7 +81,7 @@ var Directions = []Direction{
 	{"policy/selector", nil},
 
 	{"ipam/block", []string{"api"}},
-	{"ipam/...", []string{"api", "api/store", "ipam/...", "felix/endpoint", "api/wake"}},
+	{"ipam/...", []string{"api", "api/store", "ipam/...", "felix/endpoint", "api/wake", "policy/selector"}},
 
 	{"cni-plugin/podnet/...", []string{"felix/endpoint", "cni-plugin/socket", "cni-plugin/podnet"}},
 	{"cni-plugin/socket", []string{"felix/endpoint"}},
