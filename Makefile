@@ -1,6 +1,6 @@
 # Every recipe is one line; what needs more is a script in hack/. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check test-kernel test-lab test-interop fuzz bench generate fmt lint clean
+.PHONY: help build demo test check test-kernel test-lab test-interop fuzz bench soak generate fmt lint clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -31,6 +31,9 @@ fuzz: ## Every fuzz target for FUZZTIME [30s] each
 
 bench: ## Measure against baselines: build/bench.json (BENCH=REGEX picks; root; some minutes)
 	@hack/bench
+
+soak: ## PODS [20000] pods come and go while things are killed: doubles, leaks, memory (SEED repeats a run; root)
+	@hack/soak
 
 generate: ## Regenerate the deep copies in api/
 	@hack/generate
