@@ -10,7 +10,8 @@ import (
 	"time"
 )
 
-// Plan is everything that the speaker should be doing.
+// Plan is everything that the speaker should be doing. A session carries the routes of one family, that
+// of its addresses.
 type Plan struct {
 	Global Global
 	// Peers by neighbour address.
@@ -21,7 +22,8 @@ type Plan struct {
 
 // Global is the speaker's own side; a change of it restarts every session.
 type Global struct {
-	AS       uint32
+	AS uint32
+	// RouterID has the form of an IPv4 address, whatever the families.
 	RouterID netip.Addr
 	// ListenPort is the TCP port; ListenAddresses are empty for all.
 	ListenPort      uint16
@@ -87,7 +89,8 @@ type Session struct {
 	State string
 	// Since is when it was established or lost; zero if never established.
 	Since time.Time
-	// Reason says why the session is not established: the last notification, or the TCP error.
+	// Reason says why the session is not established: the last notification, or the TCP error; or why
+	// an established one carries no routes.
 	Reason string
 	// EndOfRIB says that the neighbour has told everything (RFC 4724).
 	EndOfRIB bool

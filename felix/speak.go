@@ -26,7 +26,7 @@ type sessionInputs struct {
 	nodes          api.Table[*api.Node]
 	configurations api.Table[*api.BGPConfiguration]
 	peers          api.Table[*api.BGPPeer]
-	address        netip.Prefix
+	addresses      api.Addresses
 	held           uint64
 }
 
@@ -35,6 +35,7 @@ type originInputs struct {
 	pools      api.Table[*api.IPPool]
 	affinities api.Table[*api.BlockAffinity]
 	blocks     api.Table[*api.IPAMBlock]
+	addresses  api.Addresses
 	subnets    uint64
 }
 
@@ -50,13 +51,13 @@ func (a *Agent) speak() {
 		in.Held = a.Supervisor.Suspects()
 	}
 	s := m.sessions.get(sessionInputs{
-		w.snap.Nodes, w.snap.BGPConfigurations, w.snap.BGPPeers, w.self.Address, m.held.of(in.Held, maps.Equal),
+		w.snap.Nodes, w.snap.BGPConfigurations, w.snap.BGPPeers, in.Addresses, m.held.of(in.Held, maps.Equal),
 	}, func() planned[bgp.Plan] {
 		p, problems := plan.Sessions(in)
 		return planned[bgp.Plan]{p, texts(problems)}
 	})
 	o := m.origins.get(originInputs{
-		w.snap.IPPools, w.snap.BlockAffinities, w.snap.IPAMBlocks, subnets.local.number,
+		w.snap.IPPools, w.snap.BlockAffinities, w.snap.IPAMBlocks, in.Addresses, subnets.local.number,
 	}, func() planned[map[netip.Prefix]struct{}] {
 		origins, problems := plan.Origins(in)
 		return planned[map[netip.Prefix]struct{}]{origins, texts(problems)}
@@ -87,7 +88,7 @@ type learned struct {
 // learnedInputs is what the learned routes depend on.
 type learnedInputs struct {
 	rib, host, blocks uint64
-	address           netip.Addr
+	addresses         api.Addresses
 }
 
 // stateInputs is what the wanted state depends on.
@@ -136,7 +137,7 @@ func (a *Agent) state() (state dataplane.State, fresh bool) {
 	w, m := &a.world, &a.memos
 	blocks := a.at.alloc.Blocks()
 	host, own := m.host.of(w.host, dataplane.Host.Equal), m.blocks.of(blocks, slices.Equal)
-	l := m.learned.get(learnedInputs{w.rib.Generation, host, own, w.self.Address.Addr()}, func() learned {
+	l := m.learned.get(learnedInputs{w.rib.Generation, host, own, w.own()}, func() learned {
 		routes, left := fib.Routes(w.rib, w.host, fib.Own{Blocks: blocks, Addresses: w.own().All()})
 		l := learned{routes: routes}
 		for _, u := range left {

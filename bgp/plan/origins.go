@@ -31,6 +31,9 @@ func (b *builder) origins() map[netip.Prefix]struct{} {
 		case !within(block, exported) && inUse(blk):
 			b.report(fmt.Errorf("block %s is in no IPPool; not advertised, so other nodes can't reach its pods: create the IPPool again, or remove them", block))
 		case !within(block, exported): // of no use any more
+		case !b.in.Addresses.For(block.Addr()).IsValid():
+			b.report(fmt.Errorf("block %s: this node has no %s address that would be its next hop; not advertised, so other nodes can't reach its pods: %s",
+				block, family(block.Addr()), remedy(block.Addr())))
 		case cut:
 			b.report(fmt.Errorf("block %s overlaps %s, a subnet that this node is connected to; neither advertised nor routed: move its pods to an IPPool with another range", block, subnet))
 		default:
@@ -81,4 +84,20 @@ func overlapping(block netip.Prefix, subnets []netip.Prefix) (netip.Prefix, bool
 		return netip.Prefix{}, false
 	}
 	return subnets[i], true
+}
+
+// family names an address's family.
+func family(addr netip.Addr) string {
+	if addr.Is4() {
+		return "IPv4"
+	}
+	return "IPv6"
+}
+
+// remedy says how a node gets an address of the family that addr has.
+func remedy(addr netip.Addr) string {
+	if addr.Is4() {
+		return "start korat-node with --ip"
+	}
+	return "start korat-node with --ip6"
 }

@@ -43,39 +43,57 @@ func (b *builder) inMesh() bool {
 	return b.cfg.mesh && (!ok || n.Spec.BGP != nil)
 }
 
-// nodeAddresses gives the other nodes that speak BGP. Of two with one address the first by name
-// stays, so that the session does not change with the order of events.
+// nodeAddresses gives the addresses of the other nodes that speak BGP, of each family that this node has
+// as well: a session is between two addresses of one family. Of two nodes with one address the first by
+// name stays, so that the session does not change with the order of events.
 func (b *builder) nodeAddresses() map[netip.Addr]*api.Node {
 	nodes := map[netip.Addr]*api.Node{}
 	for name, n := range b.in.Snapshot.Nodes.All() {
-		if name == b.in.Node || n.Spec.BGP == nil || n.Spec.BGP.IPv4Address == "" {
+		if name == b.in.Node || n.Spec.BGP == nil {
 			continue
 		}
-		addr, err := nodeAddress(n.Spec.BGP.IPv4Address)
-		if err != nil {
-			b.report(fmt.Errorf("%s: spec.bgp.ipv4Address: %w; no session to it", n.Key(), err))
-			continue
-		}
-		if addr == b.own {
-			b.report(fmt.Errorf("%s: spec.bgp.ipv4Address %s is Node/%s's too; no session between them: give one of them another address", n.Key(), addr, b.in.Node))
-			continue
-		}
-		if first, dup := nodes[addr]; dup {
-			b.report(fmt.Errorf("%s: spec.bgp.ipv4Address %s is %s's too; only the latter gets a session: give one of them another address", n.Key(), addr, first.Key()))
-			continue
-		}
-		nodes[addr] = n
+		b.addNode(nodes, n, n.Spec.BGP.IPv4Address, "spec.bgp.ipv4Address", b.in.Addresses.IPv4)
+		b.addNode(nodes, n, n.Spec.BGP.IPv6Address, "spec.bgp.ipv6Address", b.in.Addresses.IPv6)
 	}
 	return nodes
 }
 
-func nodeAddress(s string) (netip.Addr, error) {
+// addNode adds a node's address of one family, of which own is this node's.
+func (b *builder) addNode(nodes map[netip.Addr]*api.Node, n *api.Node, value, field string, own netip.Prefix) {
+	if value == "" || !own.IsValid() {
+		return
+	}
+	addr, err := nodeAddress(value, own.Addr())
+	if err != nil {
+		b.report(fmt.Errorf("%s: %s: %w; no session to it", n.Key(), field, err))
+		return
+	}
+	if addr == own.Addr() {
+		b.report(fmt.Errorf("%s: %s %s is Node/%s's too; no session between them: give one of them another address", n.Key(), field, addr, b.in.Node))
+		return
+	}
+	if first, dup := nodes[addr]; dup {
+		b.report(fmt.Errorf("%s: %s %s is %s's too; only the latter gets a session: give one of them another address", n.Key(), field, addr, first.Key()))
+		return
+	}
+	nodes[addr] = n
+}
+
+// nodeAddress parses a node's address of the family that own has.
+func nodeAddress(s string, own netip.Addr) (netip.Addr, error) {
 	addr, err := netip.ParseAddr(s)
 	if p, perr := netip.ParsePrefix(s); perr == nil {
 		addr, err = p.Addr(), nil
 	}
-	if err != nil {
+	switch {
+	case err != nil && own.Is4():
 		return netip.Addr{}, fmt.Errorf("%q is not an address with its subnet's length, as in 192.0.2.1/24", s)
+	case err != nil:
+		return netip.Addr{}, fmt.Errorf("%q is not an address with its subnet's length, as in 2001:db8::1/64", s)
+	case addr.Is4() && own.Is6():
+		return netip.Addr{}, fmt.Errorf("%s is IPv4: set it as spec.bgp.ipv4Address", addr)
+	case addr.Is6() && own.Is4():
+		return netip.Addr{}, fmt.Errorf("%s is IPv6: set it as spec.bgp.ipv6Address", addr)
 	}
 	return addr, usable(addr)
 }
@@ -83,9 +101,11 @@ func nodeAddress(s string) (netip.Addr, error) {
 // usable refuses what can't be a neighbour's address.
 func usable(addr netip.Addr) error {
 	switch {
-	case !addr.Is4():
-		return fmt.Errorf("%s is not IPv4, which is all that is supported yet", addr)
-	case addr.IsUnspecified(), addr.IsMulticast(), addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
+	case addr.Is4In6():
+		return fmt.Errorf("%s is an IPv4 address in IPv6's form: write %s", addr, addr.Unmap())
+	case addr.Is6() && addr.IsLinkLocalUnicast():
+		return fmt.Errorf("%s is link-local, which is not supported: use an address of a wider scope", addr)
+	case addr.IsUnspecified(), addr.IsMulticast(), addr == netip.IPv6Loopback(), addr == netip.AddrFrom4([4]byte{255, 255, 255, 255}):
 		return fmt.Errorf("%s is no host's address", addr)
 	}
 	return nil
@@ -99,7 +119,7 @@ func (b *builder) meshPeer(addr netip.Addr, n *api.Node, restart time.Duration) 
 	return bgp.Peer{
 		Name: n.Name, Kind: bgp.MeshPeer,
 		Address: addr, Port: b.cfg.port, AS: as,
-		LocalAddress: b.own,
+		LocalAddress: b.in.Addresses.For(addr),
 		Passive:      b.passive(addr),
 		HoldTime:     3 * api.DefaultKeepalive,
 		Keepalive:    api.DefaultKeepalive,
@@ -109,7 +129,9 @@ func (b *builder) meshPeer(addr netip.Addr, n *api.Node, restart time.Duration) 
 
 // passive decides which end of a session between two nodes connects: the lower address, as a
 // number. Both ends reach the same verdict, so their connections never collide (RFC 4271, 6.8).
-func (b *builder) passive(neighbour netip.Addr) bool { return neighbour.Less(b.own) }
+func (b *builder) passive(neighbour netip.Addr) bool {
+	return neighbour.Less(b.in.Addresses.For(neighbour))
+}
 
 // configuredPeers gives the sessions of BGPPeer objects. For one address a node specific peer wins
 // over a global one, then the first by name.
@@ -121,11 +143,12 @@ func (b *builder) configuredPeers(nodes map[netip.Addr]*api.Node) map[netip.Addr
 				continue
 			}
 			p, err := b.configuredPeer(name, o.Spec, nodes)
-			if err != nil {
+			switch {
+			case err != nil:
 				b.report(fmt.Errorf("BGPPeer/%s: %w; no session to it", name, err))
-				continue
+			case p.LocalAddress.IsValid():
+				b.addPeer(peers, p)
 			}
-			b.addPeer(peers, p)
 		}
 	}
 	return peers
@@ -135,7 +158,7 @@ func (b *builder) configuredPeers(nodes map[netip.Addr]*api.Node) map[netip.Addr
 func (b *builder) addPeer(peers map[netip.Addr]bgp.Peer, p bgp.Peer) {
 	first, dup := peers[p.Address]
 	switch {
-	case p.Address == b.own: // a global peer that is this node: the other nodes' peer
+	case b.in.Addresses.Has(p.Address): // a global peer that is this node: the other nodes' peer
 	case !dup:
 		peers[p.Address] = p
 	case first.Kind == p.Kind:
@@ -143,6 +166,8 @@ func (b *builder) addPeer(peers map[netip.Addr]bgp.Peer, p bgp.Peer) {
 	}
 }
 
+// configuredPeer gives the session of a BGPPeer. Without a local address it is one that this node can't
+// have: a global peer may be meant for nodes of the other family.
 func (b *builder) configuredPeer(name string, s api.BGPPeerSpec, nodes map[netip.Addr]*api.Node) (bgp.Peer, error) {
 	addr, port, err := peerAddress(s.PeerIP)
 	if err != nil {
@@ -151,8 +176,11 @@ func (b *builder) configuredPeer(name string, s api.BGPPeerSpec, nodes map[netip
 	if s.ASNumber == 0 {
 		return bgp.Peer{}, errors.New("spec.asNumber is 0: set the neighbour's AS number")
 	}
-	if s.Node != "" && addr == b.own {
+	if s.Node != "" && b.in.Addresses.Has(addr) {
 		return bgp.Peer{}, fmt.Errorf("spec.peerIP %s is this node's own address", addr)
+	}
+	if s.Node != "" && !b.in.Addresses.For(addr).IsValid() {
+		return bgp.Peer{}, fmt.Errorf("spec.peerIP %s is %s, of which this node has no address: %s", addr, family(addr), remedy(addr))
 	}
 	_, isNode := nodes[addr]
 	if port == 0 {
@@ -166,7 +194,7 @@ func (b *builder) configuredPeer(name string, s api.BGPPeerSpec, nodes map[netip
 	p := bgp.Peer{
 		Name: name, Kind: bgp.GlobalPeer,
 		Address: addr, Port: port, AS: uint32(s.ASNumber),
-		LocalAddress: b.own,
+		LocalAddress: b.in.Addresses.For(addr),
 		Passive:      isNode && b.passive(addr),
 		HoldTime:     3 * keepalive,
 		Keepalive:    keepalive,
@@ -178,7 +206,8 @@ func (b *builder) configuredPeer(name string, s api.BGPPeerSpec, nodes map[netip
 	return p, nil
 }
 
-// peerAddress parses "192.0.2.1" or "192.0.2.1:1179"; the port is 0 when there is none.
+// peerAddress parses "192.0.2.1", "192.0.2.1:1179", "2001:db8::1" or "[2001:db8::1]:1179"; the port is 0
+// when there is none.
 func peerAddress(s string) (netip.Addr, uint16, error) {
 	if ap, err := netip.ParseAddrPort(s); err == nil {
 		if ap.Port() == 0 {
@@ -188,7 +217,7 @@ func peerAddress(s string) (netip.Addr, uint16, error) {
 	}
 	addr, err := netip.ParseAddr(strings.Trim(s, "[]"))
 	if err != nil {
-		return netip.Addr{}, 0, fmt.Errorf("%q is neither an address (192.0.2.1) nor one with a port (192.0.2.1:179)", s)
+		return netip.Addr{}, 0, fmt.Errorf("%q is neither an address (192.0.2.1, 2001:db8::1) nor one with a port (192.0.2.1:179, [2001:db8::1]:179)", s)
 	}
 	return addr, 0, usable(addr)
 }

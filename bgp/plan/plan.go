@@ -1,7 +1,11 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package plan computes what this node's BGP speaker should do: which peers, which prefixes. It is
-// pure. peers.go has the sessions, origins.go the prefixes.
+// pure. peers.go has the sessions, origins.go the prefixes, identifier.go the router ID.
+//
+// One speaker speaks for both families, but each session is of one: that of the addresses between which
+// it is. A peer with an IPv4 address is told IPv4 prefixes, one with an IPv6 address IPv6 prefixes, with
+// this node's own address of that family as next hop. A TOR with both needs two BGPPeers.
 package plan
 
 import (
@@ -51,25 +55,27 @@ func Plan(in Input) (bgp.Plan, []error) {
 // Sessions gives the Plan without its Origins. It depends on neither blocks nor pools, which change more
 // often than the rest and are as many as the nodes.
 func Sessions(in Input) (bgp.Plan, []error) {
-	own := in.Addresses.IPv4.Addr()
-	if !own.Is4() {
-		return bgp.Plan{}, []error{fmt.Errorf("plan BGP: Node/%s has no IPv4 address: the speaker needs one as its router ID", in.Node)}
+	if !in.Addresses.IsValid() {
+		return bgp.Plan{}, []error{fmt.Errorf("plan BGP: Node/%s has no address: the speaker needs one to speak from", in.Node)}
 	}
-	b := builder{in: in, own: own, cfg: configuration(in.Snapshot)}
-	b.as = b.cfg.as
+	b := builder{in: in, cfg: configuration(in.Snapshot)}
+	as := b.cfg.as
 	if n, ok := in.Snapshot.Nodes.Get(in.Node); ok && n.Spec.BGP != nil && n.Spec.BGP.ASNumber != nil {
-		b.as = uint32(*n.Spec.BGP.ASNumber)
+		as = uint32(*n.Spec.BGP.ASNumber)
 	}
-	if b.as == 0 {
+	if as == 0 {
 		b.report(errors.New("BGPConfiguration/default: spec.asNumber is 0: set an AS number of 1..4294967295"))
 		return bgp.Plan{}, b.problems
 	}
 	p := bgp.Plan{
-		Global: bgp.Global{AS: b.as, RouterID: own, ListenPort: b.cfg.port},
+		Global: bgp.Global{AS: as, RouterID: routerID(in.Node, in.Addresses.IPv4.Addr()), ListenPort: b.cfg.port},
 		Peers:  b.peers(),
 	}
+	b.compareRouterIDs(p.Global.RouterID)
 	if b.cfg.bindNodeIP {
-		p.Global.ListenAddresses = []netip.Addr{own}
+		for _, own := range in.Addresses.All() {
+			p.Global.ListenAddresses = append(p.Global.ListenAddresses, own.Addr())
+		}
 	}
 	return p, b.problems
 }
@@ -83,8 +89,6 @@ func Origins(in Input) (map[netip.Prefix]struct{}, []error) {
 // builder carries what every part needs and gathers the problems.
 type builder struct {
 	in       Input
-	own      netip.Addr
-	as       uint32
 	cfg      config
 	problems []error
 }

@@ -34,6 +34,18 @@ func (w *world) node(name, addr string, as api.ASNumber) *world {
 	return w
 }
 
+// node6 gives a node an IPv6 address, beside the IPv4 one that it may have.
+func (w *world) node6(name, addr string) *world {
+	n, ok := w.s.Nodes.Get(name)
+	if !ok || n.Spec.BGP == nil {
+		n = &api.Node{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: api.NodeSpec{BGP: &api.NodeBGPSpec{}}}
+	}
+	n = n.DeepCopy()
+	n.Spec.BGP.IPv6Address = addr
+	w.s.Nodes = w.s.Nodes.With(name, n)
+	return w
+}
+
 func (w *world) peer(name string, spec api.BGPPeerSpec) *world {
 	w.s.BGPPeers = w.s.BGPPeers.With(name, &api.BGPPeer{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec})
 	return w
@@ -131,7 +143,7 @@ peer 10.0.0.11:179 as 65001 connects from 10.0.0.10 hold 1m30s/30s restart 2m0s 
 problem Node/d: spec.bgp.ipv4Address 10.0.0.9 is Node/a's too; only the latter gets a session: give one of them another address
 problem Node/e: spec.bgp.ipv4Address 10.0.0.10 is Node/b's too; no session between them: give one of them another address
 problem Node/f: spec.bgp.ipv4Address: "10.0.0.300/24" is not an address with its subnet's length, as in 192.0.2.1/24; no session to it
-problem Node/g: spec.bgp.ipv4Address: fd00::1 is not IPv4, which is all that is supported yet; no session to it
+problem Node/g: spec.bgp.ipv4Address: fd00::1 is IPv6: set it as spec.bgp.ipv6Address; no session to it
 problem Node/h: spec.bgp.ipv4Address: 0.0.0.0 is no host's address; no session to it
 `},
 		{name: "BGPPeers", world: mesh().config(api.BGPConfigurationSpec{ListenPort: 1179}).
@@ -155,15 +167,15 @@ problem BGPPeer/slow: spec.keepaliveTime is 10h0m0s: BGP carries 1s to 6h4m5s; u
 		{name: "bad BGPPeers", world: new(world).
 			peer("p1", api.BGPPeerSpec{PeerIP: "router", ASNumber: 1}).
 			peer("p2", api.BGPPeerSpec{PeerIP: "10.0.0.1"}).
-			peer("p3", api.BGPPeerSpec{PeerIP: "[fd00::1]:179", ASNumber: 1}).
+			peer("p3", api.BGPPeerSpec{PeerIP: "[fe80::1]:179", ASNumber: 1}).
 			peer("p4", api.BGPPeerSpec{PeerIP: "10.0.0.1:0", ASNumber: 1}).
 			peer("p5", api.BGPPeerSpec{PeerIP: "10.0.0.10", ASNumber: 1, Node: "b"}).
 			peer("p6", api.BGPPeerSpec{PeerIP: "224.0.0.5", ASNumber: 1}), want: `
 global as 64512 id 10.0.0.10 port 179 listen []
 problem BGPPeer/p5: spec.peerIP 10.0.0.10 is this node's own address; no session to it
-problem BGPPeer/p1: spec.peerIP: "router" is neither an address (192.0.2.1) nor one with a port (192.0.2.1:179); no session to it
+problem BGPPeer/p1: spec.peerIP: "router" is neither an address (192.0.2.1, 2001:db8::1) nor one with a port (192.0.2.1:179, [2001:db8::1]:179); no session to it
 problem BGPPeer/p2: spec.asNumber is 0: set the neighbour's AS number; no session to it
-problem BGPPeer/p3: spec.peerIP: fd00::1 is not IPv4, which is all that is supported yet; no session to it
+problem BGPPeer/p3: spec.peerIP: fe80::1 is link-local, which is not supported: use an address of a wider scope; no session to it
 problem BGPPeer/p4: spec.peerIP: "10.0.0.1:0" has port 0: leave the port out for 179; no session to it
 problem BGPPeer/p6: spec.peerIP: 224.0.0.5 is no host's address; no session to it
 `},
