@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package fib turns what the speaker learned into routes. It is pure. The speaker does no next hop
-// resolution of its own, so it happens here: a next hop must be on a connected subnet.
+// resolution of its own, so it happens here: a next hop must be on a connected subnet. That leaves IPv6's
+// link-local next hops out: their subnet is on every interface.
 package fib
 
 import (
@@ -46,6 +47,8 @@ const (
 	ReasonConnected = "in a subnet that this node is connected to"
 	ReasonNoSubnet  = "next hop is on no connected subnet of an interface that is up"
 	ReasonBadHop    = "next hop is no neighbour's address"
+	ReasonLinkLocal = "next hop is link-local: which interface it is behind is not known"
+	ReasonFamily    = "next hop is not of the prefix's family"
 )
 
 // Routes gives one route for each accepted prefix, with a next hop for each usable path, and what
@@ -108,6 +111,9 @@ func newFilter(host dataplane.Host, own Own) *filter {
 func (f *filter) nextHops(prefix netip.Prefix, paths []bgp.Path) (hops []dataplane.NextHop, left []Unresolved) {
 	for _, p := range paths {
 		device, reason := f.resolve(p.NextHop)
+		if p.NextHop.IsValid() && p.NextHop.Is4() != prefix.Addr().Is4() {
+			reason = ReasonFamily
+		}
 		if reason != "" {
 			left = append(left, Unresolved{prefix, p.NextHop, reason})
 			continue
@@ -140,7 +146,7 @@ func (f *filter) refusePrefix(p netip.Prefix) string {
 	switch {
 	case p.Bits() == 0:
 		return ReasonDefault
-	case addr.IsLoopback(), addr.IsLinkLocalUnicast(), addr.IsMulticast(), addr.IsUnspecified():
+	case addr.IsLoopback(), addr.IsLinkLocalUnicast(), addr.IsMulticast(), addr.IsUnspecified(), addr.Is4In6():
 		return ReasonSpecial
 	case p.IsSingleIP() && f.addresses[addr]:
 		return ReasonOwnAddr
@@ -161,6 +167,9 @@ func (f *filter) refusePrefix(p netip.Prefix) string {
 func (f *filter) resolve(hop netip.Addr) (device, reason string) {
 	if !hop.IsValid() || hop.IsUnspecified() || hop.IsLoopback() || hop.IsMulticast() || f.addresses[hop] {
 		return "", ReasonBadHop
+	}
+	if hop.Is6() && hop.IsLinkLocalUnicast() {
+		return "", ReasonLinkLocal
 	}
 	device, known := f.devices[hop]
 	if !known {

@@ -60,14 +60,17 @@ func TestRoutes(t *testing.T) {
 		return l
 	}
 	host := dataplane.Host{Links: map[string]dataplane.HostLink{
-		"lo":    link(true, "127.0.0.1/8", "198.51.100.7/32"),
-		"eth0":  link(true, "10.0.0.1/24"),
-		"eth1":  link(true, "10.1.0.1/24"),
-		"eth2":  link(false, "10.2.0.1/24"),
+		"lo":    link(true, "127.0.0.1/8", "198.51.100.7/32", "::1/128", "2001:db8::7/128"),
+		"eth0":  link(true, "10.0.0.1/24", "fd00::1/64", "fe80::1/64"),
+		"eth1":  link(true, "10.1.0.1/24", "fd00:1::1/64", "fe80::2/64"),
+		"eth2":  link(false, "10.2.0.1/24", "fd00:2::1/64"),
 		"eth3":  {Addresses: []netip.Prefix{netip.MustParsePrefix("10.3.0.1/24")}},
 		"calia": link(true),
 	}}
-	own := fib.Own{Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}, Blocks: []netip.Prefix{netip.MustParsePrefix("172.17.8.0/24")}}
+	own := fib.Own{
+		Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("fd00::1/64")},
+		Blocks:    []netip.Prefix{netip.MustParsePrefix("172.17.8.0/24"), netip.MustParsePrefix("fd01::80/122")},
+	}
 	for _, tc := range []struct{ name, rib, want string }{
 		{"one next hop", "172.17.9.0/24 10.0.0.2", `
 172.17.9.0/24 via 10.0.0.2 dev eth0
@@ -116,6 +119,65 @@ prefix 224.0.0.0/4 refused: loopback, link-local or multicast range
 		{"what only covers our own is accepted", "172.17.0.0/16 10.0.0.2\n10.0.0.0/8 10.0.0.2", `
 10.0.0.0/8 via 10.0.0.2 dev eth0
 172.17.0.0/16 via 10.0.0.2 dev eth0
+`},
+		{"IPv6, ECMP and a link without carrier", "fd01::40/122 fd00:1::3 fd00::2 fd00:1::3\nfd01::c0/122 fd00:2::2\nfd02::/48 fd00:2::2 fd00::2", `
+fd01::40/122 via fd00::2 dev eth0 via fd00:1::3 dev eth1
+fd01::c0/122 via fd00:2::2 dev eth2
+fd02::/48 via fd00::2 dev eth0
+`},
+		{"IPv6 next hops that can't be used", `
+			fd01::/122 2001:db8::1 fd00::2
+			fd01::40/122 fe80::9
+			fd01::c0/122 fd00::1
+			fd02::/122 ::1
+			fd03::/122 ::
+			fd04::/122 ff02::1
+			fd05::/122 10.0.0.2
+			172.17.9.0/24 fd00::2`, `
+fd01::/122 via fd00::2 dev eth0
+path to 172.17.9.0/24 via fd00::2 not used: next hop is not of the prefix's family
+path to fd01::/122 via 2001:db8::1 not used: next hop is on no connected subnet of an interface that is up
+path to fd01::40/122 via fe80::9 not used: next hop is link-local: which interface it is behind is not known
+path to fd01::c0/122 via fd00::1 not used: next hop is no neighbour's address
+path to fd02::/122 via ::1 not used: next hop is no neighbour's address
+path to fd03::/122 via :: not used: next hop is no neighbour's address
+path to fd04::/122 via ff02::1 not used: next hop is no neighbour's address
+path to fd05::/122 via 10.0.0.2 not used: next hop is not of the prefix's family
+`},
+		{"IPv6 prefixes that are refused", `
+			::/0 fd00::2
+			::/96 fd00::2
+			::1/128 fd00::2
+			::ffff:10.0.0.0/120 fd00::2
+			2001:db8::7/128 fd00::2
+			fd00::/64 fd00::2
+			fd00::1/128 fd00::2
+			fd00::8000/113 fd00::2
+			fd00:1::9/128 fd00::2
+			fd01::80/122 fd00::2
+			fd01::81/128 fd00::2
+			fe80::/64 fd00::2
+			fe80::/10 fd00::2
+			ff00::/8 fd00::2`, `
+prefix ::/0 refused: default route: not accepted from peers
+prefix ::/96 refused: loopback, link-local or multicast range
+prefix ::1/128 refused: loopback, link-local or multicast range
+prefix ::ffff:10.0.0.0/120 refused: loopback, link-local or multicast range
+prefix 2001:db8::7/128 refused: this node's own address
+prefix fd00::/64 refused: in a subnet that this node is connected to
+prefix fd00::1/128 refused: this node's own address
+prefix fd00::8000/113 refused: in a subnet that this node is connected to
+prefix fd00:1::9/128 refused: in a subnet that this node is connected to
+prefix fd01::80/122 refused: inside a block of this node
+prefix fd01::81/128 refused: inside a block of this node
+prefix fe80::/10 refused: loopback, link-local or multicast range
+prefix fe80::/64 refused: loopback, link-local or multicast range
+prefix ff00::/8 refused: loopback, link-local or multicast range
+`},
+		{"what only covers our own, link-local subnets too, is accepted", "fd00::/16 fd00::2\nfd01::/64 fd00::2\nfc00::/6 fd00::2", `
+fc00::/6 via fd00::2 dev eth0
+fd00::/16 via fd00::2 dev eth0
+fd01::/64 via fd00::2 dev eth0
 `},
 	} {
 		t.Run(tc.name, func(t *testing.T) {

@@ -22,7 +22,7 @@ func (s *session) apply(ctx context.Context) error {
 	if plan.Global.AS == 0 {
 		return nil
 	}
-	if !sameGlobal(apiGlobal(plan.Global), s.global) {
+	if !sameGlobal(apiGlobal(plan.Global, s.ipv6), s.global) {
 		return errGlobal
 	}
 	// A neighbour must not get End-of-RIB before our routes, so these come before the peers.

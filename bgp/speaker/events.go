@@ -194,7 +194,7 @@ func (s *session) setBest(prefix netip.Prefix, group []bgp.Path, local bool) {
 
 func (s *session) endOfRIB(p *gobgp.Path) {
 	addr, err := netip.ParseAddr(p.NeighborIp)
-	if err != nil || p.GetFamily().GetAfi() != gobgp.Family_AFI_IP || p.GetFamily().GetSafi() != gobgp.Family_SAFI_UNICAST {
+	if err != nil || !isUnicast(p.Family, addr) {
 		return
 	}
 	if s.isLatch(addr) {

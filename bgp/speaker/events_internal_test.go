@@ -24,7 +24,7 @@ func message(t *testing.T, lines ...string) []*gobgp.Path {
 	for _, line := range lines {
 		f := strings.Fields(line)
 		if f[0] == "eor" {
-			out = append(out, &gobgp.Path{Family: ipv4Unicast(), NeighborIp: f[1]})
+			out = append(out, &gobgp.Path{Family: unicast(netip.MustParseAddr(f[1])), NeighborIp: f[1]})
 			continue
 		}
 		prefix, withdrawn := strings.CutPrefix(f[0], "-")

@@ -27,8 +27,21 @@ const (
 	asTrans = 23456
 )
 
-// latchAddress is on loopback, where every address of 127.0.0.0/8 is the host's own.
-func latchAddress() netip.Addr { return netip.AddrFrom4([4]byte{127, 75, 0, 1}) }
+// latchID is the latch's router ID.
+func latchID() netip.Addr { return netip.AddrFrom4([4]byte{127, 75, 0, 1}) }
+
+// latchEnds gives the latch's address and where it finds the speaker. It is on loopback, where every
+// address of 127.0.0.0/8 is the host's own, but only one of IPv6.
+func latchEnds(g bgp.Global) (own netip.Addr, to netip.AddrPort) {
+	own, speaker := latchID(), netip.AddrFrom4([4]byte{127, 0, 0, 1})
+	if len(g.ListenAddresses) > 0 {
+		speaker = g.ListenAddresses[0]
+	}
+	if speaker.Is6() {
+		own = netip.IPv6Loopback()
+	}
+	return own, netip.AddrPortFrom(speaker, g.ListenPort)
+}
 
 // latched is the latch of a restart: a neighbour on loopback that this process plays itself.
 //
@@ -36,14 +49,17 @@ func latchAddress() netip.Addr { return netip.AddrFrom4([4]byte{127, 75, 0, 1}) 
 // but GoBGP stops saying it, to all neighbours, once those that have come back first have told
 // everything; the next one may be seconds behind. It waits for a neighbour that was connected once and
 // has not sent End-of-RIB. The latch is one, and sends it when all are back or their time is over. Until
-// then GoBGP advertises to each neighbour when its own deferral time is over.
+// then GoBGP advertises to each neighbour when its own deferral time is over. It is one for both families,
+// as is GoBGP's waiting.
 type latched struct {
 	latch net.Conn // nil for none
+	// latchAddress is the neighbour's that it plays.
+	latchAddress netip.Addr
 	// turned says that End-of-RIB was sent, and opened that GoBGP has read it.
 	turned, opened bool
 }
 
-func (l *latched) isLatch(addr netip.Addr) bool { return l.latch != nil && addr == latchAddress() }
+func (l *latched) isLatch(addr netip.Addr) bool { return l.latch != nil && addr == l.latchAddress }
 
 func (l *latched) closeLatch() {
 	if l.latch != nil {
@@ -56,9 +72,11 @@ func (l *latched) closeLatch() {
 func (s *session) setLatch(ctx context.Context, g bgp.Global) {
 	ctx, cancel := context.WithTimeout(ctx, latchTimeout)
 	defer cancel()
-	_, err := s.api.AddPeer(ctx, &gobgp.AddPeerRequest{Peer: apiLatch(g)})
+	own, to := latchEnds(g)
+	_, err := s.api.AddPeer(ctx, &gobgp.AddPeerRequest{Peer: apiLatch(own, g.AS)})
 	if err == nil {
-		s.latch, err = connectLatch(ctx, g)
+		s.latchAddress = own
+		s.latch, err = connectLatch(ctx, own, to, g.AS)
 	}
 	if err != nil {
 		s.c.cfg.Log.Warn("neighbours that come back late may drop our routes", "error", fmt.Errorf("defer route selection: %w", err))
@@ -76,7 +94,7 @@ func (s *session) turnLatch(ctx context.Context) error {
 		defer s.closeLatch()
 		rpc, cancel := call(ctx)
 		defer cancel()
-		if _, err := s.api.DeletePeer(rpc, &gobgp.DeletePeerRequest{Address: latchAddress().String()}); err != nil {
+		if _, err := s.api.DeletePeer(rpc, &gobgp.DeletePeerRequest{Address: s.latchAddress.String()}); err != nil {
 			return fmt.Errorf("end restart: %w", err)
 		}
 		s.c.cfg.Log.Info("restart ends")
@@ -85,7 +103,7 @@ func (s *session) turnLatch(ctx context.Context) error {
 		return nil
 	}
 	s.turned = true
-	if err := send(s.latch, packet.NewEndOfRib(packet.RF_IPv4_UC)); err != nil {
+	if err := send(s.latch, packet.NewEndOfRib(latchFamily(s.latchAddress))); err != nil {
 		return fmt.Errorf("end restart: %w", err)
 	}
 	return nil
@@ -94,35 +112,35 @@ func (s *session) turnLatch(ctx context.Context) error {
 // allBack says whether no neighbour is waited for any more. One that restarts too waits for us.
 func (s *session) allBack() bool {
 	return s.every(func(have bgp.Session, r remote, known bool) bool {
-		return have.EndOfRIB || known && (!r.graceful || r.restarting)
+		return have.EndOfRIB || known && (!r.tells() || r.restarting)
 	})
 }
 
-func apiLatch(g bgp.Global) *gobgp.Peer {
+func apiLatch(own netip.Addr, as uint32) *gobgp.Peer {
 	return &gobgp.Peer{
-		Conf:      &gobgp.PeerConf{NeighborAddress: latchAddress().String(), PeerAsn: g.AS, Description: "latch of a graceful restart"},
+		Conf:      &gobgp.PeerConf{NeighborAddress: own.String(), PeerAsn: as, Description: "latch of a graceful restart"},
 		Transport: &gobgp.Transport{PassiveMode: true},
 		GracefulRestart: &gobgp.GracefulRestart{
 			Enabled: true, RestartTime: 1, DeferralTime: latchDeferral, LocalRestarting: true,
 		},
-		AfiSafis: []*gobgp.AfiSafi{{
-			Config:            &gobgp.AfiSafiConfig{Family: ipv4Unicast(), Enabled: true},
-			MpGracefulRestart: &gobgp.MpGracefulRestart{Config: &gobgp.MpGracefulRestartConfig{Enabled: true}},
-		}},
+		AfiSafis: apiFamily(own),
 	}
 }
 
-// connectLatch opens the latch's session. The speaker turns connections away until its side is ready.
-func connectLatch(ctx context.Context, g bgp.Global) (net.Conn, error) {
-	to := netip.AddrPortFrom(netip.AddrFrom4([4]byte{127, 0, 0, 1}), g.ListenPort)
-	if len(g.ListenAddresses) > 0 {
-		to = netip.AddrPortFrom(g.ListenAddresses[0], g.ListenPort)
+func latchFamily(own netip.Addr) packet.RouteFamily {
+	if own.Is6() {
+		return packet.RF_IPv6_UC
 	}
-	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(latchAddress(), 0))}
+	return packet.RF_IPv4_UC
+}
+
+// connectLatch opens the latch's session. The speaker turns connections away until its side is ready.
+func connectLatch(ctx context.Context, own netip.Addr, to netip.AddrPort, as uint32) (net.Conn, error) {
+	d := net.Dialer{LocalAddr: net.TCPAddrFromAddrPort(netip.AddrPortFrom(own, 0))}
 	for {
 		conn, err := d.DialContext(ctx, "tcp", to.String())
 		if err == nil {
-			if err = openLatch(ctx, conn, g.AS); err == nil {
+			if err = openLatch(ctx, conn, latchFamily(own), as); err == nil {
 				go func() { _, _ = io.Copy(io.Discard, conn) }()
 				return conn, nil
 			}
@@ -137,7 +155,7 @@ func connectLatch(ctx context.Context, g bgp.Global) (net.Conn, error) {
 }
 
 // openLatch brings the session up. A hold time of 0 does without keepalives (RFC 4271, 4.2).
-func openLatch(ctx context.Context, conn net.Conn, as uint32) error {
+func openLatch(ctx context.Context, conn net.Conn, family packet.RouteFamily, as uint32) error {
 	stop := context.AfterFunc(ctx, func() { _ = conn.Close() })
 	defer stop()
 	myAS := uint16(asTrans)
@@ -145,11 +163,11 @@ func openLatch(ctx context.Context, conn net.Conn, as uint32) error {
 		myAS = uint16(as)
 	}
 	capabilities := packet.NewOptionParameterCapability([]packet.ParameterCapabilityInterface{
-		packet.NewCapMultiProtocol(packet.RF_IPv4_UC),
+		packet.NewCapMultiProtocol(family),
 		packet.NewCapFourOctetASNumber(as),
-		packet.NewCapGracefulRestart(false, false, 0, []*packet.CapGracefulRestartTuple{packet.NewCapGracefulRestartTuple(packet.RF_IPv4_UC, false)}),
+		packet.NewCapGracefulRestart(false, false, 0, []*packet.CapGracefulRestartTuple{packet.NewCapGracefulRestartTuple(family, false)}),
 	})
-	open := packet.NewBGPOpenMessage(myAS, 0, latchAddress().String(), []packet.OptionParameterInterface{capabilities})
+	open := packet.NewBGPOpenMessage(myAS, 0, latchID().String(), []packet.OptionParameterInterface{capabilities})
 	if err := errors.Join(send(conn, open), send(conn, packet.NewBGPKeepAliveMessage())); err != nil {
 		return err
 	}

@@ -67,7 +67,7 @@ func (s *session) meetPeers(have map[netip.Addr]*gobgp.Peer) map[netip.Addr]stri
 			continue
 		}
 		peers[addr] = ourHash(p.GetConf().GetDescription())
-		s.remote[addr] = remoteOf(p.GetState().GetRemoteCap())
+		s.remote[addr] = remoteOf(addr, p.GetState().GetRemoteCap())
 		if !s.c.table.session(addr).Established() {
 			delete(s.remote, addr)
 		}
@@ -138,6 +138,9 @@ func (s *session) refresh(want bgp.Peer, have *gobgp.Peer, past status.Peer, adv
 	out.Received, out.Advertised = s.counters(have, out, advertised)
 	if out.Established() {
 		out.Since, out.Reason = past.Up, ""
+		if s.remote[want.Address].mute {
+			out.Reason = muteReason(want.Address)
+		}
 		if up := have.GetTimers().GetState().GetUptime(); out.Since.IsZero() && up != nil {
 			out.Since = up.AsTime()
 		}
@@ -155,7 +158,7 @@ func (s *session) counters(have *gobgp.Peer, before bgp.Session, asked bool) (re
 	for _, f := range have.GetAfiSafis() {
 		received += f.GetState().GetReceived()
 		n := f.GetState().GetAdvertised()
-		if s.remote[addr].graceful && n > 0 {
+		if s.remote[addr].tells() && n > 0 {
 			n--
 		}
 		advertised += n
@@ -180,4 +183,13 @@ func reason(want bgp.Peer, recorded string, refused error) string {
 	default:
 		return "connecting"
 	}
+}
+
+// muteReason explains an established session that carries nothing.
+func muteReason(neighbour netip.Addr) string {
+	family := "IPv4"
+	if neighbour.Is6() {
+		family = "IPv6"
+	}
+	return "no routes: the neighbour does not speak " + family + " unicast in this session; configure it there"
 }

@@ -65,18 +65,23 @@ func ourHash(description string) string {
 	return hash
 }
 
-func ipv4Unicast() *gobgp.Family {
+// unicast gives the unicast family of an address. A session is of its neighbour's address's family and
+// of no other.
+func unicast(addr netip.Addr) *gobgp.Family {
+	if addr.Is6() {
+		return &gobgp.Family{Afi: gobgp.Family_AFI_IP6, Safi: gobgp.Family_SAFI_UNICAST}
+	}
 	return &gobgp.Family{Afi: gobgp.Family_AFI_IP, Safi: gobgp.Family_SAFI_UNICAST}
 }
 
-func familyOf(p netip.Prefix) *gobgp.Family {
-	if p.Addr().Is6() {
-		return &gobgp.Family{Afi: gobgp.Family_AFI_IP6, Safi: gobgp.Family_SAFI_UNICAST}
-	}
-	return ipv4Unicast()
+func isUnicast(f *gobgp.Family, addr netip.Addr) bool {
+	want := unicast(addr)
+	return f.GetAfi() == want.Afi && f.GetSafi() == want.Safi
 }
 
-func apiGlobal(g bgp.Global) *gobgp.Global {
+// apiGlobal leaves IPv6 out where the kernel has none: GoBGP starts as a whole or not at all, and its own
+// default is to listen on both.
+func apiGlobal(g bgp.Global, ipv6 bool) *gobgp.Global {
 	out := &gobgp.Global{
 		Asn:              g.AS,
 		RouterId:         g.RouterID.String(),
@@ -84,12 +89,14 @@ func apiGlobal(g bgp.Global) *gobgp.Global {
 		Families:         []uint32{familyIPv4, familyIPv6},
 		UseMultiplePaths: true,
 	}
-	for _, a := range g.ListenAddresses {
-		out.ListenAddresses = append(out.ListenAddresses, a.String())
+	listen := g.ListenAddresses
+	if len(listen) == 0 {
+		listen = []netip.Addr{netip.IPv4Unspecified(), netip.IPv6Unspecified()}
 	}
-	if len(out.ListenAddresses) == 0 {
-		// GoBGP's own default adds "::" and fails as a whole where the kernel has no IPv6.
-		out.ListenAddresses = []string{netip.IPv4Unspecified().String()}
+	for _, a := range listen {
+		if a.Is4() || ipv6 {
+			out.ListenAddresses = append(out.ListenAddresses, a.String())
+		}
 	}
 	return out
 }
@@ -123,15 +130,20 @@ func apiPeer(p bgp.Peer, ownAS uint32, restarting bool) *gobgp.Peer {
 			DeferralTime:    deferral,
 			LocalRestarting: restarting,
 		},
-		AfiSafis: []*gobgp.AfiSafi{{
-			Config:            &gobgp.AfiSafiConfig{Family: ipv4Unicast(), Enabled: true},
-			MpGracefulRestart: &gobgp.MpGracefulRestart{Config: &gobgp.MpGracefulRestartConfig{Enabled: true}},
-		}},
+		AfiSafis: apiFamily(p.Address),
 	}
 	if p.AS != ownAS {
 		out.EbgpMultihop = &gobgp.EbgpMultihop{Enabled: true, MultihopTtl: multihopTTL}
 	}
 	return out
+}
+
+// apiFamily is what a session with a neighbour of that address carries.
+func apiFamily(neighbour netip.Addr) []*gobgp.AfiSafi {
+	return []*gobgp.AfiSafi{{
+		Config:            &gobgp.AfiSafiConfig{Family: unicast(neighbour), Enabled: true},
+		MpGracefulRestart: &gobgp.MpGracefulRestart{Config: &gobgp.MpGracefulRestartConfig{Enabled: true}},
+	}}
 }
 
 func seconds(d time.Duration) uint64 { return uint64(d / time.Second) }
@@ -147,7 +159,7 @@ func apiOrigin(p netip.Prefix) (*gobgp.Path, error) {
 	if err != nil {
 		return nil, fmt.Errorf("encode prefix %s: %w", p, err)
 	}
-	out := &gobgp.Path{Family: familyOf(p), Nlri: nlri}
+	out := &gobgp.Path{Family: unicast(p.Addr()), Nlri: nlri}
 	attrs := []proto.Message{
 		&gobgp.OriginAttribute{Origin: 0}, &gobgp.NextHopAttribute{NextHop: hop.String()}, &gobgp.LocalPrefAttribute{LocalPref: ownPreference},
 	}
@@ -190,15 +202,12 @@ type learned struct {
 
 // readPath decodes a unicast path; ok is false for other families and for what is damaged.
 func readPath(p *gobgp.Path) (l learned, ok bool) {
-	if p.GetFamily().GetSafi() != gobgp.Family_SAFI_UNICAST || p.GetNlri() == nil {
-		return l, false
-	}
 	var nlri gobgp.IPAddressPrefix
-	if err := p.Nlri.UnmarshalTo(&nlri); err != nil {
+	if err := p.GetNlri().UnmarshalTo(&nlri); err != nil {
 		return l, false
 	}
 	addr, err := netip.ParseAddr(nlri.Prefix)
-	if err != nil {
+	if err != nil || !isUnicast(p.Family, addr) {
 		return l, false
 	}
 	l.prefix = netip.PrefixFrom(addr, int(nlri.PrefixLen)).Masked()
@@ -211,7 +220,9 @@ func readPath(p *gobgp.Path) (l learned, ok bool) {
 	return l, l.prefix.IsValid()
 }
 
-// nextHop finds the next hop attribute; the zero Addr if there is none.
+// nextHop finds the next hop attribute; the zero Addr if there is none. An IPv6 neighbour on a shared
+// subnet may give its link-local address as a second next hop (RFC 2545, 3), which is left out: it is the
+// same host.
 func nextHop(attrs []*anypb.Any) netip.Addr {
 	for _, a := range attrs {
 		var hop string
@@ -238,18 +249,32 @@ func nextHop(attrs []*anypb.Any) netip.Addr {
 type remote struct {
 	// graceful promises an End-of-RIB, and restarting says that it waits for ours (RFC 4724, 3).
 	graceful, restarting bool
+	// mute says that it does not speak the session's family (RFC 4760, 8): it has nothing to tell.
+	mute bool
 }
+
+// tells says whether an End-of-RIB is to come.
+func (r remote) tells() bool { return r.graceful && !r.mute }
 
 // restartState is the R bit of the graceful restart capability's flags.
 const restartState = 0x08
 
-func remoteOf(caps []*anypb.Any) remote {
+// remoteOf reads the capabilities of the neighbour with that address.
+func remoteOf(neighbour netip.Addr, caps []*anypb.Any) remote {
 	var r remote
+	spoken, named := false, false
 	for _, a := range caps {
-		var c gobgp.GracefulRestartCapability
-		if a.MessageIs(&c) && a.UnmarshalTo(&c) == nil {
-			r = remote{graceful: true, restarting: c.Flags&restartState != 0}
+		var restart gobgp.GracefulRestartCapability
+		var family gobgp.MultiProtocolCapability
+		switch {
+		case a.MessageIs(&restart) && a.UnmarshalTo(&restart) == nil:
+			r.graceful, r.restarting = true, restart.Flags&restartState != 0
+		case a.MessageIs(&family) && a.UnmarshalTo(&family) == nil:
+			named = true
+			spoken = spoken || isUnicast(family.Family, neighbour)
 		}
 	}
+	// One that names no family speaks IPv4 unicast.
+	r.mute = !spoken && (named || neighbour.Is6())
 	return r
 }

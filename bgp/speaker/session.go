@@ -10,6 +10,7 @@ import (
 	"time"
 
 	gobgp "github.com/osrg/gobgp/v3/api"
+	"golang.org/x/sys/unix"
 
 	"korat/bgp"
 	"korat/bgp/speaker/status"
@@ -31,7 +32,9 @@ type session struct {
 	// fresh says that this connection started the speaker, and restarting that its first peers are
 	// to announce a restart.
 	fresh, restarting bool
-	global            *gobgp.Global
+	// ipv6 says that the kernel has IPv6.
+	ipv6   bool
+	global *gobgp.Global
 
 	// peers are the speaker's, with the hash of our settings ("" for somebody else's); nil until read.
 	peers map[netip.Addr]string
@@ -57,9 +60,20 @@ type progress struct {
 	listErr, applyErr error
 }
 
+// hasIPv6 asks the kernel, which may have been built or booted without IPv6. One in which it is merely
+// disabled (disable_ipv6) lets listen.
+func hasIPv6() bool {
+	fd, err := unix.Socket(unix.AF_INET6, unix.SOCK_STREAM|unix.SOCK_CLOEXEC, 0)
+	if err != nil {
+		return !errors.Is(err, unix.EAFNOSUPPORT)
+	}
+	_ = unix.Close(fd)
+	return true
+}
+
 func newSession(c *Client, api gobgp.GobgpApiClient) *session {
 	return &session{
-		c: c, api: api, local: map[netip.Prefix]struct{}{}, remote: map[netip.Addr]remote{},
+		c: c, api: api, ipv6: hasIPv6(), local: map[netip.Prefix]struct{}{}, remote: map[netip.Addr]remote{},
 		refused: map[netip.Addr]error{}, progress: progress{initial: newInitial()},
 	}
 }
@@ -95,7 +109,7 @@ func (s *session) startGlobal(ctx context.Context) error {
 		}
 	}
 	w := s.c.wishNow()
-	s.global = apiGlobal(w.plan.Global)
+	s.global = apiGlobal(w.plan.Global, s.ipv6)
 	switch {
 	case got.Global.GetAsn() == 0:
 		s.fresh = true
@@ -229,7 +243,7 @@ func (s *session) report() {
 // toldAll says whether every neighbour has told everything, or has had its time.
 func (s *session) toldAll() bool {
 	return s.every(func(have bgp.Session, r remote, known bool) bool {
-		return have.EndOfRIB || known && !r.graceful
+		return have.EndOfRIB || known && !r.tells()
 	})
 }
 
