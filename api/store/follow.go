@@ -21,6 +21,9 @@ const burst = 4096
 // Follower keeps a Snapshot equal to a datastore. Disconnects, compaction and slow readers only
 // delay it: it lists again, and changes only what differs.
 type Follower struct {
+	// Keep says which objects the Snapshot has; nil means all. It is set before Run.
+	Keep func(api.Object) bool
+
 	store Store
 	kinds []api.Kind
 

@@ -46,7 +46,7 @@ func (f *Follower) listAndWatch(ctx context.Context, kind api.Kind) error {
 	// Each watch has its own context, so that leaving early frees it.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	objs, revision, err := f.store.List(ctx, kind)
+	objs, revision, err := f.list(ctx, kind)
 	if err != nil {
 		return err
 	}
@@ -62,11 +62,32 @@ func (f *Follower) listAndWatch(ctx context.Context, kind api.Kind) error {
 		if ev.Err != nil {
 			return ev.Err
 		}
+		if f.Keep != nil && ev.Object != nil && !f.Keep(ev.Object) {
+			ev.Object = nil
+		}
 		if !f.send(ctx, change{kind: kind, event: &ev}) {
 			return ctx.Err()
 		}
 	}
 	return fmt.Errorf("watch %s: %w", kind, ErrUnavailable)
+}
+
+// list gives what is to be kept of a kind.
+func (f *Follower) list(ctx context.Context, kind api.Kind) (objs []api.Object, revision string, err error) {
+	keep := func(page []api.Object) {
+		for _, obj := range page {
+			if f.Keep == nil || f.Keep(obj) {
+				objs = append(objs, obj)
+			}
+		}
+	}
+	if pager, ok := f.store.(Pager); ok {
+		revision, err = pager.Pages(ctx, kind, keep)
+		return objs, revision, err
+	}
+	all, revision, err := f.store.List(ctx, kind)
+	keep(all)
+	return objs, revision, err
 }
 
 func (f *Follower) send(ctx context.Context, c change) bool {

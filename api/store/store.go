@@ -33,6 +33,13 @@ type Reader interface {
 	List(ctx context.Context, kind api.Kind) (objs []api.Object, revision string, err error)
 }
 
+// Pager is a Reader that can list in parts: who needs only some of the objects then never holds all.
+type Pager interface {
+	// Pages calls each for parts of what List returns, in its order, and returns List's revision. After an
+	// error some parts may have been seen.
+	Pages(ctx context.Context, kind api.Kind, each func([]api.Object)) (revision string, err error)
+}
+
 // Writer changes objects. It neither defaults nor validates: that is api's, before.
 type Writer interface {
 	// Create stores a new object, gives it a UID, a creation time and a resourceVersion, and

@@ -62,6 +62,7 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 	defer data.close()
 
 	follower := store.NewFollower(data, api.Kinds(), log)
+	follower.Keep = concerns(cfg.Node)
 	keeper := ipam.NewKeeper(data, cfg.Node, log)
 	copies := mirror.New(data, cfg.Node, log)
 	client, supervisor, err := s.speaker(log)
@@ -88,6 +89,15 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 	)...)
 }
 
+// concerns says what the agent of a node has to know: everything but the pods of other nodes, which are
+// most of what a large cluster has.
+func concerns(node string) func(api.Object) bool {
+	return func(obj api.Object) bool {
+		ep, ok := obj.(*api.WorkloadEndpoint)
+		return !ok || ep.Spec.Node == node
+	}
+}
+
 // together runs every part until ctx is done or one of them fails, and gives the first failure.
 func together(ctx context.Context, parts ...func(context.Context) error) error {
 	ctx, cancel := context.WithCancelCause(ctx)
@@ -111,7 +121,7 @@ func together(ctx context.Context, parts ...func(context.Context) error) error {
 
 // datastore is an open datastore.
 type datastore struct {
-	store.Store
+	*etcd.Store
 	// server fails when the embedded server dies: the service manager starts the agent anew, and it with it.
 	server func(context.Context) error
 	close  func()

@@ -34,31 +34,42 @@ func (s *Store) Get(ctx context.Context, key api.Key) (api.Object, error) {
 	return obj, nil
 }
 
-// List implements store.Reader. All pages are read at the revision of the first. A value that does
-// not decode is logged and left out.
+// List implements store.Reader.
 func (s *Store) List(ctx context.Context, kind api.Kind) ([]api.Object, string, error) {
-	if api.New(kind) == nil {
-		return nil, "", fmt.Errorf("list %s: kind is not supported by korat", kind)
-	}
 	var objs []api.Object
+	revision, err := s.Pages(ctx, kind, func(page []api.Object) { objs = append(objs, page...) })
+	if err != nil {
+		return nil, "", err
+	}
+	return objs, revision, nil
+}
+
+// Pages implements store.Pager. All pages are read at the revision of the first. A value that does
+// not decode is logged and left out.
+func (s *Store) Pages(ctx context.Context, kind api.Kind, each func([]api.Object)) (string, error) {
+	if api.New(kind) == nil {
+		return "", fmt.Errorf("list %s: kind is not supported by korat", kind)
+	}
 	start := kindPath(kind)
 	end := clientv3.GetPrefixRangeEnd(start)
 	revision := int64(0)
 	for {
 		page, err := s.page(ctx, start, end, revision)
 		if err != nil {
-			return nil, "", fmt.Errorf("list %s: %w", kind, err)
+			return "", fmt.Errorf("list %s: %w", kind, err)
 		}
 		if revision == 0 {
 			revision = page.Header.Revision
 		}
+		objs := make([]api.Object, 0, len(page.Kvs))
 		for _, kv := range page.Kvs {
 			if obj, ok := s.readable(kind, kv); ok {
 				objs = append(objs, obj)
 			}
 		}
+		each(objs)
 		if !page.More {
-			return objs, formatRevision(revision), nil
+			return formatRevision(revision), nil
 		}
 		start = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
 	}
