@@ -10,6 +10,7 @@ import (
 	"net/netip"
 	"slices"
 
+	"korat/api"
 	"korat/felix/dataplane"
 	"korat/felix/endpoint"
 )
@@ -20,11 +21,13 @@ type Inputs struct {
 	Endpoints map[endpoint.ID]endpoint.Endpoint
 	// Blocks are the node's own confirmed blocks.
 	Blocks []netip.Prefix
+	// Addresses are the node's own.
+	Addresses api.Addresses
 	// Learned are the routes that BGP gave.
 	Learned map[dataplane.RouteKey]dataplane.Route
 	// Host is what the kernel reported.
 	Host dataplane.Host
-	// Uplink is the interface that carries the node's address; empty while unknown.
+	// Uplink is the interface that carries the node's IPv4 address; empty while unknown.
 	Uplink string
 	// HoldLearned and Settled are passed on to State.
 	HoldLearned bool
@@ -36,7 +39,7 @@ func State(in Inputs) dataplane.State {
 	live := liveEndpoints(in.Endpoints, in.Host)
 	return dataplane.State{
 		Links:       Links(live),
-		Sysctls:     Sysctls(live),
+		Sysctls:     Sysctls(in, live),
 		Neighbours:  Neighbours(live),
 		Routes:      Routes(in, live),
 		HoldLearned: in.HoldLearned,

@@ -11,6 +11,7 @@ import (
 	"testing"
 	"time"
 
+	"korat/api"
 	"korat/felix/dataplane"
 	"korat/felix/endpoint"
 )
@@ -115,7 +116,7 @@ func TestNoBlackholeInAConnectedSubnet(t *testing.T) {
 }
 
 func TestSysctls(t *testing.T) {
-	got := Sysctls([]endpoint.Endpoint{{Interface: "cali1"}})
+	got := Sysctls(Inputs{}, []endpoint.Endpoint{{Interface: "cali1"}})
 	want := map[string]dataplane.SysctlValue{
 		"net/ipv4/ip_forward":              "1",
 		"net/ipv4/conf/cali1/forwarding":   "1",
@@ -125,6 +126,126 @@ func TestSysctls(t *testing.T) {
 	}
 	if !maps.Equal(got, want) {
 		t.Errorf("got %v, want %v", got, want)
+	}
+}
+
+// ipv6Facts is a node with a dual-stack pod beside one of IPv4 only.
+func ipv6Facts() Inputs {
+	in := facts()
+	link := func(name string, accept dataplane.AcceptRA, addresses ...string) {
+		l := dataplane.HostLink{Up: true, Running: true, IPv6: true, AcceptRA: accept}
+		for _, a := range addresses {
+			l.Addresses = append(l.Addresses, netip.MustParsePrefix(a))
+		}
+		in.Host.Links[name] = l
+	}
+	link("lo", dataplane.AcceptRAHost, "127.0.0.1/8", "::1/128")
+	link("eth0", dataplane.AcceptRAHost, "192.168.100.100/24", "fd00:192:168::100/64")
+	link("caliup", dataplane.AcceptRAHost)
+	link("calidual", dataplane.AcceptRAHost)
+	in.Endpoints = map[endpoint.ID]endpoint.Endpoint{}
+	for name, addresses := range map[string][]string{"caliup": {"172.17.8.2"}, "calidual": {"172.17.8.3", "fd00:172:17::3"}} {
+		ep := endpoint.Endpoint{ID: endpoint.ID{ContainerID: name}, Interface: name, MAC: "02:00:00:00:00:01", Ready: true}
+		for _, a := range addresses {
+			ep.Addresses = append(ep.Addresses, netip.MustParseAddr(a))
+		}
+		in.Endpoints[ep.ID] = ep
+	}
+	in.Blocks = append(in.Blocks, netip.MustParsePrefix("fd00:172:17::/122"), netip.MustParsePrefix("fd00:172:17::ff/128"))
+	in.Learned[dataplane.RouteKey{Prefix: netip.MustParsePrefix("fd00:172:17:1::/122")}] = dataplane.Route{
+		NextHops: []dataplane.NextHop{{Device: "eth0", Gateway: netip.MustParseAddr("fd00:192:168::101")}},
+	}
+	in.Addresses = api.Addresses{IPv4: netip.MustParsePrefix("192.168.100.100/24"), IPv6: netip.MustParsePrefix("fd00:192:168::100/64")}
+	return in
+}
+
+func TestIPv6State(t *testing.T) {
+	const want = `link calidual up=true mtu=0
+link caliup up=true mtu=0
+neighbour calidual 172.17.8.3 02:00:00:00:00:01
+neighbour calidual fd00:172:17::3 02:00:00:00:00:01
+neighbour caliup 172.17.8.2 02:00:00:00:00:01
+route 172.17.8.0/24 blackhole
+route 172.17.8.2/32 dev caliup
+route 172.17.8.3/32 dev calidual
+route 172.17.9.0/24 via 192.168.100.101 dev eth0
+route fd00:172:17:1::/122 via fd00:192:168::101 dev eth0
+route fd00:172:17::/122 blackhole
+route fd00:172:17::3/128 dev calidual`
+	in := ipv6Facts()
+	if got := text(State(in)); got != want {
+		t.Errorf("got\n%s\nwant\n%s", got, want)
+	}
+	// Without an IPv4 default route there is a route to the IPv4 gateway only: IPv6 needs none.
+	in.Host.DefaultRoute = false
+	if got := text(State(in)); strings.Replace(got, "route 169.254.1.1/32 dev eth0\n", "", 1) != want {
+		t.Errorf("without a default route: got\n%s", got)
+	}
+}
+
+// ipv6Text lists the IPv6 settings that are wanted.
+func ipv6Text(in Inputs) string {
+	var lines []string
+	for k, v := range State(in).Sysctls {
+		if name, found := strings.CutPrefix(k, "net/ipv6/conf/"); found {
+			lines = append(lines, name+"="+string(v))
+		}
+	}
+	slices.Sort(lines)
+	return strings.Join(lines, "\n")
+}
+
+func TestIPv6Sysctls(t *testing.T) {
+	const pods = `calidual/accept_dad=0
+calidual/accept_ra=0
+calidual/disable_ipv6=0
+calidual/forwarding=1
+calidual/proxy_ndp=1
+caliup/accept_ra=0`
+	for name, c := range map[string]struct {
+		change func(*Inputs)
+		want   string
+	}{
+		"all":               {func(*Inputs) {}, "all/forwarding=1\n" + pods + "\neth0/accept_ra=2"},
+		"restarted":         {func(in *Inputs) { acceptRA(in, "eth0", dataplane.AcceptRAAlways) }, "all/forwarding=1\n" + pods + "\neth0/accept_ra=2"},
+		"no advertisements": {func(in *Inputs) { acceptRA(in, "eth0", dataplane.AcceptRANever) }, "all/forwarding=1\n" + pods},
+		"another uplink with IPv6": {func(in *Inputs) {
+			in.Host.Links["eth1"] = dataplane.HostLink{IPv6: true, AcceptRA: dataplane.AcceptRAHost, Addresses: []netip.Prefix{netip.MustParsePrefix("2001:db8::1/64")}}
+			in.Host.Links["eth2"] = dataplane.HostLink{IPv6: true, AcceptRA: dataplane.AcceptRAHost, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}}
+		}, "all/forwarding=1\n" + pods + "\neth0/accept_ra=2\neth1/accept_ra=2"},
+		"an address of IPv6 only": {func(in *Inputs) { in.Blocks, in.Endpoints = nil, nil }, "all/forwarding=1\neth0/accept_ra=2"},
+		"a block of IPv6 only":    {func(in *Inputs) { in.Addresses, in.Endpoints = api.Addresses{}, nil }, "all/forwarding=1\neth0/accept_ra=2"},
+		"a pod of IPv6 only": {func(in *Inputs) {
+			in.Addresses, in.Blocks = api.Addresses{}, nil
+		}, "all/forwarding=1\n" + pods + "\neth0/accept_ra=2"},
+		"nothing of IPv6": {func(in *Inputs) {
+			in.Addresses.IPv6, in.Blocks = netip.Prefix{}, in.Blocks[:1]
+			delete(in.Endpoints, endpoint.ID{ContainerID: "calidual"})
+		}, "caliup/accept_ra=0"},
+		"a kernel without IPv6": {func(in *Inputs) {
+			*in = facts()
+		}, ""},
+	} {
+		in := ipv6Facts()
+		c.change(&in)
+		if got := ipv6Text(in); got != c.want {
+			t.Errorf("%s: got\n%s\nwant\n%s", name, got, c.want)
+		}
+	}
+}
+
+func acceptRA(in *Inputs, name string, accept dataplane.AcceptRA) {
+	link := in.Host.Links[name]
+	link.AcceptRA = accept
+	in.Host.Links[name] = link
+}
+
+// A blackhole for an IPv6 block would cut the host off from a connected subnet just as well.
+func TestNoIPv6BlackholeInAConnectedSubnet(t *testing.T) {
+	in := ipv6Facts()
+	in.Blocks = []netip.Prefix{netip.MustParsePrefix("fd00:192:168::/122")}
+	if got := text(State(in)); strings.Contains(got, "blackhole") {
+		t.Errorf("got\n%s", got)
 	}
 }
 

@@ -8,7 +8,7 @@ import (
 )
 
 // Neighbours wants a permanent entry for each address of each pod: the first packet to a pod waits
-// for no ARP, the pod can't claim another's address, and the entries don't count against the
+// for no ARP or NDP, the pod can't claim another's address, and the entries don't count against the
 // neighbour table's garbage collection thresholds.
 func Neighbours(live []endpoint.Endpoint) map[dataplane.NeighbourKey]dataplane.Neighbour {
 	neighbours := make(map[dataplane.NeighbourKey]dataplane.Neighbour, len(live))

@@ -18,8 +18,9 @@ import (
 //     and none where the block overlaps a subnet that the host is connected to, which it would cut off);
 //  3. a route to each pod: to the older one where two claim an address, which ipam reports.
 //
-// Without a default route it also wants one to the gateway out of the uplink: the kernel proxies ARP
-// for an address only while it would route it out of another interface.
+// Without a default route it also wants one to the IPv4 gateway out of the uplink: the kernel proxies ARP
+// for an address only while it would route it out of another interface. The IPv6 gateway is the host's own
+// link-local address.
 func Routes(in Inputs, live []endpoint.Endpoint) map[dataplane.RouteKey]dataplane.Route {
 	routes := make(map[dataplane.RouteKey]dataplane.Route, len(in.Learned)+len(in.Blocks)+len(live)+1)
 	maps.Copy(routes, in.Learned)

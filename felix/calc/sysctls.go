@@ -3,6 +3,10 @@
 package calc
 
 import (
+	"maps"
+	"net/netip"
+	"slices"
+
 	"korat/felix/dataplane"
 	"korat/felix/endpoint"
 )
@@ -15,7 +19,9 @@ import (
 //   - proxy_delay 0: the kernel otherwise waits up to 0.8 s, at random, before such an answer;
 //   - rp_filter 1 (strict, RFC 3704): a pod sends from no address but its own. The kernel applies
 //     the greater of this and conf/all.
-func Sysctls(live []endpoint.Endpoint) map[string]dataplane.SysctlValue {
+//
+// What it wants of IPv6 is in ipv6Sysctls.
+func Sysctls(in Inputs, live []endpoint.Endpoint) map[string]dataplane.SysctlValue {
 	sysctls := map[string]dataplane.SysctlValue{"net/ipv4/ip_forward": "1"}
 	for _, ep := range live {
 		conf := "net/ipv4/conf/" + ep.Interface + "/"
@@ -24,5 +30,55 @@ func Sysctls(live []endpoint.Endpoint) map[string]dataplane.SysctlValue {
 		sysctls[conf+"rp_filter"] = "1"
 		sysctls["net/ipv4/neigh/"+ep.Interface+"/proxy_delay"] = "0"
 	}
+	maps.Copy(sysctls, ipv6Sysctls(in, live))
 	return sysctls
+}
+
+// ipv6Sysctls wants forwarding on the host as soon as the node has a pod, a block or an address of IPv6, and
+// not before: it changes how a host behaves. For the interface of a pod with an IPv6 address it wants
+//
+//   - IPv6, which may be off for new interfaces;
+//   - accept_dad 0: its link-local address, the pod's gateway, is tentative for a second otherwise (RFC 4862);
+//   - forwarding, and proxy_ndp, so that neighbour proxy entries that somebody adds are heeded.
+//
+// Any pod's interface is to heed no router advertisement (accept_ra 0): the host's default route is not the
+// pod's to say. It has no settings where the kernel has no IPv6.
+func ipv6Sysctls(in Inputs, live []endpoint.Endpoint) map[string]dataplane.SysctlValue {
+	sysctls := map[string]dataplane.SysctlValue{}
+	if wantsIPv6(in, live) {
+		sysctls["net/ipv6/conf/all/forwarding"] = "1"
+		for name, link := range in.Host.Links {
+			if heedsRouters(name, link, in.Uplink) {
+				sysctls["net/ipv6/conf/"+name+"/accept_ra"] = "2"
+			}
+		}
+	}
+	for _, ep := range live {
+		conf := "net/ipv6/conf/" + ep.Interface + "/"
+		has := slices.ContainsFunc(ep.Addresses, netip.Addr.Is6)
+		if has || in.Host.Links[ep.Interface].IPv6 {
+			sysctls[conf+"accept_ra"] = "0"
+		}
+		if has {
+			sysctls[conf+"disable_ipv6"] = "0"
+			sysctls[conf+"accept_dad"] = "0"
+			sysctls[conf+"forwarding"] = "1"
+			sysctls[conf+"proxy_ndp"] = "1"
+		}
+	}
+	return sysctls
+}
+
+func wantsIPv6(in Inputs, live []endpoint.Endpoint) bool {
+	return in.Addresses.IPv6.IsValid() ||
+		slices.ContainsFunc(in.Blocks, func(p netip.Prefix) bool { return p.Addr().Is6() }) ||
+		slices.ContainsFunc(live, func(ep endpoint.Endpoint) bool { return slices.ContainsFunc(ep.Addresses, netip.Addr.Is6) })
+}
+
+// heedsRouters says whether a link of the host's is to go on heeding router advertisements, which accept_ra 1
+// does only while the host doesn't forward: an uplink, or any other in use for IPv6, of which accept_ra is
+// not 0. The kernel.Sysctls are written in such an order that it loses no route meanwhile.
+func heedsRouters(name string, link dataplane.HostLink, uplink string) bool {
+	used := name == uplink || slices.ContainsFunc(link.Addresses, func(p netip.Prefix) bool { return p.Addr().Is6() })
+	return used && name != "lo" && link.AcceptRA != dataplane.AcceptRANever
 }
