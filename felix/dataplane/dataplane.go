@@ -151,6 +151,8 @@ type HostLink struct {
 	// Addresses with their prefix lengths, in the kernel's order, secondary ones included. Of IPv6's
 	// those are left out that nothing may hang on: link-local, temporary (RFC 8981) and duplicate ones.
 	Addresses []netip.Prefix
+	// Unsettled are those of IPv6's that nothing new is to hang on: tentative and deprecated ones (RFC 4862).
+	Unsettled []netip.Addr
 	// IPv6 says whether the kernel has IPv6 on the link at all: net/ipv6/conf/NAME exists.
 	IPv6 bool
 	// AcceptRA is net/ipv6/conf/NAME/accept_ra.
@@ -176,7 +178,8 @@ func (h Host) Equal(o Host) bool {
 // Equal reports whether both are the same.
 func (l HostLink) Equal(o HostLink) bool {
 	return l.Index == o.Index && l.Type == o.Type && l.MTU == o.MTU && l.Up == o.Up && l.Running == o.Running &&
-		l.MAC == o.MAC && l.Alias == o.Alias && slices.Equal(l.Addresses, o.Addresses) && l.IPv6 == o.IPv6 && l.AcceptRA == o.AcceptRA
+		l.MAC == o.MAC && l.Alias == o.Alias && slices.Equal(l.Addresses, o.Addresses) && slices.Equal(l.Unsettled, o.Unsettled) &&
+		l.IPv6 == o.IPv6 && l.AcceptRA == o.AcceptRA
 }
 
 // Subnets gives the connected subnets with the interface of each, the first by name where several have

@@ -47,9 +47,12 @@ func (h *Handle) Observe(ctx context.Context) (dataplane.Host, error) {
 }
 
 func (h *Handle) observeAddresses(ctx context.Context, family uint8, links map[uint32]*dataplane.HostLink) error {
-	found := map[uint32][]netip.Prefix{}
-	err := h.conn.addresses(ctx, family, func() { clear(found) }, func(index uint32, p netip.Prefix) {
-		found[index] = append(found[index], p)
+	found, unsettled := map[uint32][]netip.Prefix{}, map[uint32][]netip.Addr{}
+	err := h.conn.addresses(ctx, family, func() { clear(found); clear(unsettled) }, func(msg unix.IfAddrmsg, p netip.Prefix) {
+		found[msg.Index] = append(found[msg.Index], p)
+		if family == unix.AF_INET6 && msg.Flags&(unix.IFA_F_TENTATIVE|unix.IFA_F_DEPRECATED) != 0 {
+			unsettled[msg.Index] = append(unsettled[msg.Index], p.Addr())
+		}
 	})
 	if err != nil {
 		return fmt.Errorf("observe addresses: %w", err)
@@ -57,6 +60,7 @@ func (h *Handle) observeAddresses(ctx context.Context, family uint8, links map[u
 	for index, prefixes := range found {
 		if link := links[index]; link != nil {
 			link.Addresses = append(link.Addresses, prefixes...)
+			link.Unsettled = append(link.Unsettled, unsettled[index]...)
 		}
 	}
 	return nil
@@ -75,14 +79,14 @@ func (c *conn) links(ctx context.Context, start func(), each func(kernelLink)) e
 	})
 }
 
-// addresses reads the addresses of one family, with the index of the link that each is on.
-func (c *conn) addresses(ctx context.Context, family uint8, start func(), each func(index uint32, p netip.Prefix)) error {
+// addresses reads the addresses of one family, with the header of each message.
+func (c *conn) addresses(ctx context.Context, family uint8, start func(), each func(msg unix.IfAddrmsg, p netip.Prefix)) error {
 	return c.dump(ctx, func(b *buffer) {
 		b.begin(unix.RTM_GETADDR, unix.NLM_F_DUMP)
 		b.raw(bytesOf(&unix.IfAddrmsg{Family: family}))
 	}, start, func(m message) {
 		if msg, p, ok := decodeAddress(m.body); ok && msg.Family == family && lasting(msg, p.Addr()) {
-			each(msg.Index, p)
+			each(msg, p)
 		}
 	})
 }

@@ -38,6 +38,8 @@ func TestObserve(t *testing.T) {
 		"address add 192.0.2.11/24 dev eth0",
 		"address add 203.0.113.1 peer 203.0.113.2/32 dev eth0",
 		"address add 2001:db8::10/64 dev eth0 nodad",
+		"address add 2001:db8::12/64 dev eth0 nodad preferred_lft 0",
+		"address add 2001:db8::13/64 dev eth0", // no carrier, no duplicate address detection
 		"link add br0 type bridge",
 		"link set peer0 master br0 address 02:00:00:00:00:40",
 		"link set br0 address 02:00:00:00:00:20", // else it may take that of a port
@@ -60,11 +62,18 @@ func TestObserve(t *testing.T) {
 		}
 		return p
 	}
+	addrs := func(list ...string) (a []netip.Addr) {
+		for _, p := range prefixes(list...) {
+			a = append(a, p.Addr())
+		}
+		return a
+	}
 	equal(t, "host", dataplane.Host{Links: map[string]dataplane.HostLink{
 		"lo": {Type: "device", MTU: 65536, Up: true, Running: true, MAC: "00:00:00:00:00:00", Addresses: prefixes("127.0.0.1/8", "::1/128"), IPv6: true},
 		"eth0": {
 			Type: "veth", MTU: 1400, Up: true, MAC: "02:00:00:00:00:10", Alias: "the-uplink",
-			Addresses: prefixes("192.0.2.10/24", "198.51.100.10/32", "203.0.113.1/32", "192.0.2.11/24", "2001:db8::10/64"),
+			Addresses: prefixes("192.0.2.10/24", "198.51.100.10/32", "203.0.113.1/32", "192.0.2.11/24", "2001:db8::13/64", "2001:db8::12/64", "2001:db8::10/64"),
+			Unsettled: addrs("2001:db8::13/64", "2001:db8::12/64"),
 			IPv6:      true, AcceptRA: dataplane.AcceptRAAlways,
 		},
 		"peer0": {Type: "veth", MTU: 1500, MAC: "02:00:00:00:00:40", IPv6: true, AcceptRA: dataplane.AcceptRAHost},

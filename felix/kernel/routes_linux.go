@@ -231,7 +231,7 @@ func (t Routes) remove(ctx context.Context, del map[dataplane.RouteKey]dataplane
 // subnets gives the IPv4 prefixes for which the kernel made a route because the host has an address there.
 func (c *conn) subnets(ctx context.Context) (map[netip.Prefix]bool, error) {
 	subnets := map[netip.Prefix]bool{}
-	err := c.addresses(ctx, unix.AF_INET, func() { clear(subnets) }, func(_ uint32, p netip.Prefix) {
+	err := c.addresses(ctx, unix.AF_INET, func() { clear(subnets) }, func(_ unix.IfAddrmsg, p netip.Prefix) {
 		if !p.IsSingleIP() {
 			subnets[p.Masked()] = true
 		}
