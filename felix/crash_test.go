@@ -290,6 +290,7 @@ func (d *drill) settle() {
 // right holds kernel and datastore against the pods, and against what an agent without a memory would do.
 func (d *drill) right() {
 	d.settle()
+	d.holds()
 	d.stop()
 	d.writes()
 	d.begin()
@@ -297,6 +298,11 @@ func (d *drill) right() {
 	if text := d.writes(); text != "" {
 		d.t.Errorf("a fresh agent writes\n%s", text)
 	}
+	d.holds()
+}
+
+// holds compares what kernel and datastore hold with the pods.
+func (d *drill) holds() {
 	var want []string
 	for pod, ep := range d.live {
 		want = append(want, fmt.Sprint(pod, " ", ep.Addresses[0]))
