@@ -16,8 +16,9 @@ const MaxClusterHosts = 100
 // etcdPort is where the first host's agent serves etcd.
 const etcdPort = 2379
 
-// Cluster is hosts a, b, c… on one switch, with the addresses 192.168.100.100, .101, .102… The first
-// one's agent runs the embedded etcd server, with TLS, and the others' are its clients.
+// Cluster is hosts a, b, c… on one switch, with the addresses 192.168.100.100, .101, .102…, and
+// fd00:192:168::100, ::101, ::102… The first one's agent runs the embedded etcd server, with TLS, and the
+// others' are its clients.
 type Cluster struct {
 	*Lab
 	Switch *Switch
@@ -66,7 +67,7 @@ func (c *Cluster) make(ctx context.Context, config ClusterConfig) error {
 	for i := range config.Hosts {
 		h, err := c.Host(ctx, HostConfig{
 			Name:       clusterHostName(i),
-			Interfaces: []Interface{{Switch: c.Switch, Address: netip.PrefixFrom(clusterAddress(i), 24)}},
+			Interfaces: []Interface{c.uplink(i)},
 		})
 		if err != nil {
 			return err
@@ -86,30 +87,42 @@ func clusterHostName(i int) string {
 	return fmt.Sprintf("h%d", i)
 }
 
-func clusterAddress(i int) netip.Addr { return netip.AddrFrom4([4]byte{192, 168, 100, byte(100 + i)}) }
+// uplink is the i-th host's interface.
+func (c *Cluster) uplink(i int) Interface {
+	iface := Interface{Switch: c.Switch}
+	if c.config.Families.ipv4() {
+		iface.Address = netip.PrefixFrom(netip.AddrFrom4([4]byte{192, 168, 100, byte(100 + i)}), 24)
+	}
+	if c.config.Families.ipv6() {
+		// The last part reads as in the IPv4 address.
+		iface.IPv6 = netip.MustParsePrefix(fmt.Sprintf("fd00:192:168::%d/64", 100+i))
+	}
+	return iface
+}
 
 // tlsSettings name the files that configure writes; korat-node and koratctl know the same keys.
 const tlsSettings = "etcd-ca: /etc/korat/tls/ca.pem\netcd-cert: /etc/korat/tls/node.pem\netcd-key: /etc/korat/tls/node-key.pem\n"
 
 // configure writes a host's files, as docs/install.md has them.
 func (c *Cluster) configure(h *Host, settings string) error {
-	cert, key, err := c.Authority.Issue(h.Name, h.Address(), netip.AddrFrom4([4]byte{127, 0, 0, 1}))
+	cert, key, err := c.Authority.Issue(h.Name, append(h.Addresses(), netip.AddrFrom4([4]byte{127, 0, 0, 1}))...)
 	if err != nil {
 		return err
 	}
-	server := netip.AddrPortFrom(clusterAddress(0), etcdPort)
-	endpoints := fmt.Sprintf("datastore: etcd\netcd-endpoints: [https://%s]\n", server)
+	server := netip.AddrPortFrom(c.Hosts()[0].Address(), etcdPort)
+	endpoints := fmt.Sprintf("datastore: etcd\netcd-endpoints: [\"https://%s\"]\n", server)
 	datastore := endpoints
 	if h.Address() == server.Addr() {
-		datastore = fmt.Sprintf("datastore: embedded\nembedded-listen: %s\n", server)
+		datastore = fmt.Sprintf("datastore: embedded\nembedded-listen: \"%s\"\n", server)
 	}
+	families := c.config.Families
 	return errors.Join(
 		h.WriteFile("/etc/korat/tls/ca.pem", c.Authority.PEM, 0o644),
 		h.WriteFile("/etc/korat/tls/node.pem", cert, 0o644),
 		h.WriteFile("/etc/korat/tls/node-key.pem", key, 0o600),
-		h.WriteFile("/etc/korat/korat-node.yaml", []byte(datastore+tlsSettings+settings), 0o600),
+		h.WriteFile("/etc/korat/korat-node.yaml", []byte(datastore+tlsSettings+families.settings()+settings), 0o600),
 		h.WriteFile("/etc/korat/koratctl.yaml", []byte(endpoints+tlsSettings), 0o600),
-		h.WriteFile("/etc/cni/net.d/10-korat.conf", []byte(NetworkConfig+"\n"), 0o644),
+		h.WriteFile("/etc/cni/net.d/10-korat.conf", []byte(families.network()+"\n"), 0o644),
 	)
 }
 

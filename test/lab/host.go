@@ -24,17 +24,20 @@ type HostConfig struct {
 	Name string
 	// Interfaces become eth0, eth1 and so on.
 	Interfaces []Interface
-	// Gateway is the next hop of the default route; without one there is no such route.
-	Gateway netip.Addr
-	// Router makes the host forward packets, without reverse path filtering.
+	// Gateway is the next hop of the IPv4 default route, and IPv6Gateway that of IPv6; without one there is
+	// no such route.
+	Gateway, IPv6Gateway netip.Addr
+	// Router makes the host forward packets of both families, without reverse path filtering.
 	Router bool
 }
 
 // Interface is a cable from a host to a switch.
 type Interface struct {
 	Switch *Switch
-	// Address and its on-link prefix; optional.
+	// Address, of IPv4, and its on-link prefix; optional.
 	Address netip.Prefix
+	// IPv6 is the same of IPv6.
+	IPv6 netip.Prefix
 	// MTU in bytes [1500].
 	MTU int
 }
@@ -44,8 +47,8 @@ type Host struct {
 	Name  string
 	lab   *Lab
 	space *space
-	// address is the first interface's.
-	address netip.Addr
+	// addresses are the first interface's, IPv4 first.
+	addresses []netip.Addr
 	// pods and processes are guarded by the lab's mutex.
 	pods      []*Pod
 	processes []*Process
@@ -60,7 +63,8 @@ func (l *Lab) Host(ctx context.Context, config HostConfig) (*Host, error) {
 	}
 	h := &Host{Name: config.Name, lab: l}
 	if len(config.Interfaces) > 0 {
-		h.address = config.Interfaces[0].Address.Addr()
+		first := config.Interfaces[0]
+		h.addresses = slices.DeleteFunc([]netip.Addr{first.Address.Addr(), first.IPv6.Addr()}, func(a netip.Addr) bool { return !a.IsValid() })
 	}
 	if err := l.add(h); err != nil {
 		return nil, fmt.Errorf("make host %s: %w", config.Name, err)
@@ -69,7 +73,7 @@ func (l *Lab) Host(ctx context.Context, config HostConfig) (*Host, error) {
 		l.remove(h)
 		return nil, fmt.Errorf("make host %s: %w", config.Name, err)
 	}
-	l.log.Info("host made", "host", h.Name, "address", h.address)
+	l.log.Info("host made", "host", h.Name, "addresses", h.addresses)
 	return h, nil
 }
 
@@ -150,13 +154,17 @@ func (h *Host) connect(ctx context.Context, config HostConfig) error {
 		ports = append(ports, port)
 		fmt.Fprintf(&outside, "link add %s mtu %d type veth peer name %s mtu %d netns %d\n", port, mtu, name, mtu, h.space.pid)
 		fmt.Fprintf(&outside, "link set %s master %s up\n", port, iface.Switch.Name)
-		if iface.Address.IsValid() {
-			fmt.Fprintf(&inside, "addr add %s dev %s\n", iface.Address, name)
+		for _, p := range []netip.Prefix{iface.Address, iface.IPv6} {
+			if p.IsValid() {
+				fmt.Fprintf(&inside, "addr add %s dev %s%s\n", p, name, nodad(p))
+			}
 		}
 		fmt.Fprintf(&inside, "link set %s up\n", name)
 	}
-	if config.Gateway.IsValid() {
-		fmt.Fprintf(&inside, "route add default via %s\n", config.Gateway)
+	for _, gateway := range []netip.Addr{config.Gateway, config.IPv6Gateway} {
+		if gateway.IsValid() {
+			fmt.Fprintf(&inside, "route add default via %s\n", gateway)
+		}
 	}
 	if err := h.lab.backbone.ip(ctx, outside.String()); err != nil {
 		return err
@@ -167,8 +175,24 @@ func (h *Host) connect(ctx context.Context, config HostConfig) error {
 	return h.lab.awaitForwarding(ctx, ports)
 }
 
-// Address is the address of the first interface; invalid if it has none.
-func (h *Host) Address() netip.Addr { return h.address }
+// nodad goes with the address as it is known to be unique.
+func nodad(p netip.Prefix) string {
+	if p.Addr().Is4() {
+		return ""
+	}
+	return " nodad"
+}
+
+// Address is the first address of the first interface: IPv4 if it has one; invalid if it has none at all.
+func (h *Host) Address() netip.Addr {
+	for _, a := range h.addresses {
+		return a
+	}
+	return netip.Addr{}
+}
+
+// Addresses are those of the first interface, IPv4 first.
+func (h *Host) Addresses() []netip.Addr { return slices.Clone(h.addresses) }
 
 // path is where a file of the host can be reached from here.
 func (h *Host) path(file string) string { return filepath.Join(h.space.root(), file) }

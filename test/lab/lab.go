@@ -23,6 +23,8 @@ type Config struct {
 	Dir string
 	// BinDir holds korat-node, korat and koratctl. It comes first in every host's PATH.
 	BinDir string
+	// Families are those that pods get addresses of [IPv4].
+	Families Families
 	// Log receives what the lab does; nil discards it.
 	Log *slog.Logger
 }

@@ -3,6 +3,7 @@
 package lab
 
 import (
+	"cmp"
 	"context"
 	"crypto/rand"
 	"encoding/hex"
@@ -18,16 +19,14 @@ import (
 	types100 "github.com/containernetworking/cni/pkg/types/100"
 )
 
-// NetworkConfig is the network configuration that pods get unless they name another.
-const NetworkConfig = `{"cniVersion":"1.0.0","name":"korat","type":"korat"}`
-
 // PodConfig describes a pod.
 type PodConfig struct {
 	// Name is also the network namespace's name.
 	Name string
 	// Namespace is the Kubernetes namespace ["default"].
 	Namespace string
-	// Network is the network configuration that the plugin gets [NetworkConfig].
+	// Network is the network configuration that the plugin gets [NetworkConfig, or with more where the lab
+	// has IPv6].
 	Network string
 	// Args are added to CNI_ARGS, e.g. "IP=172.17.0.9".
 	Args string
@@ -92,7 +91,7 @@ func (h *Host) AddPod(ctx context.Context, config PodConfig) (*Pod, error) {
 		config.Namespace = "default"
 	}
 	if config.Network == "" {
-		config.Network = NetworkConfig
+		config.Network = h.lab.config.Families.network()
 	}
 	id := make([]byte, 32)
 	if _, err := rand.Read(id); err != nil {
@@ -110,7 +109,7 @@ func (h *Host) AddPod(ctx context.Context, config PodConfig) (*Pod, error) {
 	h.lab.mu.Lock()
 	h.pods = append(h.pods, p)
 	h.lab.mu.Unlock()
-	h.lab.log.Info("pod added", "host", h.Name, "pod", p.Name, "address", p.Address())
+	h.lab.log.Info("pod added", "host", h.Name, "pod", p.Name, "addresses", p.Addresses())
 	return p, nil
 }
 
@@ -145,13 +144,26 @@ func (p *Pod) CNI(ctx context.Context, command string) (string, error) {
 // NetNS is the path of the network namespace on the host.
 func (p *Pod) NetNS() string { return "/run/netns/" + p.Name }
 
-// Address is the pod's first address.
+// Address is the pod's first address: IPv4 if it has one.
 func (p *Pod) Address() netip.Addr {
-	if p.Result == nil || len(p.Result.IPs) == 0 {
-		return netip.Addr{}
+	for _, a := range p.Addresses() {
+		return a
 	}
-	a, _ := netip.AddrFromSlice(p.Result.IPs[0].Address.IP) // The result's parser has checked it.
-	return a.Unmap()
+	return netip.Addr{}
+}
+
+// Addresses are all that the plugin has told of, IPv4 first.
+func (p *Pod) Addresses() []netip.Addr {
+	if p.Result == nil {
+		return nil
+	}
+	var all []netip.Addr
+	for _, ip := range p.Result.IPs {
+		a, _ := netip.AddrFromSlice(ip.Address.IP) // The result's parser has checked it.
+		all = append(all, a.Unmap())
+	}
+	slices.SortStableFunc(all, func(a, b netip.Addr) int { return cmp.Compare(a.BitLen(), b.BitLen()) })
+	return all
 }
 
 // enter is the command line that runs argv in the pod's network and the host's file system.

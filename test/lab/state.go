@@ -21,16 +21,16 @@ type HostState struct {
 	Name string `json:"name"`
 	// PID is a process that is in the host's namespaces as long as the host exists.
 	PID       int            `json:"pid"`
-	Address   netip.Addr     `json:"address"`
+	Addresses []netip.Addr   `json:"addresses"`
 	Pods      []PodState     `json:"pods"`
 	Processes []ProcessState `json:"processes"`
 }
 
 // PodState is one pod.
 type PodState struct {
-	Name    string     `json:"name"`
-	Address netip.Addr `json:"address"`
-	NetNS   string     `json:"netns"`
+	Name      string       `json:"name"`
+	Addresses []netip.Addr `json:"addresses"`
+	NetNS     string       `json:"netns"`
 }
 
 // ProcessState is one process that the lab started on a host.
@@ -46,9 +46,9 @@ func (l *Lab) State() State {
 	defer l.mu.Unlock()
 	state := State{Dir: l.config.Dir, BinDir: l.config.BinDir}
 	for _, h := range l.hosts {
-		host := HostState{Name: h.Name, PID: h.space.pid, Address: h.address}
+		host := HostState{Name: h.Name, PID: h.space.pid, Addresses: h.addresses}
 		for _, p := range h.pods {
-			host.Pods = append(host.Pods, PodState{Name: p.Name, Address: p.Address(), NetNS: p.NetNS()})
+			host.Pods = append(host.Pods, PodState{Name: p.Name, Addresses: p.Addresses(), NetNS: p.NetNS()})
 		}
 		for _, p := range h.processes {
 			if p.Running() {

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -150,9 +151,9 @@ func status(name string, out io.Writer) error {
 		fmt.Fprintf(out, "lab %s, logs in %s\n", r.Name, state.Dir)
 		table := tabwriter.NewWriter(out, 0, 8, 2, ' ', 0)
 		for _, h := range state.Hosts {
-			fmt.Fprintf(table, "  %s\t%s\t%s\n", h.Name, h.Address, strings.Join(r.processes(h), ", "))
+			fmt.Fprintf(table, "  %s\t%s\t%s\n", h.Name, list(h.Addresses), strings.Join(r.processes(h), ", "))
 			for _, p := range h.Pods {
-				fmt.Fprintf(table, "  %s/%s\t%s\t\n", h.Name, p.Name, p.Address)
+				fmt.Fprintf(table, "  %s/%s\t%s\t\n", h.Name, p.Name, list(p.Addresses))
 			}
 		}
 		if err := table.Flush(); err != nil {
@@ -160,6 +161,15 @@ func status(name string, out io.Writer) error {
 		}
 	}
 	return nil
+}
+
+// list joins addresses with blanks.
+func list(addresses []netip.Addr) string {
+	var all []string
+	for _, a := range addresses {
+		all = append(all, a.String())
+	}
+	return strings.Join(all, " ")
 }
 
 // processes says of each process whether it runs.
