@@ -211,7 +211,9 @@ func (d *drill) attach(pod string) {
 		if err == nil {
 			d.taken(*ep)
 			d.remove(ep.Interface) // The plugin makes room.
-			d.alias(*ep)
+			d.kernel.addLink(ep.Interface, dataplane.HostLink{
+				Index: 100 + d.next, Type: "veth", MTU: 1400, Up: true, Running: true, Alias: endpoint.FormatAlias(ep.Alias()),
+			})
 			_, err = d.say(socket.Request{Verb: socket.VerbReady, ID: r.ID, MAC: "02:00:00:00:00:01"})
 		}
 		if err == nil {
