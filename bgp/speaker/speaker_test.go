@@ -55,6 +55,7 @@ func TestMain(m *testing.M) {
 type router struct {
 	t       *testing.T
 	addr    netip.Addr
+	addr6   netip.Addr // invalid unless dual
 	port    uint16
 	dir     string
 	cmd     *exec.Cmd
@@ -72,8 +73,12 @@ func newRouter(t *testing.T, addr string, port uint16, origins ...string) *route
 		t.Fatal(err)
 	}
 	r := &router{t: t, addr: netip.MustParseAddr(addr), port: port, dir: dir}
+	id := r.addr
+	if id.Is6() {
+		id = netip.AddrFrom4([4]byte{10, 0, 0, r.addr.As16()[15]})
+	}
 	r.plan = bgp.Plan{
-		Global:  bgp.Global{AS: 64512, RouterID: r.addr, ListenPort: port, ListenAddresses: []netip.Addr{r.addr}},
+		Global:  bgp.Global{AS: 64512, RouterID: id, ListenPort: port, ListenAddresses: []netip.Addr{r.addr}},
 		Peers:   map[netip.Addr]bgp.Peer{},
 		Origins: map[netip.Prefix]struct{}{},
 	}
@@ -92,6 +97,13 @@ func newRouter(t *testing.T, addr string, port uint16, origins ...string) *route
 		}
 		_ = os.RemoveAll(dir)
 	})
+	return r
+}
+
+// dual gives the router an IPv6 address beside its IPv4 one.
+func (r *router) dual(addr string) *router {
+	r.addr6 = netip.MustParseAddr(addr)
+	r.plan.Global.ListenAddresses = append(r.plan.Global.ListenAddresses, r.addr6)
 	return r
 }
 
@@ -160,14 +172,22 @@ func (r *router) wish() bgp.Plan {
 
 func (r *router) want() { r.client.Want(r.wish(), false) }
 
+// peerWith plans a session for each family.
 func (r *router) peerWith(others ...*router) {
 	for _, o := range others {
-		r.plan.Peers[o.addr] = bgp.Peer{
-			Name: o.addr.String(), Kind: bgp.MeshPeer,
-			Address: o.addr, Port: o.port, AS: o.plan.Global.AS, LocalAddress: r.addr,
-			Passive:  o.addr.Less(r.addr),
-			HoldTime: 9 * time.Second, Keepalive: 3 * time.Second, RestartTime: 40 * time.Second,
+		r.peerAt(o, r.addr, o.addr)
+		if r.addr6.IsValid() && o.addr6.IsValid() {
+			r.peerAt(o, r.addr6, o.addr6)
 		}
+	}
+}
+
+func (r *router) peerAt(o *router, own, addr netip.Addr) {
+	r.plan.Peers[addr] = bgp.Peer{
+		Name: addr.String(), Kind: bgp.MeshPeer,
+		Address: addr, Port: o.port, AS: o.plan.Global.AS, LocalAddress: own,
+		Passive:  addr.Less(own),
+		HoldTime: 9 * time.Second, Keepalive: 3 * time.Second, RestartTime: 40 * time.Second,
 	}
 }
 

@@ -59,6 +59,7 @@ func TestKeepCrash(t *testing.T) {
 		{"in the server's goroutine", "panic: x\n\ngoroutine 1 [running labels:{\"peer\": \"10.0.0.5\"}]:\n" + serve + other, "3 crashes, by map[10.0.0.5:2]"},
 		{"no label", "panic: x\n\ngoroutine 4 [running]:\n" + handler + other, "4 crashes, by map[10.0.0.5:2]"},
 		{"killed by a signal", "SIGABRT: abort\n\ngoroutine 4 [running labels:{\"peer\": \"10.0.0.5\"}]:\n" + handler, "5 crashes, by map[10.0.0.5:2]"},
+		{"an IPv6 neighbour", "panic: x\n\ngoroutine 4 [running labels:{\"peer\": \"fd00::5\"}]:\n" + handler, "6 crashes, by map[10.0.0.5:2 fd00::5:1]"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			if tc.trace != "" {
