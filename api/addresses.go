@@ -2,7 +2,33 @@
 
 package api
 
-import "net/netip"
+import (
+	"net/netip"
+	"strconv"
+)
+
+// Family is an address family.
+type Family uint8
+
+// The address families.
+const (
+	IPv4 Family = 4
+	IPv6 Family = 6
+)
+
+// Families gives both, in the order in which they are always named.
+func Families() []Family { return []Family{IPv4, IPv6} }
+
+// String gives "IPv4" or "IPv6".
+func (f Family) String() string { return "IPv" + strconv.Itoa(int(f)) }
+
+// Has says whether the address is of the family; an IPv4-mapped one is of neither.
+func (f Family) Has(addr netip.Addr) bool {
+	if f == IPv4 {
+		return addr.Is4()
+	}
+	return addr.Is6() && !addr.Is4In6()
+}
 
 // Addresses are a node's own addresses with their subnets' lengths, at most one of each family: invalid
 // where the node has none. It is comparable.
@@ -14,6 +40,14 @@ type Addresses struct {
 
 // IsValid says whether there is an address at all.
 func (a Addresses) IsValid() bool { return a.IPv4.IsValid() || a.IPv6.IsValid() }
+
+// Of gives the one of the family; invalid if the node has none.
+func (a Addresses) Of(f Family) netip.Prefix {
+	if f == IPv4 {
+		return a.IPv4
+	}
+	return a.IPv6
+}
 
 // For gives the node's own address of the family that addr has; invalid if it has none of it.
 func (a Addresses) For(addr netip.Addr) netip.Addr {

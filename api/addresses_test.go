@@ -34,3 +34,19 @@ func TestAddresses(t *testing.T) {
 		}
 	}
 }
+
+func TestFamily(t *testing.T) {
+	var none, mapped netip.Addr
+	mapped = netip.MustParseAddr("::ffff:10.0.0.1")
+	all := Addresses{IPv4: netip.MustParsePrefix("10.0.0.1/24"), IPv6: netip.MustParsePrefix("fd00::1/64")}
+	for _, f := range Families() {
+		for _, other := range Families() {
+			if have := f.Has(all.Of(other).Addr()); have != (f == other) {
+				t.Errorf("%s has %s: %v", f, all.Of(other), have)
+			}
+		}
+		if f.Has(none) || f.Has(mapped) || (Addresses{}).Of(f).IsValid() {
+			t.Errorf("%s has what it has not", f)
+		}
+	}
+}

@@ -68,8 +68,8 @@ func (c *checker) node(s *NodeSpec) {
 		if s.BGP.ASNumber != nil {
 			c.asNumber("spec.bgp.asNumber", *s.BGP.ASNumber)
 		}
-		c.bgpAddress("spec.bgp.ipv4Address", s.BGP.IPv4Address, netip.Addr.Is4, "192.168.100.100/24")
-		c.bgpAddress("spec.bgp.ipv6Address", s.BGP.IPv6Address, netip.Addr.Is6, "fd00:192:168::100/64")
+		c.bgpAddress("spec.bgp.ipv4Address", s.BGP.IPv4Address, IPv4, "192.168.100.100/24")
+		c.bgpAddress("spec.bgp.ipv6Address", s.BGP.IPv6Address, IPv6, "fd00:192:168::100/64")
 	}
 	for i, a := range s.Addresses {
 		c.otherAddress(index("spec.addresses", i), a)
@@ -99,12 +99,12 @@ func (c *checker) otherAddress(field string, a NodeAddress) {
 }
 
 // bgpAddress checks a node's address with its subnet's length, where it has one.
-func (c *checker) bgpAddress(field, value string, isFamily func(netip.Addr) bool, example string) {
+func (c *checker) bgpAddress(field, value string, family Family, example string) {
 	if value == "" {
 		return
 	}
 	p, err := netip.ParsePrefix(value)
-	if err != nil || p.Bits() == 0 || !isFamily(p.Addr()) {
+	if err != nil || p.Bits() == 0 || !family.Has(p.Addr()) {
 		c.fail(field, value, "must be the node's address with its subnet's prefix length, such as %q", example)
 		return
 	}

@@ -131,10 +131,10 @@ func (s *NodeSpec) BGPAddresses() Addresses {
 	if s.BGP == nil {
 		return a
 	}
-	if p, err := netip.ParsePrefix(s.BGP.IPv4Address); err == nil && p.Addr().Is4() {
+	if p, err := netip.ParsePrefix(s.BGP.IPv4Address); err == nil && IPv4.Has(p.Addr()) {
 		a.IPv4 = p
 	}
-	if p, err := netip.ParsePrefix(s.BGP.IPv6Address); err == nil && p.Addr().Is6() {
+	if p, err := netip.ParsePrefix(s.BGP.IPv6Address); err == nil && IPv6.Has(p.Addr()) {
 		a.IPv6 = p
 	}
 	return a
