@@ -5,6 +5,7 @@ package felix
 import (
 	"context"
 	"log/slog"
+	"maps"
 	"net/netip"
 	"time"
 
@@ -50,6 +51,8 @@ type Supervisor interface {
 // Kernel is this host as felix/kernel has it.
 type Kernel interface {
 	Observe(ctx context.Context) (dataplane.Host, error)
+	// ObserveAfter is Observe for what it costs to read what the notice is about.
+	ObserveAfter(ctx context.Context, before dataplane.Host, n kernel.Notice) (dataplane.Host, error)
 	Drain() kernel.Notice
 	Wake() <-chan struct{}
 }
@@ -82,14 +85,16 @@ type Parts struct {
 type Agent struct {
 	Config
 	Parts
-	calls  chan call
-	steps  []step
-	at     *attachments
-	world  world
-	memos  memos
-	queue  []call
-	pause  *backoff.ExponentialBackOff
-	retry  <-chan time.Time
+	calls chan call
+	steps []step
+	at    *attachments
+	world world
+	memos memos
+	queue []call
+	pause *backoff.ExponentialBackOff
+	retry <-chan time.Time
+	// heard is when the kernel's notices are to be looked at; nil while there are none.
+	heard  <-chan time.Time
 	report *report
 	// standing is how the node is registered.
 	standing standing
@@ -118,6 +123,10 @@ type world struct {
 
 // own are the node's addresses.
 func (w *world) own() api.Addresses { return api.Addresses{IPv4: w.self.Address} }
+
+// hearing is how long the loop goes on collecting the kernel's notices. Most come in bursts: one ADD is
+// a dozen, the agent's own writes among them. Repairs wait for no longer than this.
+const hearing = 10 * time.Millisecond
 
 // maxCalls bounds the requests that wait for the loop; a caller beyond that waits in Handle.
 const maxCalls = 256
@@ -155,13 +164,28 @@ func (a *Agent) Run(ctx context.Context) error {
 		if err := a.pass(ctx); err != nil {
 			return err
 		}
+		if !a.await(ctx, resync, suspects) {
+			return nil
+		}
+		resync.adjust(a.world.snap)
+	}
+}
+
+// await waits for what calls for a pass; false once ctx is done.
+func (a *Agent) await(ctx context.Context, resync *resync, suspects <-chan struct{}) bool {
+	for {
 		select {
 		case <-ctx.Done():
-			return nil
+			return false
+		case <-a.Kernel.Wake():
+			if a.heard == nil {
+				a.heard = time.After(hearing)
+			}
+			continue
+		case <-a.heard:
 		case c := <-a.calls:
 			a.queue = append(a.queue, c)
 		case <-a.Datastore.Wake():
-		case <-a.Kernel.Wake():
 		case <-a.Speaker.Wake():
 		case <-suspects:
 		case <-a.Keeper.Wake():
@@ -170,13 +194,13 @@ func (a *Agent) Run(ctx context.Context) error {
 			a.retry = nil
 		case <-resync.routes.C:
 			invalidate(a.steps[routesStep:], kernel.Everything())
-			a.observe(ctx)
+			a.observe(ctx, kernel.Everything())
 		case <-resync.interfaces.C:
 			invalidate(a.steps[:routesStep], kernel.Everything())
-			a.observe(ctx)
+			a.observe(ctx, kernel.Everything())
 			a.releaseOrphans()
 		}
-		resync.adjust(a.world.snap)
+		return true
 	}
 }
 
@@ -231,20 +255,38 @@ func (a *Agent) drain(ctx context.Context) error {
 			more = false
 		}
 	}
+	// What is taken now needs no other pass: first the signals, so that none is lost.
+	for _, signal := range []<-chan struct{}{a.Datastore.Wake(), a.Speaker.Wake(), a.Kernel.Wake()} {
+		select {
+		case <-signal:
+		default:
+		}
+	}
+	a.heard = nil
 	a.world.snap = a.Datastore.Snapshot()
 	a.Mirror.See(a.writable())
 	a.world.rib = a.Speaker.RIB()
 	notice := a.Kernel.Drain()
 	invalidate(a.steps, notice)
-	if notice.Host() || a.readyQueued() || a.report.hostErr != nil {
-		a.observe(ctx)
+	if a.report.hostErr != nil {
+		notice.Lost = true
+	}
+	if made := a.made(); len(made) > 0 {
+		notice.Links = maps.Clone(notice.Links)
+		if notice.Links == nil {
+			notice.Links = made
+		}
+		maps.Copy(notice.Links, made)
+	}
+	if notice.Host() {
+		a.observe(ctx, notice)
 	}
 	return notice.Err
 }
 
-// observe looks at the host, or sees to it that the next pass does.
-func (a *Agent) observe(ctx context.Context) {
-	host, err := a.Kernel.Observe(ctx)
+// observe looks at what changed of the host, or sees to it that the next pass looks at all of it.
+func (a *Agent) observe(ctx context.Context, n kernel.Notice) {
+	host, err := a.Kernel.ObserveAfter(ctx, a.world.host, n)
 	if err != nil {
 		a.report.hostErr = err
 		a.again()
@@ -254,14 +296,18 @@ func (a *Agent) observe(ctx context.Context) {
 	a.world.host = host
 }
 
-// readyQueued says whether a plugin has just made an interface: its notice may still be under way.
-func (a *Agent) readyQueued() bool {
+// made are the interfaces that plugins have just made: their notices may still be under way.
+func (a *Agent) made() map[string]bool {
+	names := map[string]bool{}
 	for _, c := range a.queue {
-		if c.req.Verb == socket.VerbReady {
-			return true
+		if c.req.Verb != socket.VerbReady {
+			continue
+		}
+		if ep, known := a.at.find(c.req.ID); known {
+			names[ep.Interface] = false
 		}
 	}
-	return false
+	return names
 }
 
 // again asks for another pass after a pause that grows with each failure.

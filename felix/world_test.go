@@ -246,6 +246,10 @@ func (k *fakeKernel) Observe(context.Context) (dataplane.Host, error) {
 	return dataplane.Host{Links: maps.Clone(k.host.Links), DefaultRoute: k.host.DefaultRoute}, nil
 }
 
+func (k *fakeKernel) ObserveAfter(ctx context.Context, _ dataplane.Host, _ kernel.Notice) (dataplane.Host, error) {
+	return k.Observe(ctx)
+}
+
 func (k *fakeKernel) Drain() kernel.Notice {
 	k.mu.Lock()
 	defer k.mu.Unlock()

@@ -42,21 +42,32 @@ func (t Links) ReadEntries(ctx context.Context, names []string) (map[string]data
 		if err := ctx.Err(); err != nil {
 			return nil, err
 		}
-		err := t.h.conn.get(func(b *buffer) {
-			b.begin(unix.RTM_GETLINK, 0)
-			b.raw(bytesOf(&unix.IfInfomsg{}))
-			b.attrString(unix.IFLA_IFNAME, name)
-			b.attrUint32(unix.IFLA_EXT_MASK, skipStatistics)
-		}, func(m message) {
-			if l, ok := decodeLink(m.body); ok {
-				have[name] = dataplane.Link{Up: l.Flags&unix.IFF_UP != 0, MTU: l.mtu}
-			}
+		err := t.h.conn.link(name, func(l kernelLink) {
+			have[name] = dataplane.Link{Up: l.Flags&unix.IFF_UP != 0, MTU: l.mtu}
 		})
-		if err != nil && !errors.Is(err, unix.ENODEV) {
-			return nil, fmt.Errorf("read %s: %w", name, err)
+		if err != nil {
+			return nil, err
 		}
 	}
 	return have, nil
+}
+
+// link reads one link; found is not called if there is none of the name.
+func (c *conn) link(name string, found func(kernelLink)) error {
+	err := c.get(func(b *buffer) {
+		b.begin(unix.RTM_GETLINK, 0)
+		b.raw(bytesOf(&unix.IfInfomsg{}))
+		b.attrString(unix.IFLA_IFNAME, name)
+		b.attrUint32(unix.IFLA_EXT_MASK, skipStatistics)
+	}, func(m message) {
+		if l, ok := decodeLink(m.body); ok && l.name == name { // not by an alternative name
+			found(l)
+		}
+	})
+	if err != nil && !errors.Is(err, unix.ENODEV) {
+		return fmt.Errorf("read %s: %w", name, err)
+	}
+	return nil
 }
 
 // Write implements reconcile.Table.
