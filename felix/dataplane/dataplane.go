@@ -99,7 +99,8 @@ type NextHop struct {
 	// Device is the interface's name.
 	Device string
 	// Gateway is invalid for what is directly on the link (scope link). With a Gateway the route is
-	// onlink: the kernel does not check that a route to the gateway exists.
+	// onlink: the kernel does not check that a route to the gateway exists. An IPv6 one to which a route
+	// other than the default one leads out of another interface it refuses.
 	Gateway netip.Addr
 }
 

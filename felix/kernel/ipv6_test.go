@@ -10,6 +10,7 @@ import (
 	"korat/felix/dataplane"
 	"korat/felix/kernel"
 	"korat/felix/reconcile"
+	"korat/test/netns"
 )
 
 // all6 is what ip shows of the main IPv6 table with metric 1024.
@@ -284,4 +285,102 @@ func ipv6Repair(t *testing.T, commands []string, silent bool) {
 		}
 	}
 	equal(t, "repaired", before, h.all6()+h.permanent6())
+}
+
+// TestIPv6ForwardingKeepsTheDefaultRoute: the kernel takes what router advertisements gave away when it begins to
+// forward, unless accept_ra is 2 by then.
+func TestIPv6ForwardingKeepsTheDefaultRoute(t *testing.T) {
+	const (
+		forwarding = "net/ipv6/conf/all/forwarding"
+		accept     = "net/ipv6/conf/eth0/accept_ra"
+	)
+	for name, c := range map[string]struct {
+		want  sysctls
+		stays bool
+	}{
+		"with accept_ra 2":    {sysctls{forwarding: "1", accept: "2", "net/ipv6/conf/cali1/forwarding": "1", "net/ipv6/conf/cali1/accept_ra": "0"}, true},
+		"without accept_ra 2": {sysctls{forwarding: "1"}, false},
+	} {
+		t.Run(name, func(t *testing.T) {
+			h := newHost(t)
+			h.Run("sysctl", "-qw", "net.ipv6.conf.eth0.accept_ra=1", "net.ipv6.conf.all.forwarding=0")
+			for _, dev := range []string{"eth0", "peer0"} { // for link-local addresses at once
+				key := "net.ipv6.conf." + dev + "."
+				h.Run("sysctl", "-qw", key+"disable_ipv6=1", key+"accept_dad=0", key+"disable_ipv6=0")
+				for h.Run("ip", "-6", "address", "show", "dev", dev, "scope", "link", "-tentative") == "" {
+				}
+			}
+			h.advertised("peer0")
+			apply(t, reconcile.NewStep("sysctls", h.open().Sysctls()), c.want)
+			for key, value := range c.want {
+				equal(t, key, string(value), h.sysctl(key))
+			}
+			if stays := h.Run("ip", "-6", "route", "show", "default") != ""; stays != c.stays {
+				t.Errorf("the default route is there: %v, want %v", stays, c.stays)
+			}
+			if c.stays { // and is learned again
+				h.Run("ip", "-6", "route", "del", "default")
+				h.advertised("peer0")
+			}
+		})
+	}
+}
+
+// advertised waits until the host has taken a default route from an advertisement.
+func (h host) advertised(device string) {
+	h.t.Helper()
+	for h.Run("ip", "-6", "route", "show", "default", "proto", "ra") == "" {
+		if err := h.Do(func() error { return netns.Advertise(device) }); err != nil {
+			h.t.Fatal(err)
+		}
+	}
+}
+
+// A kernel without IPv6, or an interface with a small MTU, has no such files: that fails what needs them by
+// name, and nothing else.
+func TestIPv6SysctlsMissing(t *testing.T) {
+	h := newHost(t)
+	h.Run("ip", "link", "set", "cali2", "mtu", "1000")
+	_, err := reconcile.NewStep("sysctls", h.open().Sysctls()).Apply(t.Context(), sysctls{
+		"net/ipv4/ip_forward":             "1",
+		"net/ipv6/conf/cali2/forwarding":  "1",
+		"net/ipv6/conf/cali9/forwarding":  "1",
+		"net/ipv6/conf/all/no_forwarding": "1",
+	}, nil)
+	if err == nil {
+		t.Fatal("no error")
+	}
+	equal(t, "error", "write sysctls: read sysctl net/ipv6/conf/all/no_forwarding: no such file or directory; "+
+		"read sysctl net/ipv6/conf/cali2/forwarding: no such file or directory", err.Error())
+	equal(t, "ip_forward", "1", h.sysctl("net/ipv4/ip_forward"))
+	if link := observe(t, h.open()).Links["cali2"]; link.IPv6 {
+		t.Error("cali2 is observed to have IPv6")
+	}
+}
+
+// What others do to IPv6 settings is noticed; what the kernel does to link-local addresses by itself is not.
+func TestIPv6Notices(t *testing.T) {
+	h := newHost(t)
+	handle := h.open()
+	settle(t, h, handle)
+	for _, c := range []struct {
+		command string
+		noticed func(kernel.Notice) bool
+	}{
+		{"sysctl -qw net.ipv6.conf.all.forwarding=1", func(n kernel.Notice) bool { return n.TouchesSysctl("net/ipv6/conf/all/forwarding", "") }},
+		{"sysctl -qw net.ipv6.conf.cali1.proxy_ndp=1", func(n kernel.Notice) bool { return n.TouchesSysctl("net/ipv6/conf/cali1/proxy_ndp", "") }},
+		{"sysctl -qw net.ipv6.conf.cali1.disable_ipv6=1", func(n kernel.Notice) bool { return n.TouchesSysctl("net/ipv6/conf/cali1/disable_ipv6", "") }},
+		{"ip address add 2001:db8::10/64 dev eth0 nodad", func(n kernel.Notice) bool { return n.Host() }},
+		{"ip address del 2001:db8::10/64 dev eth0", func(n kernel.Notice) bool { return n.Host() }},
+	} {
+		h.Run(strings.Fields(c.command)...)
+		wait(t, handle, c.noticed, func(kernel.Notice) {})
+	}
+	if n := settle(t, h, handle); n.TouchesRoute(prefix("2001:db8:1::/64"), via("2001:db8::1")) {
+		t.Errorf("an address that went has flushed the link: %+v", n)
+	}
+	h.Run("ip", "address", "add", "fe80::1/64", "dev", "eth0", "nodad")
+	if n := settle(t, h, handle); n.Host() {
+		t.Errorf("a link-local address is noticed: %+v", n)
+	}
 }

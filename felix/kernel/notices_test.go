@@ -132,8 +132,8 @@ func TestUnchangedRestartWritesNothing(t *testing.T) {
 	h := newHost(t)
 	w := world{
 		links:      links{"cali1": {Up: true, MTU: 1450}, "cali2": {Up: true}},
-		sysctls:    sysctls{"net/ipv4/ip_forward": "1", "net/ipv4/conf/cali1/proxy_arp": "1"},
-		neighbours: neighbours{neighbour("cali1", "10.0.0.1"): {MAC: "02:00:00:00:00:01"}},
+		sysctls:    sysctls{"net/ipv4/ip_forward": "1", "net/ipv4/conf/cali1/proxy_arp": "1", "net/ipv6/conf/all/forwarding": "1", "net/ipv6/conf/cali1/accept_ra": "0"},
+		neighbours: neighbours{neighbour("cali1", "10.0.0.1"): {MAC: "02:00:00:00:00:01"}, neighbour("cali1", "2001:db8::1"): {MAC: "02:00:00:00:00:01"}},
 		routes:     everyKind(),
 	}
 	w.apply(t, h.open())

@@ -30,6 +30,7 @@ func everyKind() routes {
 		prefix("2001:db8::/64"):   {NextHops: []dataplane.NextHop{{Device: "eth0", Gateway: netip.MustParseAddr("fe80::1")}}},
 		prefix("2001:db8::1/128"): dev("cali1"),
 		prefix("2001:db8:1::/64"): {Type: dataplane.Blackhole},
+		prefix("2001:db8:2::/64"): via("2001:db8::11", "2001:db8::12"),
 	}
 }
 
@@ -58,6 +59,9 @@ func TestRoutes(t *testing.T) {
 	equal(t, "ip -6 route", `2001:db8::1 dev cali1 metric 1024 pref medium
 2001:db8::/64 via fe80::1 dev eth0 metric 1024 onlink pref medium
 blackhole 2001:db8:1::/64 dev lo metric 1024 pref medium
+2001:db8:2::/64 metric 1024 pref medium
+	nexthop via 2001:db8::11 dev eth0 weight 1 onlink
+	nexthop via 2001:db8::12 dev eth0 weight 1 onlink
 `, trim(h.Run("ip", "-6", "route", "show", "proto", "75")))
 	equal(t, "unchanged", reconcile.Result{}, apply(t, step, want))
 	step.Invalidate()
@@ -75,7 +79,7 @@ blackhole 2001:db8:1::/64 dev lo metric 1024 pref medium
 		prefix("10.0.1.0/24"): dev("cali1"),
 		prefix("10.0.2.0/24"): via("192.0.2.2"),
 	}
-	equal(t, "changed", reconcile.Result{Set: 4, Deleted: 7}, apply(t, step, want))
+	equal(t, "changed", reconcile.Result{Set: 4, Deleted: 8}, apply(t, step, want))
 	equal(t, "ip route", `10.0.0.0/24
 	nexthop via 192.0.2.1 dev eth0 weight 1 onlink
 	nexthop via 192.0.2.9 dev eth0 weight 1 onlink
