@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"log/slog"
-	"net/netip"
 
 	"github.com/containernetworking/cni/pkg/skel"
 
@@ -105,7 +104,7 @@ func (a *attachment) converse(ctx context.Context, conn *socket.Conn) error {
 }
 
 func (a *attachment) request() socket.Request {
-	req := socket.Request{
+	return socket.Request{
 		Verb:      socket.VerbAdd,
 		ID:        a.id,
 		Network:   a.conf.Network,
@@ -114,15 +113,9 @@ func (a *attachment) request() socket.Request {
 		Pod:       a.pod.Pod,
 		NodeName:  a.conf.NodeName,
 		MTU:       a.conf.MTU,
-		Pools:     a.conf.Pools,
+		Families:  a.conf.IPAM.asked(),
+		Addresses: merge(a.pod.Addresses, a.conf.Asked.Addresses),
 	}
-	if a.pod.Address.IsValid() {
-		req.Addresses = []netip.Addr{a.pod.Address}
-	}
-	if a.conf.Asked.Address.IsValid() {
-		req.Addresses = []netip.Addr{a.conf.Asked.Address}
-	}
-	return req
 }
 
 // undo removes the pair that this ADD made, and returns the error that it is done for.

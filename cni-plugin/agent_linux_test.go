@@ -143,15 +143,27 @@ func (a *agent) newEndpoint(req socket.Request) endpoint.Endpoint {
 		ID: req.ID, Network: req.Network, Namespace: req.Namespace, Pod: req.Pod, NetNS: req.NetNS,
 		Interface: endpoint.HostInterface(req.Namespace, req.Pod, req.IfName),
 		MTU:       req.MTU,
-		Addresses: req.Addresses,
 	}
 	if ep.MTU == 0 {
 		ep.MTU = 1450
 	}
-	if len(ep.Addresses) == 0 {
-		ep.Addresses = []netip.Addr{netip.AddrFrom4([4]byte{172, 17, 8, byte(1 + a.given)})}
+	for _, f := range req.Families {
+		ep.Addresses = append(ep.Addresses, a.address(f.Version, req.Addresses))
 	}
 	return ep
+}
+
+// address gives the asked one of the version's, or another.
+func (a *agent) address(version int, asked []netip.Addr) netip.Addr {
+	for _, addr := range asked {
+		if addr.Is4() == (version == 4) {
+			return addr
+		}
+	}
+	if version == 4 {
+		return netip.AddrFrom4([4]byte{172, 17, 8, byte(1 + a.given)})
+	}
+	return netip.AddrFrom16([16]byte{0xfd, 15: byte(1 + a.given)})
 }
 
 func refuse(code uint, message string) socket.Reply {

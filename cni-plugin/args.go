@@ -22,8 +22,8 @@ type Args struct {
 	// Namespace and Pod name the workload.
 	Namespace string
 	Pod       string
-	// Address is the one asked for, or invalid.
-	Address netip.Addr
+	// Addresses are those asked for, at most one of each family.
+	Addresses []netip.Addr
 }
 
 // ParseArgs reads CNI_ARGS: "KEY=VALUE;KEY=VALUE". Without Kubernetes' keys the pod is called as its
@@ -70,7 +70,7 @@ func (a *Args) set(pairs map[string]string) error {
 		switch key {
 		case "IgnoreUnknown", "K8S_POD_INFRA_CONTAINER_ID", "K8S_POD_UID", "K8S_POD_NAMESPACE", "K8S_POD_NAME":
 		case "IP":
-			if err := a.setAddress(value); err != nil {
+			if err := a.setAddresses(value); err != nil {
 				return fmt.Errorf("IP=%s: %w", quote(value), err)
 			}
 		default:
@@ -100,27 +100,19 @@ func (a *Args) setPod(pairs map[string]string) error {
 	return nil
 }
 
-func (a *Args) setAddress(text string) error {
-	addr, err := podAddress(text)
-	if err != nil {
-		return err
+// setAddresses reads "172.17.0.5", "fd00::5" or both with a comma between them.
+func (a *Args) setAddresses(text string) error {
+	for part := range strings.SplitSeq(text, ",") {
+		addr, err := podAddress(part)
+		if err != nil {
+			return err
+		}
+		if sameFamily(a.Addresses, addr).IsValid() {
+			return fmt.Errorf("a pod has one IPv%d address", versionOf(addr))
+		}
+		a.Addresses = append(a.Addresses, addr)
 	}
-	a.Address = addr
 	return nil
-}
-
-// podAddress reads an address that is asked for.
-func podAddress(text string) (netip.Addr, error) {
-	addr, err := netip.ParseAddr(text)
-	switch {
-	case err != nil:
-		return addr, errors.New("want one IPv4 address, without prefix length")
-	case !addr.Is4():
-		return addr, errors.New("only IPv4 is supported yet")
-	case addr.IsUnspecified() || addr.IsLoopback() || addr.IsMulticast() || addr.IsLinkLocalUnicast():
-		return addr, errors.New("a pod cannot have this address: choose one of an IP pool")
-	}
-	return addr, nil
 }
 
 // badDNSName checks for what Kubernetes calls pods and namespaces: a lower-case DNS subdomain.

@@ -120,7 +120,7 @@ func (p *Plugin) status(args *skel.CmdArgs) error {
 		return err
 	})
 	var e *socket.Error
-	if errors.As(err, &e) && e.Code != socket.CodeLimitedConnectivity {
+	if errors.As(err, &e) {
 		return types.NewError(socket.CodeNotAvailable, e.Message, e.Details)
 	}
 	return err

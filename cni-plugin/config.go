@@ -37,8 +37,8 @@ type Config struct {
 	// Timeout bounds the waiting for the agent.
 	Timeout  time.Duration
 	LogLevel slog.Level
-	// Pools limits automatic assignment, by name or CIDR.
-	Pools []string
+	// IPAM says which addresses the pod gets.
+	IPAM IPAM
 	// Forwarding says whether the pod may forward packets.
 	Forwarding bool
 	// Asked is what the runtime asks for this pod.
@@ -47,8 +47,8 @@ type Config struct {
 
 // Asked are capability arguments, or args.
 type Asked struct {
-	// Address is a fixed one, or invalid.
-	Address netip.Addr
+	// Addresses are fixed ones, at most one of each family.
+	Addresses []netip.Addr
 	// MAC of the pod's side; empty leaves it to the plugin.
 	MAC string
 }
@@ -58,9 +58,10 @@ const (
 	defaultTimeout  = 10 * time.Second
 	maxTimeout      = 10 * time.Minute
 	defaultLogLevel = slog.LevelWarn
-	// minMTU is IPv4's. (RFC 791, section 3.2)
-	minMTU = 68
-	maxMTU = 65535
+	// minMTU is IPv4's (RFC 791, section 3.2), and minMTUIPv6 IPv6's (RFC 8200, section 5).
+	minMTU     = 68
+	minMTUIPv6 = 1280
+	maxMTU     = 65535
 )
 
 // fault is what is wrong with one value, with its CNI code.
@@ -124,9 +125,10 @@ func skip(*Config, json.RawMessage) error { return nil }
 func ipamFields() map[string]field {
 	return map[string]field{
 		"type":        readIPAMType,
-		"ipv4_pools":  readPools,
-		"assign_ipv4": readAssignIPv4,
-		"assign_ipv6": readAssignIPv6,
+		"ipv4_pools":  func(c *Config, raw json.RawMessage) error { return c.IPAM.IPv4.readPools(raw, 4) },
+		"ipv6_pools":  func(c *Config, raw json.RawMessage) error { return c.IPAM.IPv6.readPools(raw, 6) },
+		"assign_ipv4": func(c *Config, raw json.RawMessage) error { return c.IPAM.IPv4.readAssign(raw) },
+		"assign_ipv6": func(c *Config, raw json.RawMessage) error { return c.IPAM.IPv6.readAssign(raw) },
 	}
 }
 
@@ -157,7 +159,10 @@ func runtimeFields() map[string]field {
 // ParseConfig reads a network configuration. With an error, the returned Config has what could be
 // read and defaults for the rest: enough for DEL, which must work whatever became of the configuration.
 func ParseConfig(data []byte) (Config, *types.Error) {
-	c := Config{Socket: socket.DefaultPath, Timeout: defaultTimeout, LogLevel: defaultLogLevel}
+	c := Config{
+		Socket: socket.DefaultPath, Timeout: defaultTimeout, LogLevel: defaultLogLevel,
+		IPAM: IPAM{IPv4: Family{Assign: true}},
+	}
 	object, err := splitObject(data)
 	if err != nil {
 		return c, types.NewError(socket.CodeDecodingFailure, "network configuration: "+err.Error(), "")
@@ -165,6 +170,9 @@ func ParseConfig(data []byte) (Config, *types.Error) {
 	failed := readFields(&c, object, fields())
 	if c.Network == "" && failed == nil {
 		failed = at("name", invalid("it is missing"))
+	}
+	if failed == nil {
+		failed = c.checkFamilies()
 	}
 	if err := readPrevResult(&c, object["prevResult"]); failed == nil {
 		failed = err
@@ -175,6 +183,18 @@ func ParseConfig(data []byte) (Config, *types.Error) {
 	var f fault
 	errors.As(failed, &f)
 	return c, types.NewError(f.code, fmt.Sprintf("network configuration %s: %s", quote(c.Network), failed.Error()), "")
+}
+
+func (c Config) checkFamilies() error {
+	if err := c.IPAM.check(c.MTU); err != nil {
+		return err
+	}
+	for _, addr := range c.Asked.Addresses {
+		if reason := c.IPAM.refusal(addr); reason != "" {
+			return at("runtimeConfig.ips", invalid("%s", reason))
+		}
+	}
+	return nil
 }
 
 // splitObject splits a JSON object into its values, by exact key: encoding/json alone would also take

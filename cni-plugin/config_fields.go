@@ -7,7 +7,6 @@ import (
 	"encoding/json"
 	"log/slog"
 	"net"
-	"net/netip"
 	"strings"
 	"time"
 
@@ -116,93 +115,6 @@ func readIPAMType(_ *Config, raw json.RawMessage) error {
 	}
 	if name != "" && name != "calico-ipam" && name != "korat-ipam" {
 		return unsupported("%s is not supported: addresses come from korat's IP pools: want calico-ipam or korat-ipam", shown(raw))
-	}
-	return nil
-}
-
-func readPools(c *Config, raw json.RawMessage) error {
-	var pools []string
-	if err := decode(raw, &pools); err != nil {
-		return err
-	}
-	for i, pool := range pools {
-		if reason := badPool(pool); reason != "" {
-			return invalid("entry %d, %s: %s", i, quote(pool), reason)
-		}
-	}
-	c.Pools = pools
-	return nil
-}
-
-func badPool(pool string) string {
-	if !strings.Contains(pool, "/") {
-		if reason := badDNSName(pool, maxName); reason != "" {
-			return "neither a CIDR nor an IP pool's name: " + reason
-		}
-		return ""
-	}
-	prefix, err := netip.ParsePrefix(pool)
-	switch {
-	case err != nil:
-		return "want an IPv4 CIDR such as 172.17.0.0/16, or an IP pool's name"
-	case !prefix.Addr().Is4():
-		return "only IPv4 is supported yet"
-	case prefix != prefix.Masked():
-		return "it has host bits: write " + prefix.Masked().String()
-	}
-	return ""
-}
-
-// readSwitch reads a boolean, or one in quotes, as Calico's configuration has it.
-func readSwitch(raw json.RawMessage) (bool, error) {
-	switch strings.ToLower(strings.Trim(string(raw), `"`)) {
-	case "true":
-		return true, nil
-	case "false":
-		return false, nil
-	}
-	return false, invalid("%s: want true or false", shown(raw))
-}
-
-func readAssignIPv4(_ *Config, raw json.RawMessage) error {
-	on, err := readSwitch(raw)
-	if err == nil && !on {
-		err = unsupported("%s is not supported until IPv6 is: remove it", shown(raw))
-	}
-	return err
-}
-
-func readAssignIPv6(_ *Config, raw json.RawMessage) error {
-	on, err := readSwitch(raw)
-	if err == nil && on {
-		err = unsupported("%s is not supported yet: remove it", shown(raw))
-	}
-	return err
-}
-
-// readIPs reads the fixed address that a runtime asks for. It may have a prefix length, which means
-// nothing: a pod's address is always a /32.
-func readIPs(c *Config, raw json.RawMessage) error {
-	var texts []string
-	if err := decode(raw, &texts); err != nil {
-		return err
-	}
-	if len(texts) > 1 {
-		return unsupported("%s is not supported: a pod has one IPv4 address", shown(raw))
-	}
-	for _, text := range texts {
-		bare := text
-		if prefix, err := netip.ParsePrefix(text); err == nil {
-			bare = prefix.Addr().String()
-		}
-		addr, err := podAddress(bare)
-		if err != nil {
-			return invalid("%s: %v", quote(text), err)
-		}
-		if asked := c.Asked.Address; asked.IsValid() && asked != addr {
-			return invalid("%s: args.cni.ips asks for %s: give one of them", quote(text), asked)
-		}
-		c.Asked.Address = addr
 	}
 	return nil
 }

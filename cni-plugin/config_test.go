@@ -19,31 +19,40 @@ func withKeys(keys string) string {
 
 func TestParseConfig(t *testing.T) {
 	tests := []struct{ keys, want string }{
-		{``, "{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN [] false {invalid IP }}"},
+		{``, "{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN {{true []} {false []}} false {[] }}"},
 		{
 			`"mtu": 1400, "nodename": "node-1", "socket": "/run/k.sock", "timeout": 3, "log_level": "Debug",
-			 "ipam": {"type": "calico-ipam", "ipv4_pools": ["172.17.0.0/16", "second"], "assign_ipv4": "true", "assign_ipv6": "false"},
+			 "ipam": {"type": "calico-ipam", "ipv4_pools": ["172.17.0.0/16", "second"], "assign_ipv4": "true", "assign_ipv6": "false", "ipv6_pools": []},
 			 "container_settings": {"allow_ip_forwarding": true}, "dns": {"nameservers": ["10.0.0.10"], "domain": "d"}`,
-			"{1.0.0 net {[10.0.0.10] d [] []} <nil> 1400 node-1 /run/k.sock 3s DEBUG [172.17.0.0/16 second] true {invalid IP }}",
+			"{1.0.0 net {[10.0.0.10] d [] []} <nil> 1400 node-1 /run/k.sock 3s DEBUG {{true [172.17.0.0/16 second]} {false []}} true {[] }}",
 		},
 		{
 			`"cniVersions": ["1.0.0"], "args": {"cni": {}}, "ipMasq": false, "runtimeConfig": {"x": 1}, "capabilities": {"ips": true},
 			 "cni.dev/valid-attachments": [], "disableCheck": true, "disableGC": true, "loadOnlyInlinedPlugins": true,
 			 "ipam": {"type": "korat-ipam", "assign_ipv4": true}`,
-			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN [] false {invalid IP }}",
+			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN {{true []} {false []}} false {[] }}",
 		},
 		{
 			`"args": {"cni": {"ips": ["10.0.0.7/24"], "labels": [{"key": "a", "value": "b"}]}, "org.example": 7},
 			 "runtimeConfig": {"ips": ["10.0.0.7"], "mac": "02:AA:00:00:00:01", "portMappings": [{"hostPort": 80}], "bandwidth": {}, "ipRanges": null}`,
-			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN [] false {10.0.0.7 02:aa:00:00:00:01}}",
+			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN {{true []} {false []}} false {[10.0.0.7] 02:aa:00:00:00:01}}",
 		},
 		{
 			`"args": {"cni": {"ips": []}}, "runtimeConfig": {"ips": null, "mac": ""}`,
-			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN [] false {invalid IP }}",
+			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN {{true []} {false []}} false {[] }}",
 		},
 		{
 			`"mtu": null, "ipam": {}, "container_settings": {}, "prevResult": null, "nodename": "", "log_level": ""`,
-			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN [] false {invalid IP }}",
+			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN {{true []} {false []}} false {[] }}",
+		},
+		{
+			`"mtu": 1280, "ipam": {"assign_ipv6": "true", "ipv6_pools": ["fd00:172:17::/48", "six"], "ipv4_pools": ["four"]},
+			 "args": {"cni": {"ips": ["fd00::7"]}}, "runtimeConfig": {"ips": ["fd00::7/64", "10.0.0.7"]}`,
+			"{1.0.0 net {[]  [] []} <nil> 1280  /run/korat/agent.sock 10s WARN {{true [four]} {true [fd00:172:17::/48 six]}} false {[fd00::7 10.0.0.7] }}",
+		},
+		{
+			`"ipam": {"assign_ipv4": "False", "assign_ipv6": true}`,
+			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN {{false []} {true []}} false {[] }}",
 		},
 	}
 	for _, tt := range tests {
@@ -69,9 +78,6 @@ func TestParseConfigRefuses(t *testing.T) {
 		{`"ipMasq": true`, 2, `ipMasq: true is not supported`},
 		{`"ipam": {"type": "host-local"}`, 2, `ipam.type: "host-local" is not supported: addresses come from korat's IP pools`},
 		{`"ipam": {"subnet": "usePodCidr"}`, 2, `ipam.subnet: "usePodCidr" is not supported: remove it`},
-		{`"ipam": {"assign_ipv4": "false"}`, 2, `ipam.assign_ipv4: "false" is not supported until IPv6 is`},
-		{`"ipam": {"assign_ipv4": false}`, 2, `ipam.assign_ipv4: false is not supported until IPv6 is`},
-		{`"ipam": {"assign_ipv6": "true"}`, 2, `ipam.assign_ipv6: "true" is not supported yet`},
 		{`"container_settings": {"x": 1}`, 2, `container_settings.x: 1 is not supported`},
 		{`"x": "` + strings.Repeat("y", 1000) + `"`, 2, `yyy… is not supported`},
 		{`"mtu": "1400"`, 7, `mtu: "1400": json: cannot unmarshal string`},
@@ -90,14 +96,24 @@ func TestParseConfigRefuses(t *testing.T) {
 		{`"ipam": {"ipv4_pools": "172.17.0.0/16"}`, 7, `ipam.ipv4_pools: "172.17.0.0/16": json: cannot unmarshal`},
 		{`"ipam": {"ipv4_pools": ["172.17.0.1/16"]}`, 7, `ipam.ipv4_pools: entry 0, "172.17.0.1/16": it has host bits: write 172.17.0.0/16`},
 		{`"ipam": {"ipv4_pools": ["a", "172.17.0.0/33"]}`, 7, `entry 1, "172.17.0.0/33": want an IPv4 CIDR`},
-		{`"ipam": {"ipv4_pools": ["fd00::/64"]}`, 7, `only IPv4 is supported yet`},
+		{`"ipam": {"assign_ipv6": 1}`, 7, `ipam.assign_ipv6: 1: want true or false`},
+		{`"ipam": {"assign_ipv4": "false"}`, 7, `ipam.assign_ipv4: it is false, as is ipam.assign_ipv6: a pod needs an address: set one of them to "true"`},
+		{`"ipam": {"assign_ipv4": false, "assign_ipv6": "true", "ipv4_pools": ["p"]}`, 7, `ipam.ipv4_pools: ipam.assign_ipv4 is false: set it to "true", or remove the pools`},
+		{`"ipam": {"ipv6_pools": ["p"]}`, 7, `ipam.ipv6_pools: ipam.assign_ipv6 is false: set it to "true", or remove the pools`},
+		{`"ipam": {"ipv4_pools": ["fd00::/64"]}`, 7, `ipam.ipv4_pools: entry 0, "fd00::/64": want an IPv4 CIDR such as 172.17.0.0/16`},
+		{`"ipam": {"ipv6_pools": ["six", "10.0.0.0/8"]}`, 7, `ipam.ipv6_pools: entry 1, "10.0.0.0/8": want an IPv6 CIDR such as fd00:172:17::/48`},
+		{`"ipam": {"ipv6_pools": ["::ffff:10.0.0.0/104"]}`, 7, `want an IPv6 CIDR`},
+		{`"ipam": {"ipv6_pools": ["fd00::1/64"]}`, 7, `it has host bits: write fd00::/64`},
+		{`"mtu": 1279, "ipam": {"assign_ipv6": "true"}`, 7, `mtu: 1279 is too small for IPv6, which ipam.assign_ipv6 asks for: want at least 1280`},
+		{`"runtimeConfig": {"ips": ["fd00::1/64"]}`, 7, `runtimeConfig.ips: ipam.assign_ipv6 is false: set it to "true" for a pod to have fd00::1`},
+		{`"ipam": {"assign_ipv4": "false", "assign_ipv6": "true"}, "args": {"cni": {"ips": ["10.0.0.1"]}}`, 7, `ipam.assign_ipv4 is false: set it to "true" for a pod to have 10.0.0.1`},
+		{`"runtimeConfig": {"ips": ["fd00::1", "10.0.0.1", "fd00::2"]}`, 2, `is not supported: a pod has one IPv6 address`},
 		{`"ipam": {"ipv4_pools": [""]}`, 7, `entry 0, "": neither a CIDR nor an IP pool's name`},
 		{`"container_settings": {"allow_ip_forwarding": "yes"}`, 7, `container_settings.allow_ip_forwarding: "yes": json`},
 		{`"runtimeConfig": []`, 7, `runtimeConfig: []: want an object`},
 		{`"runtimeConfig": {"ips": ["10.0.0.1", "10.0.0.2"]}`, 2, `runtimeConfig.ips: ["10.0.0.1","10.0.0.2"] is not supported: a pod has one IPv4 address`},
 		{`"runtimeConfig": {"ips": "10.0.0.1"}`, 7, `runtimeConfig.ips: "10.0.0.1": json`},
-		{`"runtimeConfig": {"ips": ["10.0.0.1/33"]}`, 7, `runtimeConfig.ips: "10.0.0.1/33": want one IPv4 address`},
-		{`"runtimeConfig": {"ips": ["fd00::1/64"]}`, 7, `runtimeConfig.ips: "fd00::1/64": only IPv4 is supported yet`},
+		{`"runtimeConfig": {"ips": ["10.0.0.1/33"]}`, 7, `runtimeConfig.ips: "10.0.0.1/33": want an address such as`},
 		{`"runtimeConfig": {"ips": ["127.0.0.1"]}`, 7, `runtimeConfig.ips: "127.0.0.1": a pod cannot have this address`},
 		{`"runtimeConfig": {"ips": ["10.0.0.1"]}, "args": {"cni": {"ips": ["10.0.0.2"]}}`, 7, `runtimeConfig.ips: "10.0.0.1": args.cni.ips asks for 10.0.0.2`},
 		{`"runtimeConfig": {"ipRanges": [[{"subnet": "10.0.0.0/8"}]]}`, 2, `runtimeConfig.ipRanges: [[{"subnet":"10.0.0.0/8"}]] is not supported`},
@@ -108,7 +124,7 @@ func TestParseConfigRefuses(t *testing.T) {
 		{`"runtimeConfig": {"mac": "00:00:00:00:00:00"}`, 7, `want a unicast one`},
 		{`"runtimeConfig": {"mac": "EE:EE:EE:EE:EE:EE"}`, 7, `the host's side of every pod has this address`},
 		{`"args": {"cni": 7}`, 7, `args.cni: 7: want an object`},
-		{`"args": {"cni": {"ips": ["x"]}}`, 7, `args.cni.ips: "x": want one IPv4 address`},
+		{`"args": {"cni": {"ips": ["x"]}}`, 7, `args.cni.ips: "x": want an address such as`},
 		{`"dns": {"nameservers": 1}`, 7, `dns: {"nameservers":1}: json`},
 		{`"prevResult": 7`, 6, `prevResult: json`},
 		{`"prevResult": {"cniVersion": "9.9.9"}`, 6, `prevResult: `},
@@ -151,6 +167,7 @@ func FuzzParseConfig(f *testing.F) {
 	f.Add([]byte(withKeys(`"mtu": 1400, "ipam": {"type": "calico-ipam", "ipv4_pools": ["10.0.0.0/8"], "assign_ipv4": "true"}`)))
 	f.Add([]byte(withKeys(`"prevResult": {"cniVersion": "1.0.0", "interfaces": [{"name": "eth0"}], "ips": [{"address": "10.0.0.1/32"}]}`)))
 	f.Add([]byte(withKeys(`"runtimeConfig": {"ips": ["10.0.0.7/24"], "mac": "02:aa:00:00:00:01"}, "args": {"cni": {"ips": ["10.0.0.7"]}}`)))
+	f.Add([]byte(withKeys(`"ipam": {"assign_ipv4": false, "assign_ipv6": "true", "ipv6_pools": ["fd00::/64"]}, "runtimeConfig": {"ips": ["fd00::7"]}`)))
 	f.Add([]byte(`{"name": "n", "ipam": null, "container_settings": {"allow_ip_forwarding": true}, "x": "` + "\xff" + `"}`))
 	f.Fuzz(func(t *testing.T, data []byte) {
 		c, err := ParseConfig(data)
@@ -160,7 +177,7 @@ func FuzzParseConfig(f *testing.F) {
 			}
 			return
 		}
-		if c.Network == "" || c.Socket == "" || c.Timeout <= 0 || c.MTU < 0 {
+		if c.Network == "" || c.Socket == "" || c.Timeout <= 0 || c.MTU < 0 || len(c.IPAM.asked()) == 0 || len(c.Asked.Addresses) > 2 {
 			t.Errorf("accepted %q as %+v", data, c)
 		}
 		var object map[string]any
@@ -172,11 +189,13 @@ func FuzzParseConfig(f *testing.F) {
 
 func TestParseArgs(t *testing.T) {
 	tests := []struct{ text, want string }{
-		{"", "{default c1 invalid IP}"},
-		{"IP=10.0.0.7", "{default c1 10.0.0.7}"},
-		{"IgnoreUnknown=1;K8S_POD_NAMESPACE=kube-system;K8S_POD_NAME=dns-0.a;K8S_POD_INFRA_CONTAINER_ID=c1;K8S_POD_UID=u;X=y=z", "{kube-system dns-0.a invalid IP}"},
-		{"IgnoreUnknown=true;OTHER=", "{default c1 invalid IP}"},
-		{"K8S_POD_NAMESPACE=;K8S_POD_NAME=", "{default c1 invalid IP}"},
+		{"", "{default c1 []}"},
+		{"IP=10.0.0.7", "{default c1 [10.0.0.7]}"},
+		{"IP=fd00::7", "{default c1 [fd00::7]}"},
+		{"IP=fd00::7,10.0.0.7", "{default c1 [fd00::7 10.0.0.7]}"},
+		{"IgnoreUnknown=1;K8S_POD_NAMESPACE=kube-system;K8S_POD_NAME=dns-0.a;K8S_POD_INFRA_CONTAINER_ID=c1;K8S_POD_UID=u;X=y=z", "{kube-system dns-0.a []}"},
+		{"IgnoreUnknown=true;OTHER=", "{default c1 []}"},
+		{"K8S_POD_NAMESPACE=;K8S_POD_NAME=", "{default c1 []}"},
 	}
 	for _, tt := range tests {
 		args, err := ParseArgs(tt.text, "c1")
@@ -195,10 +214,15 @@ func TestParseArgsRefuses(t *testing.T) {
 		"MAC=02:00:00:00:00:01":                 `CNI_ARGS: "MAC" is not known: leave it out, or add IgnoreUnknown=1`,
 		"IgnoreUnknown=0;X=1":                   `"X" is not known`,
 		"IgnoreUnknown=maybe":                   `IgnoreUnknown="maybe": want 1 or 0`,
-		"IP=10.0.0.1/24":                        `IP="10.0.0.1/24": want one IPv4 address, without prefix length`,
-		"IP=10.0.0.1,10.0.0.2":                  `want one IPv4 address`,
-		"IP=":                                   `want one IPv4 address`,
-		"IP=fd00::1":                            `only IPv4 is supported yet`,
+		"IP=10.0.0.1/24":                        `IP="10.0.0.1/24": want an address such as 172.17.0.5 or fd00:172:17::5, without prefix length`,
+		"IP=10.0.0.1,10.0.0.2":                  `IP="10.0.0.1,10.0.0.2": a pod has one IPv4 address`,
+		"IP=fd00::1,10.0.0.1,fd00::2":           `a pod has one IPv6 address`,
+		"IP=fd00::1,":                           `want an address such as`,
+		"IP=":                                   `want an address such as`,
+		"IP=fe80::1":                            `a pod cannot have this address`,
+		"IP=fd00::1%eth0":                       `a pod cannot have this address`,
+		"IP=::ffff:10.0.0.1":                    `a pod cannot have this address`,
+		"IP=ff02::1":                            `a pod cannot have this address`,
 		"IP=127.0.0.1":                          `a pod cannot have this address`,
 		"IP=169.254.1.1":                        `a pod cannot have this address`,
 		"K8S_POD_NAME=a":                        `come together: one is missing`,
@@ -218,6 +242,7 @@ func TestParseArgsRefuses(t *testing.T) {
 
 func FuzzParseArgs(f *testing.F) {
 	f.Add("IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=web-0;IP=10.0.0.1;X=y")
+	f.Add("IP=10.0.0.1,fd00::1")
 	f.Fuzz(func(t *testing.T, text string) {
 		args, err := ParseArgs(text, "c1")
 		if err != nil {

@@ -97,8 +97,14 @@ func (p *Plugin) input(args *skel.CmdArgs) (Config, Args, error) {
 	if argsErr != nil {
 		return conf, pod, argsErr
 	}
-	if a, b := pod.Address, conf.Asked.Address; a.IsValid() && b.IsValid() && a != b {
-		return conf, pod, types.NewError(socket.CodeInvalidEnv, fmt.Sprintf("CNI_ARGS: IP=%s: the network configuration asks for %s: give one of them", a, b), "")
+	for _, addr := range pod.Addresses {
+		reason := conf.IPAM.refusal(addr)
+		if other := sameFamily(conf.Asked.Addresses, addr); other.IsValid() && other != addr {
+			reason = fmt.Sprintf("the network configuration asks for %s: give one of them", other)
+		}
+		if reason != "" {
+			return conf, pod, types.NewError(socket.CodeInvalidEnv, fmt.Sprintf("CNI_ARGS: IP=%s: %s", addr, reason), "")
+		}
 	}
 	return conf, pod, podnet.CheckNetNS(args.Netns)
 }

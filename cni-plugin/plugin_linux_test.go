@@ -135,7 +135,7 @@ func TestRequest(t *testing.T) {
 		t.Fatal(err)
 	}
 	wantText(t, strings.ReplaceAll(string(text), h.pod, "POD"), `{"verb":"ADD","containerID":"c1","ifName":"net1","network":"net","netns":"POD",`+
-		`"namespace":"ns","pod":"web","nodeName":"n1","mtu":1300,"pools":["172.17.0.0/16"],"addresses":["172.17.8.77"]}`)
+		`"namespace":"ns","pod":"web","nodeName":"n1","mtu":1300,"families":[{"version":4,"pools":["172.17.0.0/16"]}],"addresses":["172.17.8.77"]}`)
 	wantText(t, h.agent.requests[1].MAC, podMAC(t, h, "net1"))
 	wantText(t, netns.InPod(t, h.pod, "cat /proc/sys/net/ipv4/ip_forward"), "1")
 	wantText(t, netns.Run(t, "cat /proc/sys/net/ipv4/ip_forward"), "0")
@@ -293,12 +293,12 @@ func TestStatus(t *testing.T) {
 	h := newHost(t)
 	config := h.config("1.1.0", "")
 	h.must("STATUS", config)
-	for given, want := range map[uint]uint{11: 50, 50: 50, 51: 51, 100: 50} {
+	for _, given := range []uint{11, 50, 100} {
 		h.agent.answer = func(context.Context, socket.Request) *socket.Reply {
 			r := refuse(given, "datastore away")
 			return &r
 		}
-		h.refused(want, []string{"datastore away"}, "STATUS", config)
+		h.refused(50, []string{"datastore away"}, "STATUS", config)
 	}
 	h.agent.stop()
 	h.refused(50, []string{"no agent answers on " + h.agent.path}, "STATUS", config)

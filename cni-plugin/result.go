@@ -48,15 +48,18 @@ func resultOf(conf Config, ep endpoint.Endpoint) (*current.Result, error) {
 		host.Mtu, pod.Mtu = ep.MTU, ep.MTU
 	}
 	r.Interfaces = append(r.Interfaces, host, pod)
-	gateway := net.IP(endpoint.Gateway().AsSlice())
 	for _, addr := range ep.Addresses {
+		gateway := net.IP(endpoint.GatewayFor(addr).AsSlice())
 		r.IPs = append(r.IPs, &current.IPConfig{
 			Interface: current.Int(len(r.Interfaces) - 1),
 			Address:   net.IPNet{IP: addr.AsSlice(), Mask: net.CIDRMask(addr.BitLen(), addr.BitLen())},
 			Gateway:   gateway,
 		})
+		r.Routes = append(r.Routes, &types.Route{
+			Dst: net.IPNet{IP: make(net.IP, addr.BitLen()/8), Mask: net.CIDRMask(0, addr.BitLen())},
+			GW:  gateway,
+		})
 	}
-	r.Routes = append(r.Routes, &types.Route{Dst: net.IPNet{IP: net.IPv4zero.To4(), Mask: net.CIDRMask(0, 32)}, GW: gateway})
 	if !conf.DNS.IsEmpty() {
 		r.DNS = conf.DNS
 	}

@@ -288,7 +288,7 @@ func TestNewSandboxWithoutAddressDisplacesNothing(t *testing.T) {
 	n := w.start()
 	old := n.attach("web")
 	next := request("second-sandbox", "web")
-	next.Pools = []string{"no-such-pool"}
+	next.Families = []socket.Family{{Version: 4, Pools: []string{"no-such-pool"}}}
 	if _, err := n.ask(next); !strings.Contains(describeReply(err), "code 101") {
 		t.Errorf("ADD: %s", describeReply(err))
 	}
@@ -296,7 +296,7 @@ func TestNewSandboxWithoutAddressDisplacesNothing(t *testing.T) {
 		t.Errorf("the old sandbox: %v, routes:\n%s", err, w.routes.Dump())
 	}
 	// But one that asks for the old one's address gets it.
-	next.Pools, next.Addresses = nil, old.Addresses
+	next.Families, next.Addresses = nil, old.Addresses
 	ep, err := n.add(next)
 	if err == nil {
 		err = n.ready(ep.ID)
@@ -363,7 +363,7 @@ func TestUnknownPoolAndTakenAddress(t *testing.T) {
 	n := w.start()
 	ep := n.attach("web")
 	for name, change := range map[string]func(*socket.Request){
-		"no-such-pool":           func(r *socket.Request) { r.Pools = []string{"no-such-pool"} },
+		"no-such-pool":           func(r *socket.Request) { r.Families = []socket.Family{{Version: 4, Pools: []string{"no-such-pool"}}} },
 		ep.Addresses[0].String(): func(r *socket.Request) { r.Addresses = ep.Addresses },
 		"10.1.2.3":               func(r *socket.Request) { r.Addresses = []netip.Addr{netip.MustParseAddr("10.1.2.3")} },
 	} {

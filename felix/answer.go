@@ -76,25 +76,32 @@ func concerning(ep *endpoint.Endpoint, step error) []error {
 			all = append(all, neighbours.Failed[dataplane.NeighbourKey{Device: ep.Interface, Address: addr}])
 		}
 	case errors.As(step, &named):
-		all = ofInterface(ep.Interface, named.Failed)
+		all = ofInterface(ep, named.Failed)
 	default:
 		all = []error{step}
 	}
 	return all
 }
 
-// ofInterface picks the errors of links and sysctls that are the interface's or, like that of ip_forward,
-// every pod's.
-func ofInterface(name string, failed map[string]error) []error {
+// ofInterface picks the errors of links and sysctls that are the endpoint's interface's or, like those of
+// ip_forward and of net/ipv6/conf/all, every pod's that has an address of the family.
+func ofInterface(ep *endpoint.Endpoint, failed map[string]error) []error {
 	var all []error
 	for key, err := range failed {
-		sysctl := strings.Contains(key, "/")
-		global := sysctl && !strings.Contains(key, "/conf/") && !strings.Contains(key, "/neigh/")
-		if global || key == name || strings.Contains(key, "/"+name+"/") {
+		if key == ep.Interface || strings.Contains(key, "/"+ep.Interface+"/") || ofEveryPod(key, ep.Addresses) {
 			all = append(all, err)
 		}
 	}
 	return all
+}
+
+// ofEveryPod says whether a key is that of a sysctl of the whole host, of the family of one of the addresses.
+func ofEveryPod(key string, addrs []netip.Addr) bool {
+	family, name, sysctl := strings.Cut(strings.TrimPrefix(key, "net/"), "/")
+	if !sysctl || strings.Contains(name, "/") && !strings.HasPrefix(name, "conf/all/") {
+		return false
+	}
+	return slices.ContainsFunc(addrs, func(a netip.Addr) bool { return a.Is4() == (family == "ipv4") })
 }
 
 func unjoin(err error) []error {

@@ -87,12 +87,31 @@ func TestFailureOfAPod(t *testing.T) {
 		{"its neighbour sysctl", named("net/ipv4/neigh/cali1/proxy_delay"), true},
 		{"another's sysctls", named("net/ipv4/conf/cali12/proxy_arp", "net/ipv4/neigh/cali12/proxy_delay"), false},
 		{"forwarding", named("net/ipv4/ip_forward"), true},
+		{"IPv6's forwarding", named("net/ipv6/conf/all/forwarding"), false},
+		{"the uplink's", named("net/ipv6/conf/eth0/accept_ra"), false},
 		{"its route", route("172.17.8.2/32"), true},
 		{"another route", route("172.17.9.0/24"), false},
 		{"a whole table", errors.New("step routes: read routes: no buffer space"), true},
 	} {
 		if have := failure(&ep, errors.Join(c.err)); have != nil != c.want {
 			t.Errorf("%s: %v", c.name, have)
+		}
+	}
+	ep.Addresses = []netip.Addr{netip.MustParseAddr("fd00::2")}
+	for _, c := range []struct {
+		name string
+		err  error
+		want bool
+	}{
+		{"its IPv6 sysctl", named("net/ipv6/conf/cali1/proxy_ndp"), true},
+		{"IPv6's forwarding", named("net/ipv6/conf/all/forwarding"), true},
+		{"IPv4's forwarding", named("net/ipv4/ip_forward"), false},
+		{"the uplink's", named("net/ipv6/conf/eth0/accept_ra"), false},
+		{"its IPv6 route", route("fd00::2/128"), true},
+		{"another IPv6 route", route("fd00::/122"), false},
+	} {
+		if have := failure(&ep, c.err); have != nil != c.want {
+			t.Errorf("IPv6 pod, %s: %v", c.name, have)
 		}
 	}
 	if err := failure(nil, named("net/ipv4/ip_forward")); err != nil {

@@ -8,7 +8,6 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"time"
 
 	"korat/cni-plugin/socket"
@@ -145,7 +144,11 @@ func (at *attachments) add(r socket.Request, mtu int) (endpoint.Endpoint, error)
 // assign gets addresses for a new attachment. Its predecessor keeps its own until the new one has some,
 // unless it is just those that are asked for.
 func (at *attachments) assign(ep endpoint.Endpoint, r socket.Request) ([]netip.Addr, error) {
-	want := ipam.Request{Handle: ep.Handle(), Attrs: at.owner(ep), Pools: r.Pools, Addresses: r.Addresses}
+	want, err := wanted(ep, r)
+	if err != nil {
+		return nil, err
+	}
+	want.Attrs = at.owner(ep)
 	old, exists := at.predecessor(ep)
 	if exists && (!old.Alias().Of(ep.Namespace, ep.Pod) || old.IfName != ep.IfName) {
 		return nil, fmt.Errorf("interface name %s of %s/%s collides with that of %s/%s", ep.Interface, ep.Namespace, ep.Pod, old.Namespace, old.Pod)
@@ -174,25 +177,6 @@ func (at *attachments) repeat(ep endpoint.Endpoint, r socket.Request) (endpoint.
 	whole := ep
 	whole.ID, whole.Network, whole.Namespace, whole.Pod, whole.NetNS = r.ID, r.Network, r.Namespace, r.Pod, r.NetNS
 	return whole, at.amend(ep, whole)
-}
-
-// sameRequest refuses an ADD that repeats a known attachment with other wishes.
-func sameRequest(ep endpoint.Endpoint, r socket.Request) error {
-	if !ep.Alias().Of(r.Namespace, r.Pod) || ep.Network != r.Network && ep.Network != "" {
-		return &socket.Error{
-			Code: socket.CodeInvalidConfig, Message: "attachment exists",
-			Details: fmt.Sprintf("%s is attached to network %s as %s/%s: DEL it first", ep.ID, ep.Network, ep.Namespace, ep.Pod),
-		}
-	}
-	for _, want := range r.Addresses {
-		if !slices.Contains(ep.Addresses, want) {
-			return &socket.Error{
-				Code: socket.CodeNoAddress, Message: "attachment exists",
-				Details: fmt.Sprintf("%s has %v, not %s: DEL it first", ep.ID, ep.Addresses, want),
-			}
-		}
-	}
-	return nil
 }
 
 // predecessor gives another attachment with the same host interface: that of the pod's old sandbox. A

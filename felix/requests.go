@@ -128,6 +128,12 @@ func (a *Agent) serveAdd(c call) {
 		c.answer(tryAgain("node has no usable address", a.world.selfErr.Error()))
 		return
 	}
+	if _, known := a.at.find(c.req.ID); !known {
+		if err := servable(c.req, a.world.own()); err != nil {
+			c.fail(err)
+			return
+		}
+	}
 	ep, err := a.at.add(c.req, a.uplinkMTU())
 	switch {
 	case err == nil:
@@ -142,8 +148,18 @@ func (a *Agent) serveAdd(c call) {
 	}
 }
 
-// uplinkMTU is the interface MTU that pods get: the uplink's, as nothing is encapsulated.
-func (a *Agent) uplinkMTU() int { return a.world.host.Links[a.world.self.Interface].MTU }
+// uplinkMTU is the interface MTU that pods get: the uplink's, as nothing is encapsulated. Where each family has an
+// uplink of its own it is the smaller of theirs.
+func (a *Agent) uplinkMTU() int {
+	mtu := 0
+	for _, f := range api.Families() {
+		link, exists := a.world.host.Links[a.world.self.of(f).Interface]
+		if exists && (mtu == 0 || link.MTU < mtu) {
+			mtu = link.MTU
+		}
+	}
+	return mtu
+}
 
 // wait keeps a call for a later pass, or gives up on it with the reason.
 func (a *Agent) wait(c call) {

@@ -30,7 +30,13 @@ func ask(a *Allocator, r Request) string {
 	return strings.Trim(fmt.Sprint(got), "[]")
 }
 
-func auto(handle string, pools ...string) Request { return Request{Handle: handle, Pools: pools} }
+func both(handle string, fixed ...string) Request {
+	return Request{Handle: handle, Families: []Family{IPv6, IPv4}, Addresses: addrs(fixed...)}
+}
+
+func auto(handle string, pools ...string) Request {
+	return Request{Handle: handle, Pools: map[Family][]string{IPv4: pools}}
+}
 
 func want(handle string, as ...string) Request {
 	return Request{Handle: handle, Addresses: addrs(as...)}
@@ -113,11 +119,11 @@ func TestAssignRefuses(t *testing.T) {
 		want string
 	}{
 		"no handle":      {Request{}, nil, "has no handle"},
-		"unknown pool":   {auto("n", "zzz"), ErrPool, `pool "zzz": there is none of that name or CIDR: want one of p (10.0.0.0/16), q (10.1.0.0/16), six (fd00::/64)`},
+		"unknown pool":   {auto("n", "zzz"), ErrPool, `pool "zzz": there is none of that name or CIDR: want one of p (10.0.0.0/16), q (10.1.0.0/16)`},
 		"disabled pool":  {auto("n", "p", "off"), ErrPool, `pool "off": it is disabled`},
 		"disabled CIDR":  {auto("n", "10.9.0.0/16"), ErrPool, `pool "10.9.0.0/16": it is disabled`},
 		"no pool":        {want("n", "10.3.0.1"), ErrPool, "address 10.3.0.1: it is in none of the usable pools: want one of p (10.0.0.0/16), q"},
-		"other pool":     {Request{Handle: "n", Pools: []string{"q"}, Addresses: addrs("10.0.0.3")}, ErrPool, "usable pools: want one of q (10.1.0.0/16)"},
+		"other pool":     {Request{Handle: "n", Pools: map[Family][]string{IPv4: {"q"}}, Addresses: addrs("10.0.0.3")}, ErrPool, "usable pools: want one of q (10.1.0.0/16)"},
 		"in disabled":    {want("n", "10.9.0.1"), ErrPool, `its pool "off" is disabled`},
 		"held":           {want("n", "10.0.0.2"), ErrNoAddress, `address 10.0.0.2 is in use by pod ns/x (handle "kept")`},
 		"orphan":         {want("n", "10.0.0.3", "10.0.0.1"), ErrNoAddress, `address 10.0.0.1 is in use by pod ns/pod-h (handle "h")`},
@@ -127,7 +133,13 @@ func TestAssignRefuses(t *testing.T) {
 		"no block":       {want("n", "10.1.0.5"), ErrNeedBlock, "block 10.1.0.4/30 has to be claimed first"},
 		"partly":         {want("n", "10.0.0.3", "10.1.0.5"), ErrNeedBlock, "block 10.1.0.4/30 has to be claimed first"},
 		"pool, no block": {auto("n", "q"), ErrNeedBlock, "a block has to be claimed from q (10.1.0.0/16)"},
-		"both families":  {Request{Handle: "n", Families: []Family{IPv4, IPv6}}, ErrNeedBlock, "a block has to be claimed from six (fd00::/64)"},
+		"both families":  {both("n"), ErrNeedBlock, "a block has to be claimed from six (fd00::/64)"},
+		"one fixed":      {both("n", "10.0.0.3"), ErrNeedBlock, "a block has to be claimed from six (fd00::/64)"},
+		"fixed of both":  {both("n", "fd00::1", "10.0.0.1"), ErrNoAddress, `address 10.0.0.1 is in use`},
+		"one more":       {both("kept"), ErrNoAddress, `it holds [10.0.0.2 10.7.7.7], and is asked for [IPv6 IPv4]`},
+		"the other":      {Request{Handle: "kept", Families: []Family{IPv6}}, ErrNoAddress, `it holds [10.0.0.2 10.7.7.7], and is asked for [IPv6]`},
+		"IPv6's pool":    {auto("n", "six"), ErrPool, `pool "six": it has IPv6 addresses, and is asked for IPv4 ones: want one of p (10.0.0.0/16), q`},
+		"in IPv6's":      {Request{Handle: "n", Pools: map[Family][]string{IPv6: {"six"}}, Addresses: addrs("fd01::1")}, ErrPool, "usable pools: want one of six (fd00::/64)"},
 	} {
 		before := show(a)
 		_, err := a.Assign(c.r)
@@ -161,6 +173,36 @@ func TestSpecificAddresses(t *testing.T) {
 	}
 }
 
+// Both families or none: while one has no block yet, nothing of the other is taken.
+func TestBothFamilies(t *testing.T) {
+	s := own(t, synced(pool("p", "10.0.0.0/16", 30), pool("six", "fd00::/64", 126)), "a", "10.0.0.0/30", "")
+	a := node(s)
+	for range 2 {
+		if have, want := ask(a, both("h")), `assign to "h": no address yet: a block has to be claimed from six (fd00::/64)`; have != want {
+			t.Errorf("have %s, want %s", have, want)
+		}
+		if have := show(a); have != "" {
+			t.Errorf("IPv6 is still to come, and taken is %s", have)
+		}
+	}
+	a.Update(own(t, s, "a", "fd00::/126", ""))
+	for i, c := range []struct{ have, want string }{
+		{ask(a, both("h")), "10.0.0.0 fd00::"},
+		{ask(a, both("h")), "10.0.0.0 fd00::"},
+		{ask(a, both("i", "fd00::2")), "10.0.0.1 fd00::2"},
+		{ask(a, both("j", "fd00::3", "10.0.0.3")), "10.0.0.3 fd00::3"},
+		{ask(a, Request{Handle: "k", Families: []Family{IPv6}}), "fd00::1"},
+		{ask(a, both("l")), `assign to "l": no address yet: a block has to be claimed from six (fd00::/64)`},
+		{show(a), "10.0.0.0=h 10.0.0.1=i 10.0.0.3=j fd00::=h fd00::1=k fd00::2=i fd00::3=j"},
+		{fmt.Sprint(a.Release("h"), a.Release("i"), a.Release("j")), "[10.0.0.0 fd00::] [10.0.0.1 fd00::2] [10.0.0.3 fd00::3]"},
+		{show(a), "fd00::1=k"},
+	} {
+		if c.have != c.want {
+			t.Errorf("step %d: have %s, want %s", i, c.have, c.want)
+		}
+	}
+}
+
 func TestPoolsInOrderOfTheirNames(t *testing.T) {
 	off := pool("d", "10.4.0.0/16", 32)
 	off.Spec.Disabled = true
@@ -174,7 +216,7 @@ func TestPoolsInOrderOfTheirNames(t *testing.T) {
 		{ask(a, auto("2", "10.3.0.0/16", "b")), "10.2.0.2"},
 		{ask(a, auto("3", "c")), "10.3.0.1"},
 		{ask(a, auto("4")), "10.3.0.2"},
-		{ask(a, auto("5", "six")), "fd00::1"},
+		{ask(a, Request{Handle: "5", Families: []Family{IPv6}, Pools: map[Family][]string{IPv6: {"six"}}}), "fd00::1"},
 		{fmt.Sprint(a.Release("4")), "[10.3.0.2]"},
 		{ask(a, Request{Handle: "6", Families: []Family{IPv4, IPv6, IPv4}}), "10.3.0.2 fd00::2"},
 	} {

@@ -20,12 +20,12 @@ type Request struct {
 	Handle string
 	// Attrs say who it is: namespace, pod. Node and timestamp are added if absent.
 	Attrs map[string]string
-	// Pools limits the request to these, by name or CIDR; empty means all.
-	Pools []string
+	// Pools limits a family's addresses to these pools, by name or CIDR; none means all of the family's.
+	Pools map[Family][]string
 	// Addresses asks for exactly these.
 	Addresses []netip.Addr
-	// Families, without Addresses, asks for one address of each. Empty means IPv4 if any of the
-	// pools has it, else IPv6.
+	// Families asks for one address of each that Addresses has none of. Without either it means IPv4 if
+	// there is a pool of it, else IPv6.
 	Families []Family
 }
 
@@ -36,7 +36,7 @@ func (a *Allocator) Assign(r Request) ([]netip.Addr, error) {
 		return nil, errors.New("assign: the request has no handle")
 	}
 	if have := a.has(r.Handle); len(have) > 0 {
-		return have, a.sameAddresses(r, have)
+		return have, sameRequest(r, have)
 	}
 	addrs, err := a.choose(r)
 	var need *NeedError
@@ -72,11 +72,17 @@ func (a *Allocator) has(handle string) []netip.Addr {
 	return slices.Clone(found)
 }
 
-// sameAddresses refuses a repeated request that asks for other addresses.
-func (a *Allocator) sameAddresses(r Request, have []netip.Addr) error {
+// sameRequest refuses a repeated request that asks for other addresses, or for those of other families.
+func sameRequest(r Request, have []netip.Addr) error {
 	for _, want := range r.Addresses {
 		if !slices.Contains(have, want.Unmap()) {
 			return fmt.Errorf("assign to %q: %w: it holds %v, not %s: release it first", r.Handle, ErrNoAddress, have, want)
+		}
+	}
+	for _, f := range []Family{IPv4, IPv6} {
+		held := slices.ContainsFunc(have, f.has)
+		if len(r.Families) > 0 && held != (slices.Contains(r.Families, f) || slices.ContainsFunc(r.Addresses, f.has)) {
+			return fmt.Errorf("assign to %q: %w: it holds %v, and is asked for %v: release it first", r.Handle, ErrNoAddress, have, r.Families)
 		}
 	}
 	return nil
@@ -105,21 +111,46 @@ func (a *Allocator) choose(r Request) ([]netip.Addr, error) {
 	if err != nil {
 		return nil, err
 	}
-	if len(r.Addresses) > 0 {
-		return a.specific(r.Addresses, allowed)
+	addrs, needs, err := a.specific(r.Addresses, allowed)
+	if err != nil {
+		return nil, err
 	}
-	return a.automatic(r.Families, allowed)
+	if families := r.automatic(allowed); len(families) > 0 {
+		more, moreNeeds, err := a.automatic(families, allowed)
+		if err != nil {
+			return nil, err
+		}
+		addrs, needs = append(addrs, more...), append(needs, moreNeeds...)
+	}
+	if len(needs) > 0 {
+		return nil, &NeedError{needs, needs[0].reason()}
+	}
+	slices.SortStableFunc(addrs, func(x, y netip.Addr) int { return x.BitLen() - y.BitLen() })
+	return addrs, nil
+}
+
+// automatic gives the families of which the request leaves the choice of an address, IPv4 first.
+func (r Request) automatic(allowed []Pool) []Family {
+	switch {
+	case len(r.Families) > 0:
+	case len(r.Addresses) > 0:
+		return nil
+	case len(of(allowed, IPv4)) == 0 && len(of(allowed, IPv6)) > 0:
+		return []Family{IPv6}
+	default:
+		return []Family{IPv4}
+	}
+	families := slices.Compact(slices.Sorted(slices.Values(r.Families)))
+	return slices.DeleteFunc(families, func(f Family) bool { return slices.ContainsFunc(r.Addresses, f.has) })
 }
 
 // specific checks the asked addresses.
-func (a *Allocator) specific(asked []netip.Addr, allowed []Pool) ([]netip.Addr, error) {
-	var addrs []netip.Addr
-	var needs []Need
+func (a *Allocator) specific(asked []netip.Addr, allowed []Pool) (addrs []netip.Addr, needs []Need, err error) {
 	for _, addr := range asked {
 		addr = addr.Unmap()
 		need, err := a.one(addr, allowed)
 		if err != nil {
-			return nil, err
+			return nil, nil, err
 		}
 		if need != nil {
 			needs = append(needs, *need)
@@ -128,10 +159,7 @@ func (a *Allocator) specific(asked []netip.Addr, allowed []Pool) ([]netip.Addr, 
 			addrs = append(addrs, addr)
 		}
 	}
-	if len(needs) > 0 {
-		return nil, &NeedError{needs, fmt.Sprintf("block %s has to be claimed first", needs[0].Block)}
-	}
-	return addrs, nil
+	return addrs, needs, nil
 }
 
 // one checks one address: the need is not nil if its block has to be claimed first.
@@ -180,34 +208,23 @@ func owner(obj *api.IPAMBlock) string {
 }
 
 // automatic picks the longest-idle address for each family.
-func (a *Allocator) automatic(families []Family, allowed []Pool) ([]netip.Addr, error) {
-	if len(families) == 0 {
-		families = []Family{IPv4}
-		if len(of(allowed, IPv4)) == 0 && len(of(allowed, IPv6)) > 0 {
-			families = []Family{IPv6}
-		}
-	}
-	var addrs []netip.Addr
-	var needs []Need
-	for _, f := range slices.Compact(slices.Sorted(slices.Values(families))) {
+func (a *Allocator) automatic(families []Family, allowed []Pool) (addrs []netip.Addr, needs []Need, err error) {
+	for _, f := range families {
 		ps := of(allowed, f)
 		if len(ps) == 0 {
-			return nil, &NeedError{Reason: fmt.Sprintf("no enabled IPPool with %s addresses is usable: create one", f)}
+			return nil, nil, &NeedError{Reason: fmt.Sprintf("no enabled IPPool with %s addresses is usable: create one", f)}
 		}
 		addr, ok := a.idlest(ps)
 		switch {
 		case ok:
 			addrs = append(addrs, addr)
 		case a.allExhausted(ps):
-			return nil, a.full(ps)
+			return nil, nil, a.full(ps)
 		default:
 			needs = append(needs, Need{Pools: ps})
 		}
 	}
-	if len(needs) > 0 {
-		return nil, &NeedError{needs, "a block has to be claimed from " + list(needs[0].Pools)}
-	}
-	return addrs, nil
+	return addrs, needs, nil
 }
 
 // of gives the pools of a family.

@@ -26,6 +26,14 @@ type Need struct {
 	Block netip.Prefix
 }
 
+// reason says what a request waits for that has the need.
+func (n Need) reason() string {
+	if n.Block.IsValid() {
+		return fmt.Sprintf("block %s has to be claimed first", n.Block)
+	}
+	return "a block has to be claimed from " + list(n.Pools)
+}
+
 // key is equal for equal needs.
 func (n Need) key() string { return fmt.Sprint(n.Block, n.Pools) }
 

@@ -26,6 +26,16 @@ const (
 // String gives "IPv4" or "IPv6".
 func (f Family) String() string { return "IPv" + strconv.Itoa(int(f)) }
 
+func familyOf(a netip.Addr) Family {
+	if a.Unmap().Is4() {
+		return IPv4
+	}
+	return IPv6
+}
+
+// has says whether the address is of the family.
+func (f Family) has(a netip.Addr) bool { return familyOf(a) == f }
+
 // Pool is an enabled api.IPPool.
 type Pool struct {
 	Name string
@@ -35,12 +45,7 @@ type Pool struct {
 }
 
 // family is that of the pool's addresses.
-func (p Pool) family() Family {
-	if p.CIDR.Addr().Is4() {
-		return IPv4
-	}
-	return IPv6
-}
+func (p Pool) family() Family { return familyOf(p.CIDR.Addr()) }
 
 // holds says whether a block lies in the pool.
 func (p Pool) holds(b netip.Prefix) bool {
@@ -111,28 +116,39 @@ func usable(obj *api.IPPool) bool {
 		(s.AssignmentMode == "" || s.AssignmentMode == api.AssignAutomatic)
 }
 
-// named gives the enabled pools that the request names, by name or CIDR, in the order of their names;
-// all of them if it names none.
-func (ps pools) named(names []string) ([]Pool, error) {
-	if len(names) == 0 {
-		return ps.enabled, nil
-	}
-	for _, name := range names {
-		switch {
-		case slices.ContainsFunc(ps.enabled, matches(name)):
-		case slices.ContainsFunc(ps.disabled, matches(name)):
-			return nil, &PoolError{fmt.Sprintf("pool %q", name), "it is disabled: enable it or name another: " + list(ps.enabled)}
-		default:
-			return nil, &PoolError{fmt.Sprintf("pool %q", name), "there is none of that name or CIDR: want one of " + list(ps.enabled)}
+// named gives the enabled pools that the request names for each family, by name or CIDR, in the order of
+// their names; all of the family's if it names none.
+func (ps pools) named(names map[Family][]string) ([]Pool, error) {
+	for _, f := range []Family{IPv4, IPv6} {
+		for _, name := range names[f] {
+			if err := ps.usableFor(f, name); err != nil {
+				return nil, err
+			}
 		}
 	}
 	var chosen []Pool
 	for _, p := range ps.enabled {
-		if slices.ContainsFunc(names, func(name string) bool { return matches(name)(p) }) {
+		some := names[p.family()]
+		if len(some) == 0 || slices.ContainsFunc(some, func(name string) bool { return matches(name)(p) }) {
 			chosen = append(chosen, p)
 		}
 	}
 	return chosen, nil
+}
+
+// usableFor says why a pool that the request names for a family can't be used.
+func (ps pools) usableFor(f Family, name string) error {
+	what := fmt.Sprintf("pool %q", name)
+	if i := slices.IndexFunc(ps.enabled, matches(name)); i >= 0 {
+		if have := ps.enabled[i].family(); have != f {
+			return &PoolError{what, fmt.Sprintf("it has %s addresses, and is asked for %s ones: want one of %s", have, f, list(of(ps.enabled, f)))}
+		}
+		return nil
+	}
+	if slices.ContainsFunc(ps.disabled, matches(name)) {
+		return &PoolError{what, "it is disabled: enable it or name another: " + list(of(ps.enabled, f))}
+	}
+	return &PoolError{what, "there is none of that name or CIDR: want one of " + list(of(ps.enabled, f))}
 }
 
 func matches(name string) func(Pool) bool {
@@ -143,6 +159,7 @@ func matches(name string) func(Pool) bool {
 // of gives the pool that an address asked for by name must come from.
 func (ps pools) of(a netip.Addr, allowed []Pool) (Pool, error) {
 	what := "address " + a.String()
+	allowed = of(allowed, familyOf(a))
 	for _, p := range allowed {
 		if p.CIDR.Contains(a) {
 			return p, nil

@@ -6,7 +6,7 @@ import (
 	"cmp"
 	"errors"
 	"fmt"
-	"net"
+	"net/netip"
 	"slices"
 
 	"github.com/vishvananda/netlink"
@@ -53,9 +53,11 @@ func (e *edge) check(want Pair, later Later) error {
 	if host != nil && pod.Attrs().ParentIndex != host.Attrs().Index {
 		errs = append(errs, fmt.Errorf("interface %s is not the other side of %s", want.IfName, want.Interface))
 	}
-	errs = append(errs, e.checkAddresses(pod, want), e.checkRoutes(pod))
-	if later.MAC == "" {
-		errs = append(errs, e.checkNeighbour(pod))
+	for _, f := range want.families() {
+		errs = append(errs, e.checkAddresses(pod, f, want.Addresses), e.checkRoutes(pod, f))
+		if later.MAC == "" {
+			errs = append(errs, e.checkNeighbour(pod, f))
+		}
 	}
 	return errors.Join(errs...)
 }
@@ -86,59 +88,64 @@ func checkAlias(host netlink.Link, want Pair) error {
 	return nil
 }
 
-func (e *edge) checkAddresses(pod netlink.Link, want Pair) error {
-	have, err := dump(func() ([]netlink.Addr, error) { return e.pod.AddrList(pod, unix.AF_INET) })
+func (e *edge) checkAddresses(pod netlink.Link, f family, want []netip.Addr) error {
+	name := pod.Attrs().Name
+	have, err := dump(func() ([]netlink.Addr, error) { return e.pod.AddrList(pod, f.number) })
 	if err != nil {
-		return fmt.Errorf("read addresses of %s: %w", want.IfName, err)
+		return fmt.Errorf("read addresses of %s: %w", name, err)
 	}
 	var errs []error
-	for _, addr := range want.Addresses {
+	for _, addr := range want {
 		text := hostNet(addr).String()
-		if !slices.ContainsFunc(have, func(a netlink.Addr) bool { return a.IPNet.String() == text }) {
-			errs = append(errs, fmt.Errorf("interface %s lacks address %s", want.IfName, text))
+		if familyOf(addr) == f && !slices.ContainsFunc(have, func(a netlink.Addr) bool { return a.IPNet.String() == text }) {
+			errs = append(errs, fmt.Errorf("interface %s lacks address %s", name, text))
 		}
 	}
 	return errors.Join(errs...)
 }
 
-func (e *edge) checkRoutes(pod netlink.Link) error {
+func (e *edge) checkRoutes(pod netlink.Link, f family) error {
+	name := pod.Attrs().Name
 	filter := &netlink.Route{LinkIndex: pod.Attrs().Index, Table: unix.RT_TABLE_MAIN}
 	have, err := dump(func() ([]netlink.Route, error) {
-		return e.pod.RouteListFiltered(unix.AF_INET, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
+		return e.pod.RouteListFiltered(f.number, filter, netlink.RT_FILTER_OIF|netlink.RT_FILTER_TABLE)
 	})
 	if err != nil {
-		return fmt.Errorf("read routes of %s: %w", pod.Attrs().Name, err)
-	}
-	gateway := endpoint.Gateway().AsSlice()
-	isGateway := func(r netlink.Route) bool {
-		return r.Dst != nil && r.Dst.String() == hostNet(endpoint.Gateway()).String() && r.Gw == nil && r.Scope == netlink.SCOPE_LINK
-	}
-	isDefault := func(r netlink.Route) bool {
-		ones := 0
-		if r.Dst != nil {
-			ones, _ = r.Dst.Mask.Size()
-		}
-		return ones == 0 && r.Gw.Equal(net.IP(gateway))
+		return fmt.Errorf("read routes of %s: %w", name, err)
 	}
 	var errs []error
-	if !slices.ContainsFunc(have, isGateway) {
-		errs = append(errs, fmt.Errorf("route %s dev %s scope link is missing", endpoint.Gateway(), pod.Attrs().Name))
+	if !slices.ContainsFunc(have, f.isGatewayRoute) {
+		errs = append(errs, fmt.Errorf("route %s dev %s scope link is missing", f.gateway, name))
 	}
-	if !slices.ContainsFunc(have, isDefault) {
-		errs = append(errs, fmt.Errorf("route default via %s dev %s is missing", endpoint.Gateway(), pod.Attrs().Name))
+	if !slices.ContainsFunc(have, f.isDefaultRoute) {
+		errs = append(errs, fmt.Errorf("route default via %s dev %s is missing", f.gateway, name))
 	}
 	return errors.Join(errs...)
 }
 
-func (e *edge) checkNeighbour(pod netlink.Link) error {
-	have, err := dump(func() ([]netlink.Neigh, error) { return e.pod.NeighList(pod.Attrs().Index, unix.AF_INET) })
+// isGatewayRoute does not look at an IPv6 route's scope: the kernel keeps none, and shows universe.
+func (f family) isGatewayRoute(r netlink.Route) bool {
+	return r.Dst != nil && r.Dst.String() == hostNet(f.gateway).String() && r.Gw == nil && r.Type == unix.RTN_UNICAST &&
+		(r.Scope == netlink.SCOPE_LINK || f.number == unix.AF_INET6)
+}
+
+func (f family) isDefaultRoute(r netlink.Route) bool {
+	ones := 0
+	if r.Dst != nil {
+		ones, _ = r.Dst.Mask.Size()
+	}
+	return ones == 0 && r.Gw.Equal(f.gateway.AsSlice())
+}
+
+func (e *edge) checkNeighbour(pod netlink.Link, f family) error {
+	have, err := dump(func() ([]netlink.Neigh, error) { return e.pod.NeighList(pod.Attrs().Index, f.number) })
 	if err != nil {
 		return fmt.Errorf("read neighbours of %s: %w", pod.Attrs().Name, err)
 	}
 	for _, n := range have {
-		if n.IP.Equal(net.IP(endpoint.Gateway().AsSlice())) && n.State&netlink.NUD_PERMANENT != 0 && n.HardwareAddr.String() == HostMAC {
+		if n.IP.Equal(f.gateway.AsSlice()) && n.State&netlink.NUD_PERMANENT != 0 && n.HardwareAddr.String() == HostMAC {
 			return nil
 		}
 	}
-	return fmt.Errorf("permanent neighbour %s lladdr %s dev %s is missing", endpoint.Gateway(), HostMAC, pod.Attrs().Name)
+	return fmt.Errorf("permanent neighbour %s lladdr %s dev %s is missing", f.gateway, HostMAC, pod.Attrs().Name)
 }

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
+	"slices"
 
 	"github.com/vishvananda/netlink"
 	"golang.org/x/sys/unix"
@@ -29,11 +30,12 @@ func Create(want Pair) (Made, error) {
 	return e.create(want, steps())
 }
 
+// minMTUIPv6 is the smallest MTU that the kernel gives an interface IPv6 with. (RFC 8200, section 5)
+const minMTUIPv6 = 1280
+
 func checkWanted(want Pair) error {
-	for _, addr := range want.Addresses {
-		if !addr.Is4() {
-			return fmt.Errorf("address %s: only IPv4 is supported yet", addr)
-		}
+	if want.MTU != 0 && want.MTU < minMTUIPv6 && slices.Contains(want.families(), ipv6()) {
+		return fmt.Errorf("MTU %d of %s: it is too small for IPv6: want at least %d", want.MTU, want.Interface, minMTUIPv6)
 	}
 	return nil
 }
@@ -116,12 +118,12 @@ func steps() []step {
 		}},
 		{"set the host's side up", func(m *making) error { return m.edge.host.LinkSetUp(m.host) }},
 		{"set the pod's loopback up", setLoopbackUp},
-		{"set the pod's forwarding", func(m *making) error { return m.edge.setForwarding(m.want.Forwarding) }},
+		{"set the pod's sysctls", func(m *making) error { return m.edge.setSysctls(sysctls(m.want)) }},
 		{"set the pod's side up", func(m *making) error { return m.edge.pod.LinkSetUp(m.pod) }},
 		{"add the pod's addresses", addAddresses},
-		{"add the route to the gateway", addGatewayRoute},
-		{"add the default route", addDefaultRoute},
-		{"add the gateway's neighbour entry", addNeighbour},
+		{"add the route to the gateway", forEach(family.addGatewayRoute)},
+		{"add the default route", forEach(family.addDefaultRoute)},
+		{"add the gateway's neighbour entry", forEach(family.addNeighbour)},
 	}
 }
 
@@ -147,40 +149,53 @@ func setLoopbackUp(m *making) error {
 
 func addAddresses(m *making) error {
 	for _, addr := range m.want.Addresses {
-		if err := m.edge.pod.AddrAdd(m.pod, &netlink.Addr{IPNet: hostNet(addr)}); err != nil {
+		a := &netlink.Addr{IPNet: hostNet(addr), Flags: familyOf(addr).addressFlags}
+		if err := m.edge.pod.AddrAdd(m.pod, a); err != nil {
 			return fmt.Errorf("%s: %w", addr, err)
 		}
 	}
 	return nil
 }
 
-func addGatewayRoute(m *making) error {
-	return m.addRoute(netlink.Route{LinkIndex: m.pod.Attrs().Index, Dst: hostNet(endpoint.Gateway()), Scope: netlink.SCOPE_LINK})
+// forEach makes a step that is taken for each of the pod's families.
+func forEach(add func(f family, m *making) error) func(m *making) error {
+	return func(m *making) error {
+		for _, f := range m.want.families() {
+			if err := add(f, m); err != nil {
+				return fmt.Errorf("%s: %w", f.gateway, err)
+			}
+		}
+		return nil
+	}
 }
 
-func addDefaultRoute(m *making) error {
-	return m.addRoute(netlink.Route{LinkIndex: m.pod.Attrs().Index, Gw: endpoint.Gateway().AsSlice()})
+func (f family) addGatewayRoute(m *making) error {
+	return f.addRoute(m, netlink.Route{LinkIndex: m.pod.Attrs().Index, Dst: hostNet(f.gateway), Scope: netlink.SCOPE_LINK})
+}
+
+func (f family) addDefaultRoute(m *making) error {
+	return f.addRoute(m, netlink.Route{LinkIndex: m.pod.Attrs().Index, Gw: f.gateway.AsSlice()})
 }
 
 // addRoute adds a route, and behind the existing one if another interface of the pod has it already: the
 // first interface keeps the pod's default.
-func (m *making) addRoute(r netlink.Route) error {
+func (f family) addRoute(m *making, r netlink.Route) error {
 	err := m.edge.pod.RouteAdd(&r)
 	if errors.Is(err, unix.EEXIST) {
-		r.Priority = m.pod.Attrs().Index
+		r.Priority = f.metric + m.pod.Attrs().Index
 		err = m.edge.pod.RouteAdd(&r)
 	}
 	return err
 }
 
-// addNeighbour spares the pod's first packet the ARP exchange, and works on hosts whose proxy ARP has no
+// addNeighbour spares the pod's first packet the ARP or NDP exchange, and works on hosts whose proxy has no
 // answer because they have no default route.
-func addNeighbour(m *making) error {
+func (f family) addNeighbour(m *making) error {
 	return m.edge.pod.NeighSet(&netlink.Neigh{
 		LinkIndex:    m.pod.Attrs().Index,
-		Family:       unix.AF_INET,
+		Family:       f.number,
 		State:        netlink.NUD_PERMANENT,
-		IP:           endpoint.Gateway().AsSlice(),
+		IP:           f.gateway.AsSlice(),
 		HardwareAddr: hostMAC(),
 	})
 }

@@ -3,12 +3,9 @@
 package podnet
 
 import (
-	"bytes"
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
-	"runtime"
 
 	"github.com/vishvananda/netlink"
 	"github.com/vishvananda/netns"
@@ -102,34 +99,6 @@ func checkNetNS(fd int) error {
 		return ErrOwnNetNS
 	}
 	return nil
-}
-
-// forwardingPath shows the network namespace of the thread that opens it.
-const forwardingPath = "/proc/sys/net/ipv4/ip_forward"
-
-// setForwarding sets the pod's IPv4 forwarding. It must be turned off, too: a new namespace starts with
-// the host's setting. (Linux, net.core.devconf_inherit_init_net)
-func (e *edge) setForwarding(on bool) error {
-	want := []byte("0")
-	if on {
-		want = []byte("1")
-	}
-	done := make(chan error, 1)
-	go func() {
-		// Never unlocked: the thread, in the pod's namespace now, ends with the goroutine.
-		runtime.LockOSThread()
-		done <- func() error {
-			if err := netns.Set(e.ns); err != nil {
-				return fmt.Errorf("enter the namespace: %w", err)
-			}
-			have, err := os.ReadFile(forwardingPath)
-			if err != nil || bytes.Equal(bytes.TrimSpace(have), want) {
-				return err
-			}
-			return os.WriteFile(forwardingPath, want, 0o644)
-		}()
-	}()
-	return <-done
 }
 
 // dumpTries bounds the repeating of a dump that the kernel calls inconsistent because the table changed

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package podnet is the pod's side of the network: the veth pair, and inside the pod's network
-// namespace its address, routes and gateway neighbour. Besides felix/kernel it is the only package
+// namespace its addresses, routes and gateway neighbours. Besides felix/kernel it is the only package
 // that touches the kernel. It neither chooses addresses nor writes the host's routes and sysctls.
 //
 // The CNI plugin calls it. Open create_linux.go first.
@@ -31,7 +31,8 @@ type Pair struct {
 	MAC string
 	// MTU of both sides; 0 for the kernel's default (Create) or any (Check).
 	MTU int
-	// Addresses of the pod's side, as /32.
+	// Addresses of the pod's side, each as a prefix of its own (/32, /128). The pod has a gateway of their
+	// families, and nothing of another.
 	Addresses []netip.Addr
 	// Forwarding says whether the pod may forward packets. Check leaves it to whoever set it.
 	Forwarding bool

@@ -180,7 +180,7 @@ func TestBadPairs(t *testing.T) {
 	}{
 		{"MTU too large", func(p *Pair) { p.MTU = 1 << 20 }, "create cali0123456789a and, in"},
 		{"address twice", func(p *Pair) { p.Addresses = addresses("10.0.0.1", "10.0.0.1") }, "add the pod's addresses (cali0123456789a, eth0 in"},
-		{"IPv6", func(p *Pair) { p.Addresses = addresses("fd00::1") }, "address fd00::1: only IPv4 is supported yet"},
+		{"MTU too small for IPv6", func(p *Pair) { p.MTU, p.Addresses = 1279, addresses("10.0.0.1", "fd00::1") }, "MTU 1279 of cali0123456789a: it is too small for IPv6: want at least 1280"},
 		{"MAC", func(p *Pair) { p.MAC = "no" }, "invalid MAC address"},
 	}
 	netns.InPod(t, pod, "ip link set lo up")

@@ -57,14 +57,22 @@ type Request struct {
 	NodeName string `json:"nodeName,omitempty"`
 	// MTU overrides the agent's; 0 leaves it to the agent.
 	MTU int `json:"mtu,omitempty"`
-	// Pools limits automatic assignment to these pools, by name or CIDR.
-	Pools []string `json:"pools,omitempty"`
-	// Addresses asks for specific addresses.
+	// Families asks for one address of each of these families. (Add)
+	Families []Family `json:"families,omitempty"`
+	// Addresses are those that the pod is to have of their families; the agent chooses the others'.
 	Addresses []netip.Addr `json:"addresses,omitempty"`
 	// MAC of the pod's side. (Ready)
 	MAC string `json:"mac,omitempty"`
 	// Valid are the attachments that the runtime still knows. (GC)
 	Valid []endpoint.ID `json:"valid,omitempty"`
+}
+
+// Family asks for an address of one family.
+type Family struct {
+	// Version is 4 or 6.
+	Version int `json:"version"`
+	// Pools are those that it may come from, by name or CIDR; none means any.
+	Pools []string `json:"pools,omitempty"`
 }
 
 // Reply is the answer to one Request.
@@ -104,9 +112,7 @@ const (
 	CodeTryAgainLater = 11
 	// CodeNotAvailable is STATUS's: ADD cannot be served. (CNI spec 1.1, section 2, STATUS)
 	CodeNotAvailable = 50
-	// CodeLimitedConnectivity is STATUS's as well: pods that exist may be cut off, too.
-	CodeLimitedConnectivity = 51
-	CodeInternal            = 100
+	CodeInternal     = 100
 	// CodeNoAddress: no free address in the usable pools, or the asked one is taken.
 	CodeNoAddress = 101
 )

@@ -18,6 +18,18 @@ const DefaultIfName = "eth0"
 // it, and the host answers for it by proxy ARP. (As Calico's.)
 func Gateway() netip.Addr { return netip.AddrFrom4([4]byte{169, 254, 1, 1}) }
 
+// GatewayIPv6 is every pod's IPv6 gateway: the link-local address that the kernel makes of the host side's
+// hardware address. (RFC 4291, appendix A; as Calico's) The pod has a permanent neighbour entry for it, too.
+func GatewayIPv6() netip.Addr { return netip.MustParseAddr("fe80::ecee:eeff:feee:eeee") }
+
+// GatewayFor gives the gateway of a pod's address.
+func GatewayFor(addr netip.Addr) netip.Addr {
+	if addr.Is4() {
+		return Gateway()
+	}
+	return GatewayIPv6()
+}
+
 // HostInterface names the host's side of a pod's interface as Calico does: "cali" and the first 11 hex
 // digits of the SHA-1 of "<namespace>.<pod>", and of "<namespace>.<pod>.<interface>" for any other
 // interface than eth0. Interface names have at most 15 bytes (Linux, IFNAMSIZ).
