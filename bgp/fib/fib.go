@@ -20,6 +20,8 @@ type Own struct {
 	Addresses []netip.Prefix
 	// Blocks are the node's own confirmed blocks.
 	Blocks []netip.Prefix
+	// Lent are addresses of those blocks that pods of other nodes have.
+	Lent []netip.Addr
 }
 
 // Unresolved is a learned path that became no route, or no member of one.
@@ -155,6 +157,9 @@ func (f *filter) refusePrefix(p netip.Prefix) string {
 		if subnet.Bits() <= p.Bits() && subnet.Contains(addr) {
 			return ReasonConnected
 		}
+	}
+	if p.IsSingleIP() && slices.Contains(f.own.Lent, addr) {
+		return "" // whoever has borrowed it says so
 	}
 	for _, block := range f.own.Blocks {
 		if block.Bits() <= p.Bits() && block.Contains(addr) {

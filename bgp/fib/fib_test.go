@@ -70,6 +70,7 @@ func TestRoutes(t *testing.T) {
 	own := fib.Own{
 		Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("fd00::1/64")},
 		Blocks:    []netip.Prefix{netip.MustParsePrefix("172.17.8.0/24"), netip.MustParsePrefix("fd01::80/122")},
+		Lent:      []netip.Addr{netip.MustParseAddr("172.17.8.9"), netip.MustParseAddr("fd01::89")},
 	}
 	for _, tc := range []struct{ name, rib, want string }{
 		{"one next hop", "172.17.9.0/24 10.0.0.2", `
@@ -115,6 +116,18 @@ prefix 172.17.8.0/24 refused: inside a block of this node
 prefix 172.17.8.128/25 refused: inside a block of this node
 prefix 198.51.100.7/32 refused: this node's own address
 prefix 224.0.0.0/4 refused: loopback, link-local or multicast range
+`},
+		{"what we have lent is accepted, by itself", `
+			172.17.8.9/32 10.0.0.2
+			172.17.8.10/32 10.0.0.2
+			172.17.8.8/31 10.0.0.2
+			fd01::89/128 fd00::2
+			fd01::8a/128 fd00::2`, `
+172.17.8.9/32 via 10.0.0.2 dev eth0
+fd01::89/128 via fd00::2 dev eth0
+prefix 172.17.8.8/31 refused: inside a block of this node
+prefix 172.17.8.10/32 refused: inside a block of this node
+prefix fd01::8a/128 refused: inside a block of this node
 `},
 		{"what only covers our own is accepted", "172.17.0.0/16 10.0.0.2\n10.0.0.0/8 10.0.0.2", `
 10.0.0.0/8 via 10.0.0.2 dev eth0

@@ -10,7 +10,8 @@ import (
 	"korat/api"
 )
 
-// origins gives the node's own confirmed blocks: those whose affinity and whose block both say so.
+// origins gives the node's own confirmed blocks: those whose affinity and whose block both say so; and the
+// addresses that it has borrowed, each by itself: they are inside of what their block's owner advertises.
 // A claim that is under way in either direction is not advertised: another node may yet win it. Nor is
 // a block outside every pool: whether its pool was to be advertised is not known any more.
 func (b *builder) origins() map[netip.Prefix]struct{} {
@@ -40,6 +41,21 @@ func (b *builder) origins() map[netip.Prefix]struct{} {
 			origins[block] = struct{}{}
 		}
 	}
+	for _, addr := range b.in.Borrowed {
+		host := netip.PrefixFrom(addr, addr.BitLen())
+		switch subnet, cut := overlapping(host, b.in.Connected); {
+		case within(host, hidden):
+		case !within(host, exported):
+			b.report(fmt.Errorf("borrowed address %s is in no IPPool; not advertised, so other nodes can't reach its pod: create the IPPool again, or remove it", addr))
+		case !b.in.Addresses.For(addr).IsValid():
+			b.report(fmt.Errorf("borrowed address %s: this node has no %s address that would be its next hop; not advertised, so other nodes can't reach its pod: %s",
+				addr, family(addr), remedy(addr)))
+		case cut:
+			b.report(fmt.Errorf("borrowed address %s is in %s, a subnet that this node is connected to; not advertised: move its pod to an IPPool with another range", addr, subnet))
+		default:
+			origins[host] = struct{}{}
+		}
+	}
 	return origins
 }
 
@@ -64,8 +80,12 @@ func (b *builder) owned(block netip.Prefix) (*api.IPAMBlock, bool) {
 	return o, ok && o.Spec.Affinity != nil && *o.Spec.Affinity == api.AffinityHost+":"+b.in.Node
 }
 
+// inUse says whether a pod may have an address of the block: one that cools down is nobody's.
 func inUse(block *api.IPAMBlock) bool {
-	return slices.ContainsFunc(block.Spec.Allocations, func(attribute *int) bool { return attribute != nil })
+	attributes := block.Spec.Attributes
+	return slices.ContainsFunc(block.Spec.Allocations, func(attribute *int) bool {
+		return attribute != nil && (*attribute < 0 || *attribute >= len(attributes) || attributes[*attribute].ReleasedAt == nil)
+	})
 }
 
 func within(block netip.Prefix, pools []netip.Prefix) bool {

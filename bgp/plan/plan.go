@@ -35,6 +35,8 @@ type Input struct {
 	Addresses api.Addresses
 	// Connected are the subnets that this node is connected to.
 	Connected []netip.Prefix
+	// Borrowed are addresses of other nodes' blocks that pods of this node have.
+	Borrowed []netip.Addr
 	// Held are neighbours that get no session, with the reason why (the speaker's supervisor names
 	// those whose session crashes it).
 	Held map[netip.Addr]string
