@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 	"sync"
 	"time"
@@ -13,7 +14,30 @@ import (
 	"korat/test/lab"
 )
 
-// place is a pod or a host: what pings and is pinged.
+// family is an IP version.
+type family string
+
+const (
+	ipv4 family = "IPv4"
+	ipv6 family = "IPv6"
+)
+
+// of gives a host's or pod's address of the family; invalid if it has none.
+func (f family) of(where lab.Addressed) netip.Addr {
+	for _, a := range where.Addresses() {
+		if a.Is4() == (f == ipv4) {
+			return a
+		}
+	}
+	return netip.Addr{}
+}
+
+// families are those of the hosts.
+func families(c *lab.Cluster) []family {
+	return slices.DeleteFunc([]family{ipv4, ipv6}, func(f family) bool { return !f.of(c.Hosts()[0]).IsValid() })
+}
+
+// place is a pod or a host with one address: what pings and is pinged.
 type place struct {
 	name    string
 	address netip.Addr
@@ -21,12 +45,12 @@ type place struct {
 }
 
 // places lists the pods and then the hosts.
-func places(c *lab.Cluster) []place {
+func places(c *lab.Cluster, f family) []place {
 	var pods, hosts []place
 	for _, h := range c.Hosts() {
-		hosts = append(hosts, place{"host " + h.Name, h.Address(), h})
+		hosts = append(hosts, place{"host " + h.Name, f.of(h), h})
 		for _, p := range h.Pods() {
-			pods = append(pods, place{p.Name, p.Address(), p})
+			pods = append(pods, place{p.Name, f.of(p), p})
 		}
 	}
 	return append(pods, hosts...)

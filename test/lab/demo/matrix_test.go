@@ -50,7 +50,7 @@ no answer: host a to b1 (192.0.2.2): exit status 1
 			var out strings.Builder
 			out.WriteString("\n")
 			grid(&out, m.table(), 2)
-			err := m.verdict(&out)
+			err := verdict(&out, m)
 			if have := out.String(); have != c.want {
 				t.Errorf("have%s\nwant%s", have, c.want)
 			}

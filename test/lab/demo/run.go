@@ -56,7 +56,7 @@ func up(ctx context.Context, config Config) (*lab.Cluster, *stopwatch, error) {
 	if err != nil {
 		return nil, nil, err
 	}
-	watch, err := newStopwatch(ctx, c.Hosts())
+	watch, err := newStopwatch(ctx, c)
 	if err != nil {
 		return nil, nil, errors.Join(err, c.Close())
 	}

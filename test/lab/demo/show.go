@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"time"
 	"unicode/utf8"
@@ -16,37 +17,59 @@ import (
 
 // show prints everything, and fails when a ping or a command does.
 func show(ctx context.Context, out io.Writer, c *lab.Cluster, watch *stopwatch) error {
-	m := pingAll(ctx, places(c))
-	// After the pings, the pods have neighbours to show.
-	first := c.Hosts()[0]
-	err := output(ctx, out, "host "+first.Name, first, "ip", "route")
-	if pods := first.Pods(); len(pods) > 0 {
-		err = errors.Join(err,
-			output(ctx, out, "pod "+pods[0].Name, pods[0], "ip", "route"),
-			output(ctx, out, "pod "+pods[0].Name, pods[0], "ip", "neigh"))
+	var all []*matrix
+	for _, f := range families(c) {
+		all = append(all, pingAll(ctx, places(c, f)))
 	}
+	// After the pings, the pods have neighbours to show.
+	err := kernels(ctx, out, c)
 	for _, h := range c.Hosts() {
 		err = errors.Join(err, sessions(ctx, out, h))
 	}
-	title(out, "Round trips in ms, of all pods and hosts")
-	grid(out, m.table(), 2)
+	for i, f := range families(c) {
+		title(out, fmt.Sprintf("%s round trips in ms, of all pods and hosts", f))
+		grid(out, all[i].table(), 2)
+	}
 	title(out, "Seconds since the agent on the left was started")
-	grid(out, watch.table(c), 2)
-	return errors.Join(err, m.verdict(out))
+	grid(out, watch.table(c), 3)
+	return errors.Join(err, verdict(out, all...))
+}
+
+// kernels prints what the first host and its first pod have, of each family.
+func kernels(ctx context.Context, out io.Writer, c *lab.Cluster) error {
+	var err error
+	first := c.Hosts()[0]
+	for _, f := range families(c) {
+		version := "-4"
+		if f == ipv6 {
+			version = "-6"
+		}
+		err = errors.Join(err, output(ctx, out, "host "+first.Name, first, "ip", version, "route"))
+		if pods := first.Pods(); len(pods) > 0 {
+			err = errors.Join(err,
+				output(ctx, out, "pod "+pods[0].Name, pods[0], "ip", version, "route"),
+				output(ctx, out, "pod "+pods[0].Name, pods[0], "ip", version, "neigh"))
+		}
+	}
+	return err
 }
 
 // verdict says whether every ping was answered.
-func (m *matrix) verdict(out io.Writer) error {
+func verdict(out io.Writer, all ...*matrix) error {
 	fmt.Fprintln(out)
-	failed := m.failures()
+	var failed []string
+	count := 0
+	for _, m := range all {
+		failed, count = append(failed, m.failures()...), count+m.count()
+	}
 	if len(failed) == 0 {
-		fmt.Fprintf(out, "All %d pings were answered.\n", m.count())
+		fmt.Fprintf(out, "All %d pings were answered.\n", count)
 		return nil
 	}
 	for _, f := range failed[:min(len(failed), 10)] {
 		fmt.Fprintln(out, "no answer:", f)
 	}
-	return fmt.Errorf("%d of %d pings were not answered", len(failed), m.count())
+	return fmt.Errorf("%d of %d pings were not answered", len(failed), count)
 }
 
 func title(out io.Writer, text string) { fmt.Fprintf(out, "\n%s\n", text) }
@@ -79,14 +102,15 @@ func sessions(ctx context.Context, out io.Writer, h *lab.Host) error {
 	return fmt.Errorf("koratctl node status on %s shows no sessions: %s", h.Name, text)
 }
 
-// table has one row for each host.
+// table has one row for each host and family.
 func (w *stopwatch) table(c *lab.Cluster) [][]string {
-	rows := [][]string{{"from", "to", "agent ready", "session up", "route in kernel", "first ping"}}
-	for i, t := range w.hosts {
-		began := c.Agents[i].Started
+	rows := [][]string{{"from", "to", "", "agent ready", "session up", "route in kernel", "first ping"}}
+	for _, t := range w.ways {
+		agent := slices.IndexFunc(c.Agents, func(a *lab.Agent) bool { return a.Host == t.host })
+		began := c.Agents[agent].Started
 		t.mu.Lock()
 		rows = append(rows, []string{
-			"host " + t.host.Name, "host " + t.next.Name,
+			"host " + t.host.Name, "host " + t.next.Name, string(t.family),
 			since(began, t.ready), since(began, t.session), since(began, t.route), since(began, t.ping),
 		})
 		t.mu.Unlock()

@@ -18,15 +18,16 @@ import (
 	"korat/test/lab"
 )
 
-// stopwatch notes when things happened on each host.
+// stopwatch notes when things happened on the way from each host to the next one, for each family.
 type stopwatch struct {
-	hosts []*hostTimes
+	ways  []*way
 	stops []func()
 }
 
-// hostTimes are one host's, all but ready on the way to the next host. What did not happen is zero.
-type hostTimes struct {
+// way is from one host to the next; its times are the first one's. What did not happen is zero.
+type way struct {
 	host, next *lab.Host
+	family     family
 
 	mu sync.Mutex
 	// ready is when /readyz said so; session when the one to the next host came up; route when the
@@ -35,12 +36,20 @@ type hostTimes struct {
 }
 
 // newStopwatch begins to listen to the kernel of each host.
-func newStopwatch(ctx context.Context, hosts []*lab.Host) (*stopwatch, error) {
+func newStopwatch(ctx context.Context, c *lab.Cluster) (*stopwatch, error) {
 	w := &stopwatch{}
+	hosts := c.Hosts()
 	for i, h := range hosts {
-		t := &hostTimes{host: h, next: hosts[(i+1)%len(hosts)]}
-		w.hosts = append(w.hosts, t)
-		stop, err := follow(ctx, h, t.routeNotice, "ip", "-o", "monitor", "route")
+		var from []*way
+		for _, f := range families(c) {
+			from = append(from, &way{host: h, next: hosts[(i+1)%len(hosts)], family: f})
+		}
+		w.ways = append(w.ways, from...)
+		stop, err := follow(ctx, h, func(line string) {
+			for _, t := range from {
+				t.routeNotice(line)
+			}
+		}, "ip", "-o", "monitor", "route")
 		if err != nil {
 			w.stop()
 			return nil, err
@@ -80,16 +89,16 @@ func follow(ctx context.Context, h *lab.Host, line func(string), argv ...string)
 	return func() { cancel(); <-done }, nil
 }
 
-func (t *hostTimes) routeNotice(line string) {
+func (t *way) routeNotice(line string) {
 	now := time.Now()
 	// As in "172.17.1.0/24 via 192.168.100.101 dev eth0 proto …".
-	if _, after, _ := strings.Cut(line, " via "); strings.HasPrefix(after, t.next.Address().String()+" ") {
+	if _, after, _ := strings.Cut(line, " via "); strings.HasPrefix(after, t.family.of(t.next).String()+" ") {
 		t.note(&t.route, now)
 	}
 }
 
 // note sets one of the times, once.
-func (t *hostTimes) note(which *time.Time, at time.Time) {
+func (t *way) note(which *time.Time, at time.Time) {
 	t.mu.Lock()
 	defer t.mu.Unlock()
 	if which.IsZero() {
@@ -100,7 +109,7 @@ func (t *hostTimes) note(which *time.Time, at time.Time) {
 // ready notes that a host's agent is ready.
 func (w *stopwatch) ready(h *lab.Host) {
 	now := time.Now()
-	for _, t := range w.hosts {
+	for _, t := range w.ways {
 		if t.host == h {
 			t.note(&t.ready, now)
 		}
@@ -111,10 +120,10 @@ func (w *stopwatch) ready(h *lab.Host) {
 func (w *stopwatch) measure(ctx context.Context) error {
 	ctx, cancel := context.WithTimeout(ctx, limit/3)
 	defer cancel()
-	errs := make([]error, 2*len(w.hosts))
+	errs := make([]error, 2*len(w.ways))
 	var all sync.WaitGroup
-	for i, t := range w.hosts {
-		all.Go(func() { errs[2*i] = t.awaitSessions(ctx, len(w.hosts)-1) })
+	for i, t := range w.ways {
+		all.Go(func() { errs[2*i] = t.awaitSessions(ctx, len(w.stops)-1) })
 		if from, to := t.host.Pods(), t.next.Pods(); len(from) > 0 && len(to) > 0 && t.next != t.host {
 			all.Go(func() { errs[2*i+1] = t.awaitPing(ctx, from[0], to[0]) })
 		}
@@ -123,20 +132,20 @@ func (w *stopwatch) measure(ctx context.Context) error {
 	return errors.Join(errs...)
 }
 
-// awaitSessions waits until all are up, and notes the one to the next host.
-func (t *hostTimes) awaitSessions(ctx context.Context, want int) error {
-	return lab.Until(ctx, "the sessions of host "+t.host.Name+" are up", func(ctx context.Context) error {
+// awaitSessions waits until all of the family are up, and notes the one to the next host.
+func (t *way) awaitSessions(ctx context.Context, want int) error {
+	return lab.Until(ctx, fmt.Sprintf("the %s sessions of host %s are up", t.family, t.host.Name), func(ctx context.Context) error {
 		status, err := nodeStatus(ctx, t.host)
 		if err != nil {
 			return err
 		}
 		up := 0
 		for _, s := range status.Sessions {
-			if s.State != "Established" || s.Since == nil {
+			if s.State != "Established" || s.Since == nil || strings.Contains(s.Address, ":") != (t.family == ipv6) {
 				continue
 			}
 			up++
-			if s.Address == t.next.Address().String() {
+			if s.Address == t.family.of(t.next).String() {
 				t.note(&t.session, *s.Since)
 			}
 		}
@@ -172,10 +181,10 @@ func nodeStatus(ctx context.Context, h *lab.Host) (felix.NodeStatus, error) {
 }
 
 // awaitPing pings until the first answer.
-func (t *hostTimes) awaitPing(ctx context.Context, from, to *lab.Pod) error {
+func (t *way) awaitPing(ctx context.Context, from, to *lab.Pod) error {
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	cmd := from.Command(ctx, "ping", "-n", "-i", "0.02", to.Address().String())
+	cmd := from.Command(ctx, "ping", "-n", "-i", "0.02", t.family.of(to).String())
 	out, err := cmd.StdoutPipe()
 	if err == nil {
 		err = cmd.Start()
@@ -193,7 +202,7 @@ func (t *hostTimes) awaitPing(ctx context.Context, from, to *lab.Pod) error {
 	cancel()
 	_ = cmd.Wait() // It ends by being killed.
 	if !answered {
-		return fmt.Errorf("ping %s (%s) from %s: no answer", to.Name, to.Address(), from.Name)
+		return fmt.Errorf("ping %s (%s) from %s: no answer", to.Name, t.family.of(to), from.Name)
 	}
 	return nil
 }

@@ -49,7 +49,9 @@ func inside(ctx context.Context, s settings, out io.Writer) error {
 	defer file.Close()
 	config := demo.Config{Pods: s.pods, Out: out}
 	config.Hosts = s.hosts
-	config.Config = lab.Config{Dir: s.dir, BinDir: s.binDir, Log: slog.New(slog.NewTextHandler(file, nil))}
+	config.Config = lab.Config{
+		Dir: s.dir, BinDir: s.binDir, Families: lab.Families(s.families), Log: slog.New(slog.NewTextHandler(file, nil)),
+	}
 	run := demo.Up
 	if s.demo {
 		run = demo.Run

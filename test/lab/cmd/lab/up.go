@@ -26,6 +26,7 @@ type settings struct {
 	name        string
 	hosts, pods int
 	binDir, dir string
+	families    string
 	// demo shows everything; keep leaves the lab up.
 	demo, keep bool
 }
@@ -34,6 +35,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.name, "name", s.name, "the lab's name, to have several at once")
 	f.IntVar(&s.hosts, "hosts", 3, fmt.Sprintf("number of hosts, %d at most", lab.MaxClusterHosts))
 	f.IntVar(&s.pods, "pods", 2, "number of pods on each host")
+	f.StringVar(&s.families, "families", string(lab.IPv4), fmt.Sprintf("IP versions of hosts and pods: %s, %s or %s", lab.IPv4, lab.IPv6, lab.Dual))
 	f.StringVar(&s.binDir, "bin-dir", "", "where korat-node, korat and koratctl are [where this program is]")
 	f.StringVar(&s.dir, "dir", "", "directory for the logs; older logs in it are removed [BIN-DIR/labs/NAME]")
 }
@@ -41,7 +43,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 func (s *settings) args() []string {
 	return []string{
 		"inside", "--name", s.name, "--hosts", strconv.Itoa(s.hosts), "--pods", strconv.Itoa(s.pods), "--bin-dir", s.binDir,
-		"--dir", s.dir, "--demo=" + strconv.FormatBool(s.demo), "--keep=" + strconv.FormatBool(s.keep),
+		"--families", s.families, "--dir", s.dir, "--demo=" + strconv.FormatBool(s.demo), "--keep=" + strconv.FormatBool(s.keep),
 	}
 }
 
@@ -55,6 +57,9 @@ func (s *settings) check() error {
 	}
 	if s.pods < 0 || s.pods > maxPods {
 		return fmt.Errorf("--pods: %d: want 0 to %d", s.pods, maxPods)
+	}
+	if _, err := lab.ParseFamilies(s.families); err != nil {
+		return fmt.Errorf("--families: %w", err)
 	}
 	return s.findFiles()
 }
