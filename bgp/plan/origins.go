@@ -17,8 +17,8 @@ import (
 func (b *builder) origins() map[netip.Prefix]struct{} {
 	origins := map[netip.Prefix]struct{}{}
 	exported, hidden := b.pools()
-	for name, a := range b.in.Snapshot.BlockAffinities.All() {
-		if a.Spec.Node != b.in.Node || a.Spec.State != api.AffinityConfirmed {
+	for name, a := range b.in.Snapshot.AffinitiesOf(b.in.Node) {
+		if a.Spec.State != api.AffinityConfirmed {
 			continue
 		}
 		block, err := netip.ParsePrefix(a.Spec.CIDR)
