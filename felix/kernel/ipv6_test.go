@@ -10,7 +10,7 @@ import (
 	"korat/felix/dataplane"
 	"korat/felix/kernel"
 	"korat/felix/reconcile"
-	"korat/test/netns"
+	"korat/test/netns/router"
 )
 
 // all6 is what ip shows of the main IPv6 table with metric 1024.
@@ -330,7 +330,7 @@ func TestIPv6ForwardingKeepsTheDefaultRoute(t *testing.T) {
 func (h host) advertised(device string) {
 	h.t.Helper()
 	for h.Run("ip", "-6", "route", "show", "default", "proto", "ra") == "" {
-		if err := h.Do(func() error { return netns.Advertise(device) }); err != nil {
+		if err := h.Do(func() error { return router.Advertise(device) }); err != nil {
 			h.t.Fatal(err)
 		}
 	}

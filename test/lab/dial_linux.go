@@ -24,24 +24,26 @@ func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, err
 		// sun_path holds 108 bytes, and /proc/PID/root/run/… is well below.
 		return d.DialContext(ctx, network, filepath.Join(h.space.root(), address))
 	}
-	type result struct {
-		conn net.Conn
-		err  error
-	}
-	done := make(chan result, 1)
+	var conn net.Conn
+	// A socket belongs to the namespace that its thread was in when it was made.
+	err := h.Inside(func() (err error) { conn, err = d.DialContext(ctx, network, address); return err })
+	return conn, err
+}
+
+// Inside calls f on a thread that is in the host's network.
+func (h *Host) Inside(f func() error) error {
+	done := make(chan error, 1)
 	go func() {
-		// A socket belongs to the namespace that its thread was in when it was made.
 		restore, err := enterNetworkOf(h.space.pid)
 		if err != nil {
-			done <- result{nil, fmt.Errorf("enter the network of %s: %w", h.Name, err)}
+			done <- fmt.Errorf("enter the network of %s: %w", h.Name, err)
 			return
 		}
-		conn, err := d.DialContext(ctx, network, address)
+		err = f()
 		restore()
-		done <- result{conn, err}
+		done <- err
 	}()
-	r := <-done
-	return r.conn, r.err
+	return <-done
 }
 
 // enterNetworkOf moves this goroutine, locked to its thread, to another network namespace.

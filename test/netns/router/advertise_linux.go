@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: Apache-2.0
 
-package netns
+// Package router plays the part of an IPv6 router that tells hosts of itself.
+package router
 
 import (
 	"errors"
