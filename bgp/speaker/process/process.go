@@ -160,11 +160,16 @@ func removeDead(ctx context.Context, socket string) error {
 	}
 	dialer := net.Dialer{Timeout: time.Second}
 	// Not called off with ctx, which would look like a dead socket.
-	if conn, err := dialer.DialContext(context.WithoutCancel(ctx), "unix", socket); err == nil {
+	conn, err := dialer.DialContext(context.WithoutCancel(ctx), "unix", socket)
+	if err == nil {
 		_ = conn.Close()
 		return errors.New("another program serves it: stop that one or give another socket")
 	}
-	if err := os.Remove(socket); err != nil {
+	// Only this proves that nobody listens: one that is too busy to accept gives another error.
+	if !errors.Is(err, unix.ECONNREFUSED) && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("another program may serve it: %w", err)
+	}
+	if err := os.Remove(socket); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return fmt.Errorf("remove dead socket: %w", err)
 	}
 	return nil
