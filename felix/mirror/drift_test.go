@@ -137,7 +137,7 @@ func (s *still) show() {
 
 // later lets time pass.
 func (s *still) later(d time.Duration) {
-	time.Sleep(d)
+	time.Sleep(d) // of synctest's clock
 	synctest.Wait()
 }
 
