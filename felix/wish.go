@@ -4,7 +4,6 @@ package felix
 
 import (
 	"fmt"
-	"net/netip"
 	"slices"
 
 	"korat/api"
@@ -34,23 +33,19 @@ func wanted(ep endpoint.Endpoint, r socket.Request) (ipam.Request, error) {
 // address.
 func servable(r socket.Request, own api.Addresses) error {
 	for _, f := range r.Families {
-		if flag, has := familyOf(own, f.Version); !has {
+		family, flag := api.Family(f.Version), "--ip"
+		if family == api.IPv6 {
+			flag = "--ip6"
+		}
+		if !own.Of(family).IsValid() {
 			return &socket.Error{
 				Code: socket.CodeInvalidConfig, Message: fmt.Sprintf("ipam.assign_ipv%d", f.Version),
-				Details: fmt.Sprintf("the network configuration asks for an IPv%d address, but this node has none itself: start korat-node with %s, or set ipam.assign_ipv%d to \"false\"",
-					f.Version, flag, f.Version),
+				Details: fmt.Sprintf("the network configuration asks for an %s address, but this node has none itself: start korat-node with %s, or set ipam.assign_ipv%d to \"false\"",
+					family, flag, f.Version),
 			}
 		}
 	}
 	return nil
-}
-
-// familyOf says whether a node has an address of an IP version, and which flag gives it one.
-func familyOf(own api.Addresses, version int) (flag string, has bool) {
-	if version == 6 {
-		return "--ip6", own.IPv6.IsValid()
-	}
-	return "--ip", own.IPv4.IsValid()
 }
 
 // sameRequest refuses an ADD that repeats a known attachment with other wishes.
@@ -74,13 +69,13 @@ func sameRequest(ep endpoint.Endpoint, r socket.Request) error {
 
 // sameFamilies compares the families that are asked for with those of the addresses that were given.
 func sameFamilies(ep endpoint.Endpoint, asked []socket.Family) error {
-	for _, version := range []int{4, 6} {
-		has := slices.ContainsFunc(ep.Addresses, func(a netip.Addr) bool { return a.Is4() == (version == 4) })
-		wants := slices.ContainsFunc(asked, func(f socket.Family) bool { return f.Version == version })
+	for _, family := range api.Families() {
+		has := slices.ContainsFunc(ep.Addresses, family.Has)
+		wants := slices.ContainsFunc(asked, func(f socket.Family) bool { return api.Family(f.Version) == family })
 		if len(asked) > 0 && has != wants {
 			return &socket.Error{
 				Code: socket.CodeInvalidConfig, Message: "attachment exists",
-				Details: fmt.Sprintf("%s has %v, but ipam.assign_ipv%d is now %t: DEL it first", ep.ID, ep.Addresses, version, wants),
+				Details: fmt.Sprintf("%s has %v, but ipam.assign_ipv%d is now %t: DEL it first", ep.ID, ep.Addresses, family, wants),
 			}
 		}
 	}
