@@ -3,6 +3,7 @@
 package ipam
 
 import (
+	"crypto/rand"
 	"errors"
 	"fmt"
 	"maps"
@@ -11,7 +12,6 @@ import (
 	"time"
 
 	"korat/api"
-	"korat/ipam/block"
 )
 
 // Allocator knows which addresses of this node's blocks are held, and by whom. It belongs to one
@@ -27,6 +27,7 @@ type Allocator struct {
 	hosts         hosts
 	blocks        blocks
 	holders       holders
+	loans         loans
 	// demand is what failed requests asked for, by handle.
 	demand    map[string]demand
 	exhausted []string
@@ -34,11 +35,15 @@ type Allocator struct {
 
 // NewAllocator gives an allocator that holds nothing yet.
 func NewAllocator(node string, now func() time.Time) *Allocator {
-	return &Allocator{
+	a := &Allocator{
 		node: node, now: now, demand: map[string]demand{},
-		blocks:  blocks{all: map[netip.Prefix]*owned{}},
+		blocks:  blocks{all: map[netip.Prefix]*owned{}, rules: rules{node: node, agent: rand.Text(), now: now}},
+		loans:   loans{all: map[netip.Prefix]*loan{}},
 		holders: holders{byHandle: map[string]*holding{}, byAddr: map[netip.Addr][]string{}, gone: map[string]bool{}},
 	}
+	a.blocks.rules.read(api.Table[*api.IPAMConfiguration]{})
+	a.loans.rules = &a.blocks.rules
+	return a
 }
 
 // Restore takes over addresses that were in use before this process: from the CNI record at
@@ -67,23 +72,27 @@ func (a *Allocator) Update(snap api.Snapshot) {
 		return
 	}
 	first := !a.snap.InSync
-	if first || !snap.IPPools.Same(a.snap.IPPools) {
-		a.pools = readPools(snap.IPPools)
+	labels := nodeLabels(snap, a.node)
+	if first || !snap.IPPools.Same(a.snap.IPPools) || !maps.Equal(labels, nodeLabels(a.snap, a.node)) {
+		a.pools = readPools(snap.IPPools, labels)
 		a.approach()
 	}
 	if first || !snap.IPReservations.Same(a.snap.IPReservations) {
 		a.hosts.reservations, a.reservedError = readReservations(snap.IPReservations)
 	}
 	if first || !snap.BlockAffinities.Same(a.snap.BlockAffinities) {
-		a.blocks.claimed = confirmed(snap.BlockAffinities, a.node)
+		a.blocks.claimed = confirmed(snap, a.node)
 	}
-	a.blocks.update(snap.IPAMBlocks, a.node, a.overlay)
+	a.blocks.rules.read(snap.IPAMConfigurations)
+	a.blocks.update(snap.IPAMBlocks, a.holders.has, a.overlay)
 	// Whoever takes or gives up a block changes the affinities as well.
 	if first || !snap.BlockAffinities.Same(a.snap.BlockAffinities) || snap.IPAMBlocks.Len() != a.snap.IPAMBlocks.Len() {
 		a.blocks.contest(snap.IPAMBlocks)
 	}
 	a.keepOff()
 	a.snap = snap
+	a.thaw()
+	a.borrow(first)
 }
 
 // overlay brings a block that was read from the datastore up to what is known here.
@@ -106,7 +115,8 @@ func (a *Allocator) Release(handle string) []netip.Addr {
 	known := a.snap.InSync
 	for _, addr := range freed {
 		o := a.blocks.containing(addr)
-		known = known && o != nil && o.block != nil
+		l := a.loans.containing(addr)
+		known = known && (o != nil && o.block != nil || l != nil && l.newest != nil)
 	}
 	if !known {
 		a.holders.gone[handle] = true // a block that is read later may still list it
@@ -120,6 +130,7 @@ func (a *Allocator) Release(handle string) []netip.Addr {
 			}
 		}
 	}
+	a.loans.release(handle, freed, a.holders.has)
 	return freed
 }
 
@@ -132,30 +143,9 @@ func (a *Allocator) Blocks() []netip.Prefix {
 	return ps
 }
 
-// Change is what the datastore's copy of an own confirmed block ought to be.
-type Change struct {
-	Block netip.Prefix
-	// UID is that of the object to change.
-	UID  string
-	Spec api.IPAMBlockSpec
-	// base is the copy that Spec was made from.
-	base *block.Block
-}
-
-// Changes gives the blocks whose copy in the Snapshot differs from what is known here.
-func (a *Allocator) Changes() []Change {
-	var cs []Change
-	for _, o := range a.blocks.own() {
-		if o.differs() {
-			cs = append(cs, Change{o.prefix, o.uid, o.block.Spec(), o.newest})
-		}
-	}
-	return cs
-}
-
-// Orphan is an address that is in use by the datastore's word alone: the CNI record does not have
-// it. It may belong to a pod that lost its record, so it stays in use. What another node holds of a
-// block is none.
+// Orphan is an address, of a block of this node or borrowed, that is in use by the datastore's word alone: the
+// CNI record does not have it. It may belong to a pod that lost its record, so it stays in use. What another node
+// holds of a block is none, nor what is leased.
 type Orphan struct {
 	Address  netip.Addr
 	Handle   string
@@ -168,7 +158,14 @@ func (a *Allocator) Orphans() []Orphan {
 	var all []Orphan
 	for _, o := range a.blocks.usable() {
 		for addr, al := range o.block.All() {
-			if !a.holders.has(addr) && !foreignAt(o.block, addr) {
+			if !a.holders.has(addr) && !foreignAt(o.block, addr) && !al.Cooling() {
+				all = append(all, Orphan{addr, al.Handle, maps.Clone(al.Attrs), al.Sequence})
+			}
+		}
+	}
+	for _, l := range a.loans.sorted() {
+		for _, addr := range l.ours(a.node) {
+			if al, _ := l.at(addr, a.node); !a.holders.has(addr) && !al.Leased() {
 				all = append(all, Orphan{addr, al.Handle, maps.Clone(al.Attrs), al.Sequence})
 			}
 		}
@@ -183,10 +180,10 @@ func (a *Allocator) ReleaseOrphans(orphans ...Orphan) error {
 	for _, orphan := range orphans {
 		o := a.blocks.containing(orphan.Address)
 		switch {
-		case o == nil || o.block == nil:
-			errs = append(errs, fmt.Errorf("release orphan %s: it is in no usable block of this node", orphan.Address))
 		case a.holders.has(orphan.Address):
 			errs = append(errs, fmt.Errorf("release orphan %s: it is in use by handle %q", orphan.Address, a.holders.holder(orphan.Address).Handle))
+		case o == nil || o.block == nil:
+			errs = append(errs, a.loans.releaseOne(orphan.Address, orphan.Sequence))
 		default:
 			errs = append(errs, o.releaseOne(orphan.Address, orphan.Sequence))
 		}

@@ -233,7 +233,7 @@ func TestBeforeTheDatastoreIsKnown(t *testing.T) {
 		t.Errorf("have %v, needs %v", err, a.Needs())
 	}
 	a.Update(synced())
-	if _, err := a.Assign(auto("h")); !errors.Is(err, ErrNeedBlock) || !strings.Contains(err.Error(), "no enabled IPPool with IPv4") {
+	if _, err := a.Assign(auto("h")); !errors.Is(err, ErrNeedBlock) || !strings.Contains(err.Error(), "there is no IPPool with IPv4 addresses: create one") {
 		t.Errorf("without pools: %v", err)
 	}
 }

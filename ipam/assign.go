@@ -61,7 +61,14 @@ func (a *Allocator) has(handle string) []netip.Addr {
 	var attrs map[string]string
 	for _, o := range a.blocks.usable() {
 		for addr, al := range o.block.All() {
-			if al.Handle == handle && !foreignAt(o.block, addr) {
+			if al.Handle == handle && !al.Cooling() && !foreignAt(o.block, addr) {
+				found, attrs = append(found, addr), al.Attrs
+			}
+		}
+	}
+	for _, l := range a.loans.sorted() {
+		for _, addr := range l.ours(a.node) {
+			if al, _ := l.at(addr, a.node); al.Handle == handle {
 				found, attrs = append(found, addr), al.Attrs
 			}
 		}
@@ -104,6 +111,7 @@ func (a *Allocator) attrs(r Request) map[string]string {
 
 // choose picks addresses without taking them.
 func (a *Allocator) choose(r Request) ([]netip.Addr, error) {
+	a.thaw()
 	if !a.snap.InSync {
 		return nil, &NeedError{Reason: "the datastore has not been read yet"}
 	}
@@ -115,8 +123,9 @@ func (a *Allocator) choose(r Request) ([]netip.Addr, error) {
 	if err != nil {
 		return nil, err
 	}
+	allowed = automatic(allowed, r.Pools)
 	if families := r.automatic(allowed); len(families) > 0 {
-		more, moreNeeds, err := a.automatic(families, allowed)
+		more, moreNeeds, err := a.automatic(r.Handle, families, allowed)
 		if err != nil {
 			return nil, err
 		}
@@ -178,18 +187,29 @@ func (a *Allocator) one(addr netip.Addr, allowed []Pool) (*Need, error) {
 		if o.block == nil {
 			return nil, fmt.Errorf("address %s: %w: IPAMBlock/%s can't be used: %w", addr, ErrNoAddress, api.BlockName(o.prefix), o.broken)
 		}
-		if al, ok := o.block.At(addr); ok {
+		al, held := o.block.At(addr)
+		if held && !al.Cooling() {
 			return nil, taken(addr, al.Holder)
 		}
 		if o.rival != nil {
 			return nil, fmt.Errorf("address %s: %w: its IPAMBlock/%s overlaps IPAMBlock/%s of node %q: delete one of the two",
 				addr, ErrNoAddress, api.BlockName(o.prefix), o.rival.Name, owner(o.rival))
 		}
+		if a.blocks.leaving[o.prefix] {
+			return &Need{Pools: []Pool{pool}, Block: o.prefix}, nil // it will be claimed again
+		}
+		if !o.usable(addr) {
+			o.lease.asked[addr] = a.now()
+			return &Need{Pools: []Pool{pool}, Block: o.prefix, Way: ByLease}, nil
+		}
 		return nil, nil
 	}
 	want := pool.blockOf(addr)
 	if obj, ok := a.snap.IPAMBlocks.Get(api.BlockName(want)); ok && !ownedBy(obj, a.node) {
 		return nil, &TakenError{Address: addr, Node: owner(obj)}
+	}
+	if err := a.barred(); err != nil {
+		return nil, fmt.Errorf("address %s: %w", addr, err)
 	}
 	return &Need{Pools: []Pool{pool}, Block: want}, nil
 }
@@ -208,21 +228,25 @@ func owner(obj *api.IPAMBlock) string {
 }
 
 // automatic picks the longest-idle address for each family.
-func (a *Allocator) automatic(families []Family, allowed []Pool) (addrs []netip.Addr, needs []Need, err error) {
+func (a *Allocator) automatic(handle string, families []Family, allowed []Pool) (addrs []netip.Addr, needs []Need, err error) {
 	for _, f := range families {
 		ps := of(allowed, f)
 		if len(ps) == 0 {
-			return nil, nil, &NeedError{Reason: fmt.Sprintf("no enabled IPPool with %s addresses is usable: create one", f)}
+			return nil, nil, &NeedError{Reason: a.pools.none(f)}
 		}
-		addr, ok := a.idlest(ps)
-		switch {
-		case ok:
+		addr, ok := a.again(handle, ps)
+		if !ok {
+			addr, ok = a.idlest(ps)
+		}
+		if ok {
 			addrs = append(addrs, addr)
-		case a.allExhausted(ps):
-			return nil, nil, a.full(ps)
-		default:
-			needs = append(needs, Need{Pools: ps})
+			continue
 		}
+		need, err := a.short(ps)
+		if err != nil {
+			return nil, nil, err
+		}
+		needs = append(needs, need)
 	}
 	return addrs, needs, nil
 }
@@ -248,14 +272,14 @@ func (a *Allocator) idlest(ps []Pool) (netip.Addr, bool) {
 			if !p.holds(o.prefix) {
 				continue
 			}
-			addr, ok := o.block.Next(a.reserved)
-			if ok && (!best.IsValid() || o.freed[addr] < since) {
-				best, since = addr, o.freed[addr]
+			addr, ok := o.next(a.reserved)
+			if ok && (!best.IsValid() || o.idle.freed[addr] < since) {
+				best, since = addr, o.idle.freed[addr]
 			}
 		}
 		if best.IsValid() {
 			return best, true
 		}
 	}
-	return netip.Addr{}, false
+	return a.taken(ps)
 }

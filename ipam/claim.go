@@ -26,6 +26,9 @@ const flightTime = 10 * time.Second
 // errTaken: another node was faster.
 var errTaken = errors.New("the block belongs to another node")
 
+// errClosed: this node gets no more blocks of the pool.
+var errClosed = errors.New("the pool is closed to this node")
+
 // claims makes blocks this node's. The order of a claim is: affinity pending, block created,
 // affinity confirmed. Creating the block is what decides between nodes, with a look at all blocks in case
 // two see different block sizes; a block is used once both objects agree. So a crash anywhere leaves nothing that two nodes could use, and doing it again
@@ -45,16 +48,19 @@ type claims struct {
 	own []*api.BlockAffinity
 	// checked is what heal found about them.
 	checked map[string]check
-	// problems are contradictions for a human; misnamed are those among them from the last search of
-	// all blocks for ones without affinity, which was scanned.
-	problems, misnamed []string
-	scanned            scanned
+	// used are the addresses of this node's pods.
+	used []netip.Addr
+	// problems are contradictions for a human; those of the last search of all blocks for ones without
+	// affinity are in scanned.
+	problems []string
+	scanned  scanned
 }
 
-// scanned is what was searched, and when.
+// scanned is what was searched, when, and what was found.
 type scanned struct {
-	snap api.Snapshot
-	at   time.Time
+	snap     api.Snapshot
+	at       time.Time
+	misnamed []string
 }
 
 func newClaims(st Store, node string, log *slog.Logger) claims {
@@ -105,7 +111,8 @@ func (c *claims) meet(ctx context.Context, needs []Need, now time.Time) error {
 	}
 	var errs []error
 	for _, n := range needs {
-		if c.awaited(n) {
+		rescue := n.Block.IsValid() && c.inUse(n.Block)
+		if c.awaited(n) || !rescue && limitsIn(c.snap).bars(c.blocks()) {
 			continue
 		}
 		var err error
@@ -120,6 +127,17 @@ func (c *claims) meet(ctx context.Context, needs []Need, now time.Time) error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// blocks counts those that this node has, gets or gives back.
+func (c *claims) blocks() int {
+	n := len(c.own)
+	for p := range c.flying {
+		if !slices.ContainsFunc(c.own, func(aff *api.BlockAffinity) bool { return aff.Spec.CIDR == p.String() }) {
+			n++
+		}
+	}
+	return n
 }
 
 // land asks the datastore about claims that the Snapshot should have shown long ago. One that came
@@ -161,7 +179,7 @@ func (c *claims) claimOne(ctx context.Context, n Need, now time.Time) error {
 			return nil
 		}
 	}
-	return ignore(c.claim(ctx, n.Block, now), errTaken)
+	return ignore(c.claim(ctx, n.Block, now), errTaken, errClosed)
 }
 
 // claimAny claims one block of the first pool that has a free one.
@@ -178,6 +196,9 @@ func (c *claims) claimAny(ctx context.Context, n Need, now time.Time) error {
 				break
 			}
 			err := c.claim(ctx, b, now)
+			if errors.Is(err, errClosed) {
+				break // the next Snapshot says so
+			}
 			if !errors.Is(err, errTaken) {
 				return err
 			}
@@ -226,7 +247,10 @@ func (c *claims) attempt(ctx context.Context, p netip.Prefix) error {
 		return err
 	}
 	confirmed := aff.Spec.State == api.AffinityConfirmed
-	if created || !confirmed {
+	if created {
+		err = c.open(ctx, aff, blk)
+	}
+	if err == nil && (created || !confirmed) {
 		err = c.alone(ctx, aff, blk)
 	}
 	if err != nil || confirmed {

@@ -56,6 +56,33 @@ func (c *claims) alone(ctx context.Context, aff *api.BlockAffinity, blk *api.IPA
 	return nil
 }
 
+// open takes a new claim back if its pool is being deleted. The Snapshot can't tell: as the block is created before
+// this look, and a pool is deleted after a look at all blocks, either this node sees that the pool goes, or whoever
+// deletes it sees the block.
+func (c *claims) open(ctx context.Context, aff *api.BlockAffinity, blk *api.IPAMBlock) error {
+	p, err := netip.ParsePrefix(blk.Spec.CIDR)
+	if err != nil {
+		return fmt.Errorf("%s: spec.cidr: %w", blk.Key(), err)
+	}
+	if c.inUse(p) {
+		return nil // no other node may get it
+	}
+	pool, known := c.poolOf(p)
+	if known {
+		fresh, err := get[*api.IPPool](ctx, c.store, api.Key{Kind: api.KindIPPool, Name: pool.Name})
+		if err != nil {
+			return err
+		}
+		if fresh != nil && fresh.DeletionTimestamp == nil && fresh.Spec.CIDR == pool.CIDR.String() {
+			return nil
+		}
+	}
+	if err := c.retreat(ctx, aff, blk); err != nil {
+		return err
+	}
+	return errClosed
+}
+
 // retreat takes back what a claim has made. The affinity of a block that was ours before stays, and is
 // reported.
 func (c *claims) retreat(ctx context.Context, aff *api.BlockAffinity, blk *api.IPAMBlock) error {

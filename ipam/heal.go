@@ -20,10 +20,8 @@ const scanInterval = 30 * time.Second
 // ownAffinities gives this node's affinities, in order of their names.
 func ownAffinities(snap api.Snapshot, node string) []*api.BlockAffinity {
 	var own []*api.BlockAffinity
-	for _, obj := range snap.BlockAffinities.All() {
-		if obj.Spec.Node == node {
-			own = append(own, obj)
-		}
+	for _, obj := range snap.AffinitiesOf(node) {
+		own = append(own, obj)
 	}
 	return own
 }
@@ -92,15 +90,18 @@ func (c *claims) settle(ctx context.Context, aff *api.BlockAffinity, now time.Ti
 	}
 	switch {
 	case fresh.Spec.State == api.AffinityPendingDeletion:
-		return "is being released: the controller completes that", nil
+		_, err := c.release(ctx, p)
+		return "", err
 	case blk != nil && ownedBy(blk, c.node):
 		return c.resume(ctx, p, now)
 	case blk != nil:
 		return "", c.drop(ctx, fresh)
+	case !c.wanted(p) && !c.inUse(p):
+		return "", c.drop(ctx, fresh)
 	case fresh.Spec.State == api.AffinityConfirmed:
 		return c.recreate(ctx, p, now)
-	case c.wanted(p) && c.rival(p) == "":
-		return "", ignore(c.claim(ctx, p, now), errTaken)
+	case c.rival(p) == "":
+		return "", ignore(c.claim(ctx, p, now), errTaken, errClosed)
 	default:
 		return "", c.drop(ctx, fresh)
 	}
@@ -113,7 +114,7 @@ func (c *claims) resume(ctx context.Context, p netip.Prefix, now time.Time) (pro
 	if errors.As(err, &overlap) && overlap.kept {
 		return overlap.Error() + ": remove the pods of one of the two, then delete its IPAMBlock and BlockAffinity", nil
 	}
-	return "", ignore(err, errTaken)
+	return "", ignore(err, errTaken, errClosed)
 }
 
 // recreate makes the object of a confirmed block anew. The addresses that are in use here are
@@ -133,7 +134,7 @@ func (c *claims) recreate(ctx context.Context, p netip.Prefix, now time.Time) (p
 		}
 	}
 	c.log.Warn("block object was deleted: making it anew", "block", p.String())
-	return "", ignore(c.claim(ctx, p, now), errTaken)
+	return "", ignore(c.claim(ctx, p, now), errTaken, errClosed)
 }
 
 // rival says who else has a claim to some of a block, by the Snapshot; empty if nobody.
@@ -156,11 +157,20 @@ func overlaps(cidr string, p netip.Prefix) bool {
 	return err == nil && q.Overlaps(p)
 }
 
-// wanted says whether an enabled pool has such blocks.
+// wanted says whether a pool that gives this node addresses has such blocks.
 func (c *claims) wanted(p netip.Prefix) bool {
-	return slices.ContainsFunc(readPools(c.snap.IPPools).enabled, func(pool Pool) bool {
-		return pool.holds(p) && pool.BlockBits == p.Bits()
-	})
+	pool, ok := c.poolOf(p)
+	return ok && pool.BlockBits == p.Bits()
+}
+
+// poolOf gives the pool that a block is of, if it gives this node addresses.
+func (c *claims) poolOf(p netip.Prefix) (Pool, bool) {
+	enabled := readPools(c.snap.IPPools, nodeLabels(c.snap, c.node)).enabled
+	i := slices.IndexFunc(enabled, func(pool Pool) bool { return pool.holds(p) })
+	if i < 0 {
+		return Pool{}, false
+	}
+	return enabled[i], true
 }
 
 // adopt completes blocks that name this node as their owner but have no affinity: somebody has
@@ -170,15 +180,15 @@ func (c *claims) adopt(ctx context.Context, now time.Time) error {
 	var err error
 	if !same && now.Sub(c.scanned.at) >= scanInterval {
 		if err = c.scan(ctx, now); err == nil {
-			c.scanned = scanned{c.snap, now}
+			c.scanned.snap, c.scanned.at = c.snap, now
 		}
 	}
-	c.problems = append(c.problems, c.misnamed...)
+	c.problems = append(c.problems, c.scanned.misnamed...)
 	return err
 }
 
 func (c *claims) scan(ctx context.Context, now time.Time) error {
-	c.misnamed = nil
+	c.scanned.misnamed = nil
 	known := map[string]bool{}
 	for _, aff := range c.own {
 		known[aff.Spec.CIDR] = true
@@ -190,10 +200,10 @@ func (c *claims) scan(ctx context.Context, now time.Time) error {
 		}
 		p, err := netip.ParsePrefix(obj.Spec.CIDR)
 		if err != nil || name != api.BlockName(p) {
-			c.misnamed = append(c.misnamed, fmt.Sprintf("%s: spec.cidr %q does not fit its name: delete it", obj.Key(), obj.Spec.CIDR))
+			c.scanned.misnamed = append(c.scanned.misnamed, fmt.Sprintf("%s: spec.cidr %q does not fit its name: delete it", obj.Key(), obj.Spec.CIDR))
 			continue
 		}
-		errs = append(errs, ignore(c.claim(ctx, p, now), errTaken))
+		errs = append(errs, ignore(c.claim(ctx, p, now), errTaken, errClosed))
 	}
 	return errors.Join(errs...)
 }

@@ -76,9 +76,17 @@ func emptySpec(t *testing.T, node string, p netip.Prefix) api.IPAMBlockSpec {
 	return s
 }
 
+// settings gives the IPAMConfiguration. Most tests do without a cool-down.
+func settings(strict bool, cooldown time.Duration) *api.IPAMConfiguration {
+	c := &api.IPAMConfiguration{ObjectMeta: metav1.ObjectMeta{Name: api.DefaultName}}
+	c.Spec.StrictAffinity, c.Spec.IPCooldownSeconds = &strict, new(int(cooldown/time.Second))
+	api.Default(c)
+	return c
+}
+
 // synced gives a Snapshot of the objects.
 func synced(objs ...api.Object) api.Snapshot {
-	s := api.Snapshot{InSync: true}
+	s := api.Snapshot{InSync: true}.With(settings(true, 0))
 	for _, o := range objs {
 		s = s.With(o)
 	}
@@ -103,7 +111,7 @@ func addrs(list ...string) []netip.Addr {
 func picture(t *testing.T, st store.Reader) api.Snapshot {
 	t.Helper()
 	s := api.Snapshot{InSync: true}
-	for _, kind := range []api.Kind{api.KindIPPool, api.KindIPReservation, api.KindBlockAffinity, api.KindIPAMBlock, api.KindClusterInformation} {
+	for _, kind := range []api.Kind{api.KindIPPool, api.KindIPReservation, api.KindBlockAffinity, api.KindIPAMBlock, api.KindClusterInformation, api.KindIPAMConfiguration, api.KindNode} {
 		objs, _, err := st.List(t.Context(), kind)
 		if err != nil {
 			t.Fatal(err)
@@ -118,6 +126,9 @@ func picture(t *testing.T, st store.Reader) api.Snapshot {
 func filled(t *testing.T, objs ...api.Object) *memory.Store {
 	t.Helper()
 	st := memory.New()
+	if !slices.ContainsFunc(objs, func(o api.Object) bool { return o.Key().Kind == api.KindIPAMConfiguration }) {
+		objs = append(objs, settings(true, 0))
+	}
 	for _, o := range objs {
 		if _, err := st.Create(t.Context(), o); err != nil {
 			t.Fatal(err)

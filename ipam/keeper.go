@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"net/netip"
 	"slices"
 	"sync"
 	"time"
@@ -45,12 +46,22 @@ type Keeper struct {
 
 	claims  claims
 	publish publisher
+	borrow  borrower
+	returns returns
+	retire  retirement
 
 	mu    sync.Mutex
 	wants Wants
 	state Status
+	told  told
+}
+
+// told is what the Allocator is told.
+type told struct {
 	// full are the pools that had no free block at the last look.
 	full []string
+	// leaving are the blocks that are being given back.
+	leaving []netip.Prefix
 }
 
 // Status is how the Keeper fares.
@@ -67,6 +78,9 @@ func NewKeeper(st Store, node string, log *slog.Logger) *Keeper {
 		log: log, kick: wake.New(), wake: wake.New(),
 		claims:  newClaims(st, node, log),
 		publish: publisher{store: st, node: node, last: map[string]time.Time{}},
+		borrow:  newBorrower(st, node, log),
+		returns: newReturns(),
+		retire:  newRetirement(st, node, log),
 	}
 }
 
@@ -90,10 +104,17 @@ func (k *Keeper) Status() Status {
 func (k *Keeper) Exhausted() []string {
 	k.mu.Lock()
 	defer k.mu.Unlock()
-	return slices.Clone(k.full)
+	return slices.Clone(k.told.full)
 }
 
-// Wake is poked when Status or Exhausted has changed.
+// Leaving gives the blocks that are to be given back; see Allocator.SetLeaving.
+func (k *Keeper) Leaving() []netip.Prefix {
+	k.mu.Lock()
+	defer k.mu.Unlock()
+	return slices.Clone(k.told.leaving)
+}
+
+// Wake is poked when Status, Exhausted or Leaving has changed.
 func (k *Keeper) Wake() <-chan struct{} { return k.wake }
 
 // Run works until ctx is done.
@@ -148,17 +169,22 @@ func (k *Keeper) pass(ctx context.Context) (due time.Duration, err error) {
 	now := time.Now()
 	k.claims.see(w.Snapshot)
 	k.claims.avoid(w.Obstacles)
+	k.claims.used = w.Used
+	due = k.returns.see(w, now)
 	errs := []error{k.claims.heal(ctx, now)}
 	if !errors.Is(errs[0], store.ErrUnavailable) {
-		errs = append(errs, k.claims.meet(ctx, w.Needs, now))
-		var publishErr error
-		due, publishErr = k.publish.all(ctx, w.Changes, now)
-		errs = append(errs, publishErr)
+		errs = append(errs, k.claims.meet(ctx, k.returns.without(w.Needs), now))
+		published, publishErr := k.publish.all(ctx, w.Changes, now)
+		borrowed, borrowErr := k.borrow.all(ctx, w, now)
+		errs = append(errs, publishErr, borrowErr, k.returns.carryOut(ctx, &k.claims, w.Closed, now))
+		retired, retireErr := k.retire.all(ctx, w.Snapshot, now)
+		errs = append(errs, retireErr)
+		due = sooner(sooner(due, published), sooner(borrowed, retired))
 	}
 	err = errors.Join(errs...)
 	k.report(err)
-	if len(k.claims.flying) > 0 && due == 0 {
-		due = flightTime
+	if len(k.claims.flying) > 0 {
+		due = sooner(due, flightTime)
 	}
 	return due, err
 }
@@ -166,11 +192,12 @@ func (k *Keeper) pass(ctx context.Context) (due time.Duration, err error) {
 // report makes the pass's outcome visible, and logs an error when it first shows.
 func (k *Keeper) report(err error) {
 	next := Status{err, k.claims.problems}
-	full := k.claims.exhausted()
+	tell := told{k.claims.exhausted(), k.returns.list()}
 	k.mu.Lock()
 	before := k.state
-	changed := text(before.Err) != text(err) || !slices.Equal(before.Problems, next.Problems) || !slices.Equal(k.full, full)
-	k.state, k.full = next, full
+	changed := text(before.Err) != text(err) || !slices.Equal(before.Problems, next.Problems) ||
+		!slices.Equal(k.told.full, tell.full) || !slices.Equal(k.told.leaving, tell.leaving)
+	k.state, k.told = next, tell
 	k.mu.Unlock()
 	if !changed {
 		return

@@ -53,6 +53,8 @@ func starts(t *testing.T) map[string]struct {
 		return b
 	}
 	const mine = "10.0.0.4/30=a a:confirmed"
+	used := ipamBlock(t, "a", "10.0.0.4/30", "10.0.0.5=h")
+	used.UID = ""
 	return map[string]struct {
 		objs []api.Object
 		want string
@@ -86,6 +88,17 @@ func starts(t *testing.T) map[string]struct {
 		"pending with block, overlapping another's": {
 			[]api.Object{p, affinity("a", "10.0.0.4/30", "pending"), blk("a", "10.0.0.4/30"), affinity("b", "10.0.0.4/31", "confirmed"), blk("b", "10.0.0.4/31")},
 			"10.0.0.0/30=a a:confirmed\n10.0.0.4/31=b b:confirmed",
+		},
+		"given back but for the affinity": {[]api.Object{p, affinity("a", "10.0.0.4/30", "pendingDeletion")}, mine},
+		"given back, block in use": {
+			[]api.Object{pool("p", "10.0.0.4/30", 30), affinity("a", "10.0.0.4/30", "pendingDeletion"), used}, mine,
+		},
+		"given back, block taken": {
+			[]api.Object{p, affinity("a", "10.0.0.4/30", "pendingDeletion"), affinity("b", "10.0.0.4/30", "confirmed"), blk("b", "10.0.0.4/30")},
+			"10.0.0.0/30=a a:confirmed\n10.0.0.4/30=b b:confirmed",
+		},
+		"confirmed without block, of a pool that is gone": {
+			[]api.Object{p, affinity("a", "10.5.0.0/30", "confirmed")}, mine,
 		},
 		"another's claim without block": {
 			[]api.Object{p, affinity("b", "10.0.0.4/30", "pending")},
@@ -324,8 +337,7 @@ func TestContradictionsAreReported(t *testing.T) {
 	stray := ipamBlock(t, "a", "10.0.0.16/30", "")
 	stray.Name, stray.UID = "stray", ""
 	st := filled(t, pool("p", "10.0.0.0/27", 30), odd, stray,
-		affinity("a", "10.0.0.0/30", "confirmed"), affinity("b", "10.0.0.0/30", "confirmed"),
-		affinity("a", "10.0.0.4/30", "pendingDeletion"))
+		affinity("a", "10.0.0.0/30", "confirmed"), affinity("b", "10.0.0.0/30", "confirmed"))
 	before := owners(t, st)
 	k, err := run(t, st, "a")
 	if err != nil {
@@ -333,7 +345,6 @@ func TestContradictionsAreReported(t *testing.T) {
 	}
 	wanted := []string{
 		`BlockAffinity/a-10-0-0-0-30: its IPAMBlock/10-0-0-0-30 is gone, and node "b" has a confirmed claim on 10.0.0.0/30: delete one of the two`,
-		`BlockAffinity/a-10-0-0-4-30: is being released: the controller completes that`,
 		`BlockAffinity/a-something-else: spec.cidr "10.0.0.8/30" does not fit its name: delete it`,
 		`IPAMBlock/stray: spec.cidr "10.0.0.16/30" does not fit its name: delete it`,
 	}
@@ -360,7 +371,7 @@ func TestNothingIsWrittenTooEarly(t *testing.T) {
 	} {
 		f := &faulty{Store: filled(t), left: 100}
 		k := NewKeeper(f, "a", quiet())
-		k.Want(Wants{Snapshot: s, Needs: []Need{{Pools: readPools(synced(pool("p", "10.0.0.0/16", 30)).IPPools).enabled}}})
+		k.Want(Wants{Snapshot: s, Needs: []Need{{Pools: readPools(synced(pool("p", "10.0.0.0/16", 30)).IPPools, nil).enabled}}})
 		if _, err := k.pass(t.Context()); err != nil || len(f.calls) > 0 {
 			t.Errorf("%s: %v, %v", name, f.calls, err)
 		}

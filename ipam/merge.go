@@ -9,26 +9,46 @@ import (
 )
 
 // foreignAt says whether the address is held by another node than the one that the block belongs to.
-// Such an address is that node's to release.
+// Such an address is that node's to release. Once it is released it is the block's owner's again.
 func foreignAt(b *block.Block, addr netip.Addr) bool {
 	al, _ := b.At(addr)
+	return foreign(b, al) && !al.Cooling()
+}
+
+func foreign(b *block.Block, al block.Allocation) bool {
 	node := al.Attrs["node"]
 	return node != "" && affinityOf(node) != b.Affinity()
 }
 
 // merge gives what the datastore ought to hold, where it holds have: what this node's memory (ours) says, but
-// of other nodes' addresses what they have made of them since base, the copy that ours knew.
+// what others have made of their own addresses, and of those that nobody here has changed, since base, the
+// copy that ours knew.
 func merge(ours, base, have *block.Block) *block.Block {
 	merged := ours.Clone()
-	for addr := range have.All() {
-		if foreignAt(have, addr) {
+	for addr, al := range have.All() {
+		if foreignAt(have, addr) || base != nil && foreign(have, al) && !same(base, have, addr) {
 			merged.Match(addr, have)
 		}
 	}
-	for addr := range ours.All() {
-		if foreignAt(ours, addr) && !foreignAt(have, addr) && base != nil && foreignAt(base, addr) {
+	if base == nil {
+		return merged
+	}
+	for addr, al := range ours.All() {
+		now, still := have.At(addr)
+		gone := !still || now.Cooling()
+		switch {
+		case foreignAt(have, addr):
+		case foreignAt(ours, addr) && foreignAt(base, addr),
+			gone && !al.Cooling() && same(ours, base, addr):
 			merged.Match(addr, have)
 		}
 	}
 	return merged
+}
+
+// same says whether both have the address held by the same assignment, in the same state.
+func same(x, y *block.Block, addr netip.Addr) bool {
+	one, held := x.At(addr)
+	other, also := y.At(addr)
+	return held && also && one.Sequence == other.Sequence && one.Handle == other.Handle && one.Released.Equal(other.Released)
 }

@@ -4,6 +4,7 @@ package ipam
 
 import (
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"time"
@@ -18,24 +19,31 @@ const maxLowWater = 16
 // demandLife is how long a failed request counts if it is not repeated.
 const demandLife = 2 * time.Minute
 
-// Need is one block to claim.
+// Need is one block to claim, or what else a request waits for.
 type Need struct {
 	// Pools to claim it from, the first that has one left.
 	Pools []Pool
 	// Block is the very block that is needed; the zero Prefix leaves the choice.
 	Block netip.Prefix
+	Way   Way
 }
 
 // reason says what a request waits for that has the need.
 func (n Need) reason() string {
-	if n.Block.IsValid() {
+	switch {
+	case n.Way == ByLease:
+		return "an address has to be leased in a block of this node, as its other addresses may be lent: " + list(n.Pools)
+	case n.Way == ByBorrowing:
+		return "an address has to be borrowed from another node's block of " + list(n.Pools)
+	case n.Block.IsValid():
 		return fmt.Sprintf("block %s has to be claimed first", n.Block)
+	default:
+		return "a block has to be claimed from " + list(n.Pools)
 	}
-	return "a block has to be claimed from " + list(n.Pools)
 }
 
 // key is equal for equal needs.
-func (n Need) key() string { return fmt.Sprint(n.Block, n.Pools) }
+func (n Need) key() string { return fmt.Sprint(n.Block, n.Pools, n.Way) }
 
 // demand is what a failed request asked for.
 type demand struct {
@@ -51,13 +59,17 @@ func (a *Allocator) Needs() []Need {
 		return nil
 	}
 	needs := a.demanded()
+	barred := a.barred() != nil
+	if barred {
+		clear(needs)
+	}
 	for addr := range a.holders.byAddr {
 		if n, _ := a.missing(addr); n != nil { // why it can't be claimed is among the Problems
 			needs[n.key()] = *n
 		}
 	}
 	for _, f := range []Family{IPv4, IPv6} {
-		if ps := of(a.enabled, f); len(ps) > 0 && a.low(ps) {
+		if ps := of(automatic(a.enabled, nil), f); len(ps) > 0 && !barred && a.low(ps) {
 			n := Need{Pools: ps}
 			needs[n.key()] = n
 		}
@@ -74,7 +86,7 @@ func (a *Allocator) demanded() map[string]Need {
 			continue
 		}
 		for _, n := range d.needs {
-			if a.unmet(n) {
+			if n.Way == ByClaim && a.unmet(n) {
 				needs[n.key()] = n
 			}
 		}
@@ -109,7 +121,7 @@ func (a *Allocator) unmet(n Need) bool {
 	}
 	if n.Block.IsValid() {
 		o := a.blocks.all[n.Block]
-		return o == nil || !o.confirmed
+		return o == nil || !o.confirmed || a.blocks.leaving[n.Block]
 	}
 	_, ok := a.idlest(n.Pools)
 	return !ok
@@ -117,16 +129,8 @@ func (a *Allocator) unmet(n Need) bool {
 
 // low says whether the node should have another block of the pools.
 func (a *Allocator) low(ps []Pool) bool {
-	free, water, any := 0, 0, false
-	for _, o := range a.blocks.open() {
-		if !slices.ContainsFunc(ps, func(p Pool) bool { return p.holds(o.prefix) }) {
-			continue
-		}
-		any = true
-		free += o.block.Free(a.reserved)
-		water = max(water, min(maxLowWater, o.block.Size()/4), 1)
-	}
-	return !any || free < water
+	s := a.stock(ps, func(netip.Prefix) bool { return true })
+	return s.blocks == 0 || s.free < s.water
 }
 
 // Wants is all that the Keeper has to know.
@@ -134,12 +138,26 @@ type Wants struct {
 	Snapshot api.Snapshot
 	Needs    []Need
 	Changes  []Change
+	Loans    []Loan
 	// Obstacles are those of SetObstacles that overlap a pool.
 	Obstacles []Obstacle
+	// Idle and Closed are blocks to give back: those that the node could do without, and those that nothing is
+	// assigned of any more.
+	Idle   []Idle
+	Closed []netip.Prefix
+	// Used are the addresses of this node's pods.
+	Used []netip.Addr
+	// Reserved says which addresses are not to be borrowed; it may be nil.
+	Reserved func(netip.Addr) bool
 }
 
 // Wants gives Needs and Changes with the Snapshot that they were worked out from.
-func (a *Allocator) Wants() Wants { return Wants{a.snap, a.Needs(), a.Changes(), a.hosts.near} }
+func (a *Allocator) Wants() Wants {
+	return Wants{
+		Snapshot: a.snap, Needs: a.Needs(), Changes: a.Changes(), Loans: a.Loans(), Obstacles: a.hosts.near, Reserved: a.reserved,
+		Idle: a.Idle(), Closed: a.closed(), Used: slices.Collect(maps.Keys(a.holders.byAddr)),
+	}
+}
 
 // SetExhausted tells which pools have no block left to claim, as Keeper.Exhausted says. While
 // all usable pools are among them, Assign fails with ErrNoAddress instead of ErrNeedBlock.

@@ -21,7 +21,7 @@ func TestNoBlockOfHosts(t *testing.T) {
 	claimed := map[string]bool{}
 	for len(k.Exhausted()) == 0 && len(claimed) <= 16 {
 		snap := picture(t, st)
-		k.Want(Wants{Snapshot: snap, Needs: []Need{{Pools: readPools(snap.IPPools).enabled}}, Obstacles: obstacles})
+		k.Want(Wants{Snapshot: snap, Needs: []Need{{Pools: readPools(snap.IPPools, nil).enabled}}, Obstacles: obstacles})
 		if _, err := k.pass(t.Context()); err != nil {
 			t.Fatal(err)
 		}
@@ -38,7 +38,7 @@ func TestNoBlockOfHosts(t *testing.T) {
 		t.Errorf("claimed %v: want 7 blocks", claimed)
 	}
 	// Once the subnet is gone its blocks can be had.
-	k.Want(Wants{Snapshot: picture(t, st), Needs: []Need{{Pools: readPools(synced(p).IPPools).enabled}}})
+	k.Want(Wants{Snapshot: picture(t, st), Needs: []Need{{Pools: readPools(synced(p).IPPools, nil).enabled}}})
 	if _, err := k.pass(t.Context()); err != nil || len(k.Exhausted()) > 0 {
 		t.Errorf("exhausted %v, %v: want another block", k.Exhausted(), err)
 	}

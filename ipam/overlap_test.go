@@ -72,7 +72,7 @@ func TestClaimSeesWhatTheSnapshotLacks(t *testing.T) {
 	} {
 		blk := ipamBlock(t, "b", cidr, "")
 		blk.UID = ""
-		st := filled(t, affinity("b", cidr, "confirmed"), blk)
+		st := filled(t, pool("p", "10.0.0.0/24", 25), affinity("b", cidr, "confirmed"), blk)
 		k := wanting("a", synced(pool("p", "10.0.0.0/24", 25)))
 		k.claims.store = st
 		if _, err := k.pass(t.Context()); err != nil {

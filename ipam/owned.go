@@ -31,10 +31,8 @@ type owned struct {
 	newest *block.Block
 	// rival is a block that has addresses of this one; nil if none does, as it ought to be.
 	rival *api.IPAMBlock
-	// freed says in which order addresses were released here, over all blocks; the free addresses
-	// that it lacks have been idle for longer.
-	freed map[netip.Addr]uint64
-	clock *uint64
+	idle  idleness
+	lease lease
 	// same is true while block is known to equal copied.
 	same bool
 }
@@ -44,7 +42,7 @@ func (o *owned) hold(addr netip.Addr, h block.Holder) {
 		return
 	}
 	if err := o.block.Hold(addr, h); err == nil {
-		delete(o.freed, addr)
+		o.idle.forget(addr)
 		o.same = false
 	}
 }
@@ -53,39 +51,45 @@ func (o *owned) release(handle string) []netip.Addr {
 	if o.block == nil {
 		return nil
 	}
-	gone := o.block.ReleaseByHandle(handle, time.Time{})
+	at := o.idle.rules.released()
+	gone := o.block.ReleaseByHandle(handle, at)
 	for _, addr := range gone {
-		o.idle(addr)
+		o.ended(addr)
 	}
 	return gone
 }
 
 func (o *owned) releaseOne(addr netip.Addr, sequence uint64) error {
-	if err := o.block.Release(addr, sequence, time.Time{}); err != nil {
+	if err := o.block.Release(addr, sequence, o.idle.rules.released()); err != nil {
 		return err
 	}
-	o.idle(addr)
+	o.ended(addr)
 	return nil
 }
 
-func (o *owned) idle(addr netip.Addr) {
-	*o.clock++
-	o.freed[addr] = *o.clock
+// ended notes that an assignment has ended.
+func (o *owned) ended(addr netip.Addr) {
 	o.same = false
+	o.idle.last(addr)
 	if o.newest != nil && foreignAt(o.newest, addr) {
 		o.block.Match(addr, o.newest)
+		return
+	}
+	if al, held := o.block.At(addr); held && al.Cooling() {
+		o.idle.since[addr] = o.idle.rules.now()
 	}
 }
 
-// differs says whether the datastore's copy has to be written.
-func (o *owned) differs() bool {
-	if o.block == nil {
-		return false
+// match takes over what a copy has of an address.
+func (o *owned) match(addr netip.Addr, copied *block.Block) {
+	o.idle.forget(addr)
+	o.block.Match(addr, copied)
+	o.same = false
+	if al, held := o.block.At(addr); held {
+		o.idle.note(addr, al)
+	} else {
+		o.idle.last(addr)
 	}
-	if !o.same {
-		o.same = o.copied != nil && merge(o.block, o.newest, o.copied).Equal(o.copied)
-	}
-	return !o.same
 }
 
 // blocks are this node's blocks.
@@ -94,6 +98,9 @@ type blocks struct {
 	claimed []netip.Prefix
 	all     map[netip.Prefix]*owned
 	clock   uint64
+	rules   rules
+	// leaving are being given back: nothing more is assigned of them.
+	leaving map[netip.Prefix]bool
 }
 
 // confirmed gives the blocks that a node has a confirmed affinity for.
@@ -119,13 +126,13 @@ func affinityOf(node string) string { return api.AffinityHost + ":" + node }
 
 // update brings the blocks in line with the datastore's tables. Overlay is called with each block
 // whose content came from there.
-func (bs *blocks) update(table api.Table[*api.IPAMBlock], node string, overlay func(*owned)) {
+func (bs *blocks) update(table api.Table[*api.IPAMBlock], held func(netip.Addr) bool, overlay func(*owned)) {
 	for _, o := range bs.all {
 		o.confirmed = false
 	}
 	for _, p := range bs.claimed {
 		obj, ok := table.Get(api.BlockName(p))
-		if !ok || !ownedBy(obj, node) {
+		if !ok || !ownedBy(obj, bs.rules.node) {
 			continue
 		}
 		o := bs.all[p]
@@ -137,21 +144,39 @@ func (bs *blocks) update(table api.Table[*api.IPAMBlock], node string, overlay f
 			}
 		}
 		o.confirmed = true
-		o.copy(obj)
+		o.copy(obj, held)
 	}
 }
 
 // read makes a block of the datastore's copy. What an earlier object of the same name held stays
 // held.
 func (bs *blocks) read(p netip.Prefix, obj *api.IPAMBlock, before *owned) *owned {
-	o := &owned{prefix: p, uid: string(obj.UID), freed: map[netip.Addr]uint64{}, clock: &bs.clock}
-	if o.block, o.broken = parse(p, obj); o.broken != nil || before == nil || before.block == nil {
+	o := &owned{prefix: p, uid: string(obj.UID), idle: newIdleness(&bs.rules, &bs.clock), lease: newLease()}
+	if o.block, o.broken = parse(p, obj); o.broken != nil {
+		return o
+	}
+	o.adopt()
+	if before == nil || before.block == nil {
 		return o
 	}
 	for addr, al := range before.block.All() {
-		o.hold(addr, al.Holder)
+		if !al.Cooling() {
+			o.hold(addr, al.Holder)
+		}
 	}
 	return o
+}
+
+// adopt makes what this node has leased free again, as it is here, and notes what cools down.
+func (o *owned) adopt() {
+	for addr, al := range o.block.All() {
+		switch {
+		case al.Leased() && al.Attrs["node"] == o.idle.rules.node:
+			_ = o.block.Release(addr, al.Sequence, time.Time{}) // it is as the block says
+		default:
+			o.idle.note(addr, al)
+		}
+	}
 }
 
 func parse(p netip.Prefix, obj *api.IPAMBlock) (*block.Block, error) {
@@ -167,42 +192,56 @@ func parse(p netip.Prefix, obj *api.IPAMBlock) (*block.Block, error) {
 
 // copy notes what the datastore has. It is not taken over: it may lag, and what this node holds is for
 // this node alone to say.
-func (o *owned) copy(obj *api.IPAMBlock) {
+func (o *owned) copy(obj *api.IPAMBlock, held func(netip.Addr) bool) {
 	if o.stored == obj {
 		return
 	}
-	first := o.stored == nil
 	o.stored, o.same = obj, false
 	o.copied, _ = parse(o.prefix, obj)
 	if o.block == nil || o.copied == nil {
 		return
 	}
 	o.block.Raise(o.copied.Sequence())
-	if o.newest != nil && o.copied.Sequence() < o.newest.Sequence() {
+	before := o.newest
+	if before != nil && o.copied.Sequence() < before.Sequence() {
 		return
 	}
 	o.newest = o.copied
-	o.lend(!first)
-}
-
-// lend takes over what the copy says of other nodes' addresses: those that they hold and, if it was not made
-// anew, those that they hold no more.
-func (o *owned) lend(returned bool) {
-	for addr := range o.copied.All() {
-		_, held := o.block.At(addr)
-		if foreignAt(o.copied, addr) && (!held || foreignAt(o.block, addr)) {
-			o.block.Match(addr, o.copied)
-			delete(o.freed, addr)
+	o.lease.see(termsOf(obj), o.newest)
+	o.lend()
+	if before != nil {
+		o.returned(before, held)
+	}
+	for addr := range o.idle.thawed {
+		if al, ok := o.copied.At(addr); !ok || !al.Cooling() {
+			delete(o.idle.thawed, addr)
 		}
 	}
-	if !returned {
-		return
+}
+
+// lend takes over what other nodes hold by the newest copy.
+func (o *owned) lend() {
+	for addr := range o.newest.All() {
+		_, held := o.block.At(addr)
+		if foreignAt(o.newest, addr) && (!held || foreignAt(o.block, addr)) {
+			o.match(addr, o.newest)
+		}
 	}
-	for addr := range o.block.All() {
-		if foreignAt(o.block, addr) && !foreignAt(o.copied, addr) {
-			o.block.Match(addr, o.copied)
-			*o.clock++
-			o.freed[addr] = *o.clock
+}
+
+// returned takes over what others have released since the copy before: other nodes what they hold of this block,
+// and whoever cleans up what no pod of this node has.
+func (o *owned) returned(before *block.Block, held func(netip.Addr) bool) {
+	for addr, al := range o.block.All() {
+		now, still := o.newest.At(addr)
+		was, known := before.At(addr)
+		switch {
+		case foreignAt(o.newest, addr):
+		case foreignAt(o.block, addr):
+			o.match(addr, o.newest)
+		case al.Cooling() || held(addr) || still && !now.Cooling():
+		case known && was.Sequence == al.Sequence && !was.Cooling():
+			o.match(addr, o.newest)
 		}
 	}
 }
@@ -237,5 +276,5 @@ func (bs *blocks) usable() []*owned {
 
 // open gives those that can be assigned from.
 func (bs *blocks) open() []*owned {
-	return slices.DeleteFunc(bs.usable(), func(o *owned) bool { return o.rival != nil })
+	return slices.DeleteFunc(bs.usable(), func(o *owned) bool { return o.rival != nil || bs.leaving[o.prefix] })
 }

@@ -5,6 +5,7 @@ package ipam
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -12,6 +13,7 @@ import (
 
 	"korat/api"
 	"korat/ipam/block"
+	"korat/policy/selector"
 )
 
 // Family is an address family.
@@ -36,12 +38,14 @@ func familyOf(a netip.Addr) Family {
 // has says whether the address is of the family.
 func (f Family) has(a netip.Addr) bool { return familyOf(a) == f }
 
-// Pool is an enabled api.IPPool.
+// Pool is an api.IPPool.
 type Pool struct {
 	Name string
 	CIDR netip.Prefix
 	// BlockBits is the prefix length of its blocks.
 	BlockBits int
+	// Manual pools give addresses only to requests that name the pool or the address.
+	Manual bool
 }
 
 // family is that of the pool's addresses.
@@ -67,29 +71,56 @@ func (p Pool) blocks() string {
 	return strconv.FormatUint(1<<n, 10)
 }
 
-// pools are the datastore's pools, by name.
+// pools are the datastore's pools, by name, as one node may use them.
 type pools struct {
 	enabled []Pool
-	// disabled pools keep their addresses but give out none.
+	// disabled pools keep their addresses but give this node none; why says it for each, by name.
 	disabled []Pool
+	why      map[string]string
 	problems []error
 }
 
-// readPools never fails: a pool that can't be read is left out, and reported.
-func readPools(table api.Table[*api.IPPool]) pools {
-	var ps pools
+// readPools never fails: a pool that can't be read is left out, and reported. A nodeSelector that can't be
+// read selects nobody.
+func readPools(table api.Table[*api.IPPool], labels map[string]string) pools {
+	ps := pools{why: map[string]string{}}
 	for name, obj := range table.All() {
 		p, err := readPool(name, obj.Spec)
-		switch {
-		case err != nil:
+		if err != nil {
 			ps.problems = append(ps.problems, fmt.Errorf("IPPool/%s: %w", name, err))
-		case usable(obj):
-			ps.enabled = append(ps.enabled, p)
-		default:
-			ps.disabled = append(ps.disabled, p)
+			continue
 		}
+		selected, err := selects(obj.Spec.NodeSelector, labels)
+		if err != nil {
+			ps.problems = append(ps.problems, fmt.Errorf("IPPool/%s: spec.nodeSelector %q selects no node: %w", name, obj.Spec.NodeSelector, err))
+		}
+		if why := unusable(obj, selected); why != "" {
+			ps.disabled = append(ps.disabled, p)
+			ps.why[name] = why
+			continue
+		}
+		p.Manual = obj.Spec.AssignmentMode == api.AssignManual
+		ps.enabled = append(ps.enabled, p)
 	}
 	return ps
+}
+
+// HostnameLabel is the label that Kubernetes gives to nodes. Where a Node has none, its name counts as the value, so
+// that hosts without Kubernetes can be selected by it too.
+const HostnameLabel = "kubernetes.io/hostname"
+
+// nodeLabels are what pools select a node by.
+func nodeLabels(snap api.Snapshot, node string) map[string]string {
+	labels := map[string]string{HostnameLabel: node}
+	if obj, ok := snap.Nodes.Get(node); ok {
+		maps.Copy(labels, obj.Labels)
+	}
+	return labels
+}
+
+func selects(text string, labels map[string]string) (bool, error) {
+	s, err := selector.Parse(text)
+	return err == nil && s.Matches(labels), err
 }
 
 func readPool(name string, spec api.IPPoolSpec) (Pool, error) {
@@ -97,7 +128,7 @@ func readPool(name string, spec api.IPPoolSpec) (Pool, error) {
 	if err != nil {
 		return Pool{}, fmt.Errorf("spec.cidr: %w", err)
 	}
-	p := Pool{name, cidr, spec.BlockSize}
+	p := Pool{Name: name, CIDR: cidr, BlockBits: spec.BlockSize}
 	switch bits := cidr.Addr().BitLen(); {
 	case cidr != cidr.Masked() || cidr.Addr().Is4In6():
 		return p, fmt.Errorf("spec.cidr %s: want a range without host bits", cidr)
@@ -107,48 +138,86 @@ func readPool(name string, spec api.IPPoolSpec) (Pool, error) {
 	return p, nil
 }
 
-// usable says whether new addresses may come from the pool. An object that went through
-// api.Default has the last two fields set.
-func usable(obj *api.IPPool) bool {
-	s := obj.Spec
-	return !s.Disabled && obj.DeletionTimestamp == nil &&
-		(len(s.AllowedUses) == 0 || slices.Contains(s.AllowedUses, api.UseWorkload)) &&
-		(s.AssignmentMode == "" || s.AssignmentMode == api.AssignAutomatic)
+// unusable says why this node gets no new addresses from the pool, after "it"; empty if it does. An object that
+// went through api.Default has all fields set.
+func unusable(obj *api.IPPool, selected bool) string {
+	switch s := obj.Spec; {
+	case obj.DeletionTimestamp != nil:
+		return "is being deleted"
+	case s.Disabled:
+		return "is disabled"
+	case len(s.AllowedUses) > 0 && !slices.Contains(s.AllowedUses, api.UseWorkload):
+		return fmt.Sprintf("is not for pods: its allowedUses are %v", s.AllowedUses)
+	case !selected:
+		return fmt.Sprintf("is not for this node: its nodeSelector is %q", s.NodeSelector)
+	default:
+		return ""
+	}
 }
 
-// named gives the enabled pools that the request names for each family, by name or CIDR, in the order of
-// their names; all of the family's if it names none.
+// named gives the enabled pools of both families that a request may have addresses from, in the order of their
+// names: of a family those that it names, by name or CIDR; all if it names none.
 func (ps pools) named(names map[Family][]string) ([]Pool, error) {
 	for _, f := range []Family{IPv4, IPv6} {
 		for _, name := range names[f] {
-			if err := ps.usableFor(f, name); err != nil {
+			if err := ps.refuse(name, f); err != nil {
 				return nil, err
 			}
 		}
 	}
 	var chosen []Pool
 	for _, p := range ps.enabled {
-		some := names[p.family()]
-		if len(some) == 0 || slices.ContainsFunc(some, func(name string) bool { return matches(name)(p) }) {
+		wanted := names[p.family()]
+		if len(wanted) == 0 || slices.ContainsFunc(wanted, func(name string) bool { return matches(name)(p) }) {
 			chosen = append(chosen, p)
 		}
 	}
 	return chosen, nil
 }
 
-// usableFor says why a pool that the request names for a family can't be used.
-func (ps pools) usableFor(f Family, name string) error {
-	what := fmt.Sprintf("pool %q", name)
-	if i := slices.IndexFunc(ps.enabled, matches(name)); i >= 0 {
-		if have := ps.enabled[i].family(); have != f {
-			return &PoolError{what, fmt.Sprintf("it has %s addresses, and is asked for %s ones: want one of %s", have, f, list(of(ps.enabled, f)))}
-		}
+// refuse says why a pool that a request names for a family can't be used; nil if it can.
+func (ps pools) refuse(name string, f Family) error {
+	what, match := fmt.Sprintf("pool %q", name), matches(name)
+	enabled := of(ps.enabled, f)
+	all := slices.Concat(ps.enabled, ps.disabled)
+	i := slices.IndexFunc(all, match)
+	switch {
+	case slices.ContainsFunc(enabled, match):
 		return nil
+	case i < 0:
+		return &PoolError{what, "there is none of that name or CIDR: want one of " + list(enabled)}
+	case all[i].family() != f:
+		return &PoolError{what, fmt.Sprintf("it has %s addresses, and is asked for %s ones: want one of %s", all[i].family(), f, list(enabled))}
+	default:
+		return &PoolError{what, fmt.Sprintf("it %s: want one of %s", ps.why[all[i].Name], list(enabled))}
 	}
-	if slices.ContainsFunc(ps.disabled, matches(name)) {
-		return &PoolError{what, "it is disabled: enable it or name another: " + list(of(ps.enabled, f))}
+}
+
+// automatic leaves out the pools that are for requests that name them, for each family that the request
+// names none of.
+func automatic(ps []Pool, named map[Family][]string) []Pool {
+	var some []Pool
+	for _, p := range ps {
+		if !p.Manual || len(named[p.family()]) > 0 {
+			some = append(some, p)
+		}
 	}
-	return &PoolError{what, "there is none of that name or CIDR: want one of " + list(of(ps.enabled, f))}
+	return some
+}
+
+// none says why no pool of the family gives this node addresses.
+func (ps pools) none(f Family) string {
+	reasons := []string{}
+	for _, p := range of(ps.enabled, f) {
+		reasons = append(reasons, fmt.Sprintf("%s is for requests that name it", p.Name))
+	}
+	for _, p := range of(ps.disabled, f) {
+		reasons = append(reasons, p.Name+" "+ps.why[p.Name])
+	}
+	if len(reasons) == 0 {
+		return fmt.Sprintf("there is no IPPool with %s addresses: create one", f)
+	}
+	return fmt.Sprintf("no IPPool gives this node %s addresses: %s", f, strings.Join(reasons, "; "))
 }
 
 func matches(name string) func(Pool) bool {
@@ -167,7 +236,7 @@ func (ps pools) of(a netip.Addr, allowed []Pool) (Pool, error) {
 	}
 	for _, p := range ps.disabled {
 		if p.CIDR.Contains(a) {
-			return p, &PoolError{what, fmt.Sprintf("its pool %q is disabled: want one of %s", p.Name, list(allowed))}
+			return p, &PoolError{what, fmt.Sprintf("its pool %q %s: want one of %s", p.Name, ps.why[p.Name], list(allowed))}
 		}
 	}
 	return Pool{}, &PoolError{what, "it is in none of the usable pools: want one of " + list(allowed)}
@@ -176,7 +245,7 @@ func (ps pools) of(a netip.Addr, allowed []Pool) (Pool, error) {
 // list gives pools as "a (10.0.0.0/16), b (10.1.0.0/16)".
 func list(ps []Pool) string {
 	if len(ps) == 0 {
-		return "none: there is no enabled IPPool"
+		return "none: no IPPool gives this node addresses"
 	}
 	parts := make([]string, len(ps))
 	for i, p := range ps {

@@ -49,6 +49,9 @@ func (a *Allocator) contradiction(addr netip.Addr) error {
 		al, _ := o.newest.At(addr)
 		return fmt.Errorf("the datastore says by %s on node %q: delete one of the two pods", al.Holder, al.Attrs["node"])
 	}
+	if known, err := a.disputed(addr); known {
+		return err
+	}
 	_, err := a.missing(addr)
 	return err
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"time"
 
 	"korat/api"
@@ -29,7 +30,7 @@ func (p *publisher) all(ctx context.Context, changes []Change, now time.Time) (n
 	var errs []error
 	for _, c := range changes {
 		name := api.BlockName(c.Block)
-		if left := publishInterval - now.Sub(p.last[name]); left > 0 && left <= publishInterval {
+		if left := publishInterval - now.Sub(p.last[name]); !c.Urgent && left > 0 && left <= publishInterval {
 			if next == 0 || left < next {
 				next = left
 			}
@@ -75,7 +76,10 @@ func (p *publisher) one(ctx context.Context, name string, c Change) error {
 		if !ok || string(have.UID) != c.UID || !ownedBy(have, p.node) {
 			return nil
 		}
-		next, same := updated(have, want, c.base)
+		if termsOf(have) != c.seen {
+			return nil // the Snapshot lags
+		}
+		next, same := updated(have, want, c)
 		if same {
 			return nil
 		}
@@ -88,21 +92,22 @@ func (p *publisher) one(ctx context.Context, name string, c Change) error {
 
 // updated gives the block's object with what is wanted of it, and whether it has that already. A copy
 // that can't be read is replaced.
-func updated(have *api.IPAMBlock, want, base *block.Block) (next *api.IPAMBlock, same bool) {
+func updated(have *api.IPAMBlock, want *block.Block, c Change) (next *api.IPAMBlock, same bool) {
 	if b, err := block.From(have.Spec); err == nil {
-		if want = merge(want, base, b); want.Equal(b) {
+		if want = merge(want, c.base, b); want.Equal(b) && c.terms == c.seen {
 			return nil, true
 		}
 	}
 	next = have.DeepCopy()
 	next.Spec = want.Spec()
 	next.Spec.SequenceNumber = max(next.Spec.SequenceNumber, have.Spec.SequenceNumber+1)
+	c.terms.write(next)
 	return next, false
 }
 
-// ignore turns one error into success.
-func ignore(err, harmless error) error {
-	if errors.Is(err, harmless) {
+// ignore turns harmless errors into success.
+func ignore(err error, harmless ...error) error {
+	if slices.ContainsFunc(harmless, func(h error) bool { return errors.Is(err, h) }) {
 		return nil
 	}
 	return err

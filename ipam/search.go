@@ -11,9 +11,6 @@ import (
 	"korat/ipam/block"
 )
 
-// maxIndexBits bounds the blocks of a pool that are ever looked at; only IPv6 pools have more.
-const maxIndexBits = 62
-
 // obstacles are what a new block must not touch.
 type obstacles struct {
 	// exact are taken blocks of the pool's size; larger are taken ranges of more.
@@ -110,44 +107,47 @@ func (obs *obstacles) useless(b netip.Prefix) (netip.Prefix, bool) {
 // from a place of its own, derived from its name, so that nodes that start together don't ask
 // for the same block. The order never changes, so that a claim cut short is found again.
 func (p Pool) free(node string, obs obstacles) (netip.Prefix, bool) {
-	total := uint64(1) << min(p.BlockBits-p.CIDR.Bits(), maxIndexBits)
-	sum := sha256.Sum256([]byte(node + " " + p.CIDR.String()))
-	start := binary.BigEndian.Uint64(sum[:]) & (total - 1)
-	if b, ok := p.search(start, total, obs); ok {
+	start := p.start(node)
+	if b, ok := p.search(start, netip.Addr{}, obs); ok {
 		return b, true
 	}
-	return p.search(0, start, obs)
+	return p.search(p.CIDR.Addr(), start, obs)
 }
 
-// search looks at the blocks with index from to below to.
-func (p Pool) search(from, to uint64, obs obstacles) (netip.Prefix, bool) {
-	for i := from; i < to; {
-		b := p.block(i)
+// start gives the first address of the block that a node looks at first: what the pool and its block size leave open of
+// it are the last bits of a hash.
+func (p Pool) start(node string) netip.Addr {
+	sum := sha256.Sum256([]byte(node + " " + p.CIDR.String()))
+	low, high := binary.BigEndian.Uint64(sum[:8]), binary.BigEndian.Uint64(sum[8:])
+	raw := p.CIDR.Addr().AsSlice()
+	for at := p.BlockBits - 1; at >= p.CIDR.Bits(); at-- {
+		raw[at/8] |= byte(low&1) << (7 - at%8)
+		low, high = low>>1|high<<63, high>>1
+	}
+	start, _ := netip.AddrFromSlice(raw)
+	return start
+}
+
+// search looks at the blocks from one that begins with an address to before another; to the pool's end without
+// that.
+func (p Pool) search(from, until netip.Addr, obs obstacles) (netip.Prefix, bool) {
+	for a := from; p.CIDR.Contains(a) && (!until.IsValid() || a.Less(until)); {
+		b := netip.PrefixFrom(a, p.BlockBits)
 		r, useless := obs.useless(b)
 		if !useless {
 			return b, true
 		}
-		if p.BlockBits-r.Bits() > maxIndexBits {
-			break
-		}
-		// A range of 2^n blocks is aligned to as many: go on behind it.
-		i = i | (1<<(p.BlockBits-r.Bits()) - 1) + 1
+		a = last(r).Next() // r is as large as a block or larger, and aligned
 	}
 	return netip.Prefix{}, false
 }
 
-// block gives the pool's block with an index.
-func (p Pool) block(index uint64) netip.Prefix {
-	base := p.CIDR.Addr()
-	shift := base.BitLen() - p.BlockBits
-	if base.Is4() {
-		raw := base.As4()
-		binary.BigEndian.PutUint32(raw[:], binary.BigEndian.Uint32(raw[:])|uint32(index<<shift))
-		return netip.PrefixFrom(netip.AddrFrom4(raw), p.BlockBits)
+// last gives a range's last address.
+func last(p netip.Prefix) netip.Addr {
+	raw := p.Masked().Addr().AsSlice()
+	for at := p.Bits(); at < len(raw)*8; at++ {
+		raw[at/8] |= 1 << (7 - at%8)
 	}
-	raw := base.As16()
-	high, low := binary.BigEndian.Uint64(raw[:8]), binary.BigEndian.Uint64(raw[8:])
-	binary.BigEndian.PutUint64(raw[:8], high|index>>(64-shift))
-	binary.BigEndian.PutUint64(raw[8:], low|index<<shift)
-	return netip.PrefixFrom(netip.AddrFrom16(raw), p.BlockBits)
+	a, _ := netip.AddrFromSlice(raw)
+	return a
 }

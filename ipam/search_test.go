@@ -3,7 +3,7 @@
 package ipam
 
 import (
-	"math/big"
+	"fmt"
 	"net/netip"
 	"testing"
 
@@ -47,10 +47,11 @@ func TestSearch(t *testing.T) {
 		"reserved":              {"10.0.0.0/24", 28, []api.Object{reservation("10.0.0.64/27", "10.0.0.0/28", "10.0.0.17")}, 13, []string{"10.0.0.64/27", "10.0.0.0/28"}},
 		"reserved bit by bit":   {"10.0.0.0/24", 30, []api.Object{reservation("10.0.0.4", "10.0.0.5", "10.0.0.6/31")}, 63, []string{"10.0.0.4/30"}},
 		"all reserved":          {"10.0.0.0/24", 28, []api.Object{reservation("0.0.0.0/0")}, 0, nil},
+		"huge, but for four":    {"fd00::/48", 122, []api.Object{allBut("fd00::/48", "fd00:0:0:abcd:1234:5678:9abc:de00/120")}, 4, nil},
 		"huge, nearly reserved": {"fd00::/48", 122, []api.Object{reservation("fd00::/49", "fd00:0:0:8000::/50", "fd00:0:0:c000::/50")}, 0, nil},
 	} {
 		t.Run(name, func(t *testing.T) {
-			p := Pool{"p", netip.MustParsePrefix(c.cidr), c.bits}
+			p := Pool{Name: "p", CIDR: netip.MustParsePrefix(c.cidr), BlockBits: c.bits}
 			obs := obstaclesIn(synced(c.objs...), p, "a")
 			found := 0
 			for {
@@ -76,9 +77,22 @@ func TestSearch(t *testing.T) {
 	}
 }
 
+// allBut reserves a range except for a small one in it.
+func allBut(cidr, free string) *api.IPReservation {
+	p := netip.MustParsePrefix(free)
+	r := reservation()
+	for bits := netip.MustParsePrefix(cidr).Bits() + 1; bits <= p.Bits(); bits++ {
+		raw := p.Addr().AsSlice()
+		raw[(bits-1)/8] ^= 1 << (7 - (bits-1)%8)
+		sibling, _ := netip.AddrFromSlice(raw)
+		r.Spec.ReservedCIDRs = append(r.Spec.ReservedCIDRs, netip.PrefixFrom(sibling, bits).Masked().String())
+	}
+	return r
+}
+
 // TestSearchHuge: a pool of 2^74 blocks is searched as fast as any, behind a reserved half too.
 func TestSearchHuge(t *testing.T) {
-	p := Pool{"p", netip.MustParsePrefix("fd00::/48"), 122}
+	p := Pool{Name: "p", CIDR: netip.MustParsePrefix("fd00::/48"), BlockBits: 122}
 	seen := map[netip.Prefix]bool{}
 	for _, node := range []string{"a", "b", "c", "d"} {
 		b, ok := p.free(node, obstaclesIn(synced(), p, node))
@@ -94,24 +108,44 @@ func TestSearchHuge(t *testing.T) {
 	}
 }
 
-// TestBlockByIndex holds the arithmetic against big integers.
-func TestBlockByIndex(t *testing.T) {
+// TestStart: nodes begin all over the pool, at a block's beginning, and always at the same one.
+func TestStart(t *testing.T) {
 	for _, p := range []Pool{
-		{"v4", netip.MustParsePrefix("10.128.0.0/9"), 26},
-		{"all of v4", netip.MustParsePrefix("0.0.0.0/0"), 32},
-		{"v6", netip.MustParsePrefix("fd00:1:2::/48"), 122},
-		{"across the halves", netip.MustParsePrefix("fd00:1:2::/48"), 112},
-		{"single", netip.MustParsePrefix("fd00::/66"), 128},
+		{Name: "v4", CIDR: netip.MustParsePrefix("10.128.0.0/9"), BlockBits: 26},
+		{Name: "all of v4", CIDR: netip.MustParsePrefix("0.0.0.0/0"), BlockBits: 32},
+		{Name: "v6", CIDR: netip.MustParsePrefix("fd00:1:2::/48"), BlockBits: 122},
+		{Name: "across the halves", CIDR: netip.MustParsePrefix("fd00:1:2::/48"), BlockBits: 112},
+		{Name: "single", CIDR: netip.MustParsePrefix("fd00::/66"), BlockBits: 128},
 	} {
-		top := uint64(1)<<min(p.BlockBits-p.CIDR.Bits(), maxIndexBits) - 1
-		for _, index := range []uint64{0, 1, 2, top / 3, top / 2, top - 1, top} {
-			base := p.CIDR.Addr()
-			sum := new(big.Int).SetUint64(index)
-			sum.Lsh(sum, uint(base.BitLen()-p.BlockBits)).Add(sum, new(big.Int).SetBytes(base.AsSlice()))
-			addr, _ := netip.AddrFromSlice(sum.FillBytes(make([]byte, base.BitLen()/8)))
-			if have := p.block(index); have != netip.PrefixFrom(addr, p.BlockBits) || !p.holds(have) {
-				t.Errorf("%s: block %d is %s, want %s", p.Name, index, have, addr)
+		halves, quarters := map[bool]int{}, map[string]bool{}
+		for i := range 200 {
+			a := p.start(fmt.Sprint("node", i))
+			b := netip.PrefixFrom(a, p.BlockBits)
+			if b != b.Masked() || !p.holds(b) || a != p.start(fmt.Sprint("node", i)) {
+				t.Fatalf("%s: node%d starts at %s", p.Name, i, b)
 			}
+			half, _ := a.Prefix(p.CIDR.Bits() + 1)
+			halves[half.Addr() == p.CIDR.Addr()]++
+			end, _ := a.Prefix(p.BlockBits - 1)
+			quarters[fmt.Sprint(half.Addr() == p.CIDR.Addr(), end.Addr() == a)] = true
+		}
+		if halves[true] < 60 || halves[false] < 60 || len(quarters) < 4 {
+			t.Errorf("%s: %v start in the halves, %v", p.Name, halves, quarters)
+		}
+	}
+	// The blocks of existing clusters were chosen by it.
+	if have := (Pool{Name: "p", CIDR: netip.MustParsePrefix("172.17.0.0/16"), BlockBits: 24}).start("host-a"); have != netip.MustParseAddr("172.17.137.0") {
+		t.Errorf("host-a starts at %s", have)
+	}
+}
+
+func TestLast(t *testing.T) {
+	for cidr, want := range map[string]string{
+		"10.0.0.0/30": "10.0.0.3", "10.0.0.7/32": "10.0.0.7", "0.0.0.0/0": "255.255.255.255", "10.0.0.77/26": "10.0.0.127",
+		"fd00::/64": "fd00::ffff:ffff:ffff:ffff", "::/0": "ffff:ffff:ffff:ffff:ffff:ffff:ffff:ffff", "fd00::1/128": "fd00::1",
+	} {
+		if have := last(netip.MustParsePrefix(cidr)).String(); have != want {
+			t.Errorf("%s: have %s, want %s", cidr, have, want)
 		}
 	}
 }

@@ -286,6 +286,17 @@ func (b *Block) All() iter.Seq2[netip.Addr, Allocation] {
 	}
 }
 
+// Idle yields the free addresses, longest idle first.
+func (b *Block) Idle() iter.Seq[netip.Addr] {
+	return func(yield func(netip.Addr) bool) {
+		for _, o := range b.free {
+			if !yield(b.addr(o)) {
+				return
+			}
+		}
+	}
+}
+
 // Equal compares everything but the block's own sequence number.
 func (b *Block) Equal(o *Block) bool {
 	return b.prefix == o.prefix && b.affinity == o.affinity && slices.Equal(b.free, o.free) &&

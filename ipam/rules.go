@@ -1,0 +1,43 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package ipam
+
+import (
+	"time"
+
+	"korat/api"
+)
+
+// rules are what the IPAMConfiguration says about addresses, and for whom.
+type rules struct {
+	node string
+	// agent tells this run of the node's agent from earlier ones; see lend.go.
+	agent string
+	now   func() time.Time
+	// strict: addresses are neither lent nor borrowed.
+	strict   bool
+	cooldown time.Duration
+}
+
+// read takes in the configuration. Without one the defaults count.
+func (r *rules) read(table api.Table[*api.IPAMConfiguration]) {
+	r.strict, r.cooldown = true, api.DefaultIPCooldownSeconds*time.Second
+	obj, ok := table.Get(api.DefaultName)
+	if !ok {
+		return
+	}
+	if s := obj.Spec.StrictAffinity; s != nil {
+		r.strict = *s
+	}
+	if n := obj.Spec.IPCooldownSeconds; n != nil {
+		r.cooldown = time.Duration(*n) * time.Second
+	}
+}
+
+// released gives when an address counts as released that is now: the zero time if it needs no rest.
+func (r *rules) released() time.Time {
+	if r.cooldown <= 0 {
+		return time.Time{}
+	}
+	return r.now()
+}
