@@ -49,6 +49,7 @@ func newSteps(t Tables) []step {
 			keep: func(s dataplane.State) func(dataplane.RouteKey, dataplane.Route) bool { return s.Keep },
 			any:  kernel.Notice.TouchesRoutes,
 			one:  kernel.Notice.TouchesRoute,
+			more: kernel.Notice.UnknownRoutes,
 		},
 	}
 }
@@ -73,6 +74,8 @@ type tableStep[K comparable, V reconcile.Value[V]] struct {
 	// any says whether a notice concerns the table at all, and one whether it concerns an entry.
 	any func(kernel.Notice) bool
 	one func(kernel.Notice, K, V) bool
+	// more says whether there may be entries of ours that are not remembered; nil if only losses mean that.
+	more func(kernel.Notice) bool
 	// doubt is set by what may have changed the table, and by a failure.
 	doubt bool
 }
@@ -92,7 +95,7 @@ func (t *tableStep[K, V]) due() bool { return t.doubt }
 func (t *tableStep[K, V]) invalidate(n kernel.Notice) {
 	t.doubt = t.doubt || n.Lost || t.any(n)
 	switch {
-	case n.Lost:
+	case n.Lost || t.more != nil && t.more(n):
 		t.Step.Invalidate()
 	case t.any(n):
 		t.Step.Touch(func(k K, v V) bool { return t.one(n, k, v) })

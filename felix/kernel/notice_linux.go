@@ -31,6 +31,9 @@ type Notice struct {
 	DefaultRoute bool
 	// Routes are the prefixes of other changed routes in the main table with our metric.
 	Routes map[netip.Prefix]bool
+	// Planted says that somebody else made a route with our protocol number. It may be for a prefix that nobody
+	// remembers, and which no Touch… method therefore finds.
+	Planted bool
 	// Neighbours are the changed entries that are, or were, ours.
 	Neighbours map[dataplane.NeighbourKey]bool
 	// Sysctls names the interfaces, or "all" or "default", of which one of the settings changed that
@@ -102,6 +105,9 @@ func (n Notice) TouchesRoute(k dataplane.RouteKey, r dataplane.Route) bool {
 	}
 	return false
 }
+
+// UnknownRoutes says whether there may be routes of ours that only a Read finds.
+func (n Notice) UnknownRoutes() bool { return n.Lost || n.Planted }
 
 func (n Notice) flushed() bool {
 	for _, f := range n.Links {

@@ -109,6 +109,8 @@ func TestNoticeTouches(t *testing.T) {
 		"lost: sysctls":                {Everything(), Notice.TouchesSysctls, true},
 		"lost: neighbours":             {Everything(), Notice.TouchesNeighbours, true},
 		"lost: routes":                 {Everything(), Notice.TouchesRoutes, true},
+		"planted: routes":              {Notice{Planted: true}, Notice.UnknownRoutes, true},
+		"known routes":                 {Notice{Routes: map[netip.Prefix]bool{route(1): true}}, Notice.UnknownRoutes, false},
 		"nothing: routes":              {Notice{Links: map[string]bool{"a": false}}, Notice.TouchesRoutes, false},
 		"a link went down: routes":     {Notice{Links: map[string]bool{"a": true}}, Notice.TouchesRoutes, true},
 		"a link went down: neighbours": {Notice{Links: map[string]bool{"a": true}}, Notice.TouchesNeighbours, true},

@@ -222,6 +222,7 @@ func (n *notices) hearRoute(p *Notice, m message) {
 	}
 	if r.atOurMetric() {
 		p.Routes[r.prefix] = true
+		p.Planted = p.Planted || m.typ == unix.RTM_NEWROUTE && r.Protocol == Protocol
 	}
 }
 

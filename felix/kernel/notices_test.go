@@ -243,3 +243,23 @@ func TestRandomWalk(t *testing.T) {
 		}
 	}
 }
+
+// TestPlantedRoute: a route of ours that somebody else makes may be for a prefix that nobody remembers.
+func TestPlantedRoute(t *testing.T) {
+	h := newHost(t)
+	handle := h.open()
+	for _, c := range []struct {
+		command, prefix string
+		planted         bool
+	}{
+		{"route add 10.9.1.0/24 dev eth0 proto 75", "10.9.1.0/24", true},
+		{"route add 10.9.2.0/24 dev eth0 proto static", "10.9.2.0/24", false},
+		{"route del 10.9.1.0/24", "10.9.1.0/24", false},
+		{"route add blackhole 2001:db8:9::/48 proto 75", "2001:db8:9::/48", true},
+	} {
+		planted, changed := false, prefix(c.prefix).Prefix
+		h.Batch(c.command)
+		wait(t, handle, func(n kernel.Notice) bool { return n.Routes[changed] }, func(n kernel.Notice) { planted = planted || n.UnknownRoutes() })
+		equal(t, c.command, c.planted, planted)
+	}
+}
