@@ -20,8 +20,20 @@ func main() {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
 	code := command.Run(ctx, os.Args[1:], command.World{
 		Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr,
-		LookupEnv: os.LookupEnv, Now: time.Now, Open: open, Version: version,
+		LookupEnv: os.LookupEnv, Now: time.Now, Wait: wait, Open: open, Version: version,
 	})
 	stop()
 	os.Exit(code)
+}
+
+// wait pauses.
+func wait(ctx context.Context, pause time.Duration) error {
+	timer := time.NewTimer(pause)
+	defer timer.Stop()
+	select {
+	case <-ctx.Done():
+		return ctx.Err()
+	case <-timer.C:
+		return nil
+	}
 }

@@ -29,9 +29,11 @@ type PoolUsage struct {
 	Name string `json:"name"`
 	CIDR string `json:"cidr,omitempty"`
 	// State is "enabled", "disabled" or "terminating".
-	State  string       `json:"state,omitempty"`
-	Usage  Usage        `json:"usage"`
-	Blocks []BlockUsage `json:"blocks"`
+	State string `json:"state,omitempty"`
+	Usage Usage  `json:"usage"`
+	// BlockCount is that of Blocks, which may be left out.
+	BlockCount int          `json:"blockCount"`
+	Blocks     []BlockUsage `json:"blocks,omitempty"`
 }
 
 // BlockUsage is how full a block is.
@@ -50,11 +52,11 @@ func (b *Book) Usage() []PoolUsage {
 	index := map[string]int{}
 	for i, p := range b.pools {
 		index[p.Name] = i
-		u := PoolUsage{Name: p.Name, CIDR: p.prefix.String(), State: p.state(), Blocks: []BlockUsage{}}
+		u := PoolUsage{Name: p.Name, CIDR: p.prefix.String(), State: p.state()}
 		u.Usage.Total, u.Usage.Reserved = addresses(p.prefix), b.reservedIn(p.prefix)
 		all = append(all, u)
 	}
-	outside := PoolUsage{Blocks: []BlockUsage{}}
+	outside := PoolUsage{}
 	for _, x := range b.blocks {
 		u := b.blockUsage(x)
 		if p, ok := b.poolOf(x.prefix); ok {
@@ -78,6 +80,7 @@ func (b *Book) Usage() []PoolUsage {
 // add counts a block in.
 func (p *PoolUsage) add(u BlockUsage) {
 	p.Blocks = append(p.Blocks, u)
+	p.BlockCount++
 	p.Usage.InUse += u.Usage.InUse
 	p.Usage.Cooling += u.Usage.Cooling
 	p.Usage.Leased += u.Usage.Leased

@@ -6,49 +6,15 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"net/netip"
 
 	"github.com/spf13/cobra"
 
 	"korat/api"
 	"korat/api/store"
-	"korat/cmd/koratctl/picture"
 	"korat/cmd/koratctl/show"
 	"korat/cni-plugin/socket"
 	"korat/felix"
 )
-
-func (c *ctl) ipam() *cobra.Command {
-	var blocks bool
-	var ip string
-	showCommand := &cobra.Command{
-		Use:   "show",
-		Short: "Print how full the pools are, or who holds an address",
-		Args:  cobra.NoArgs,
-		RunE: func(cmd *cobra.Command, _ []string) error {
-			var addr netip.Addr
-			if ip != "" {
-				var err error
-				if addr, err = netip.ParseAddr(ip); err != nil {
-					return usagef("--ip: %w", err)
-				}
-			}
-			return c.withStore(cmd.Context(), func(ctx context.Context, st store.Store) error {
-				snap, err := picture.Read(ctx, st, api.KindIPPool, api.KindIPAMBlock, api.KindBlockAffinity)
-				switch {
-				case err != nil:
-					return err
-				case addr.IsValid():
-					return show.Address(c.Stdout, snap, addr)
-				}
-				return show.Pools(c.Stdout, snap, blocks)
-			})
-		},
-	}
-	showCommand.Flags().BoolVar(&blocks, "show-blocks", false, "print every block too, with its node")
-	showCommand.Flags().StringVar(&ip, "ip", "", "print who holds this address")
-	return group("ipam", "Look after addresses", showCommand)
-}
 
 func (c *ctl) node() *cobra.Command {
 	var output string

@@ -35,6 +35,8 @@ type World struct {
 	Stdout, Stderr io.Writer
 	LookupEnv      func(string) (string, bool)
 	Now            func() time.Time
+	// Wait returns after the pause, or with an error once the context is done.
+	Wait func(context.Context, time.Duration) error
 	// Open connects to the datastore; the returned function lets go of it.
 	Open func(context.Context, Datastore) (store.Store, func() error, error)
 	// Version is koratctl's own.
@@ -117,7 +119,7 @@ and that over the file. Exit codes: 1 something failed, 2 the command line makes
 	f.StringVar(&c.datastore.Username, "etcd-username", "", "user of etcd's, where it demands authentication")
 	f.StringVar(&c.datastore.PasswordFile, "etcd-password-file", "", "file with that user's password")
 	f.StringVar(&c.socket, "agent-socket", socket.DefaultPath, "the agent's socket on this node, for node status")
-	f.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long the command may take")
+	f.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long the datastore or the agent may take")
 	root.AddCommand(c.changes()...)
 	root.AddCommand(c.get(), c.ipam(), c.node(), c.versionCommand())
 	return root

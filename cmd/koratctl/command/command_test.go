@@ -28,6 +28,8 @@ type world struct {
 	store *memory.Store
 	// race, when set, changes the object behind the command's back at its next write.
 	race bool
+	// later is what somebody writes while a command waits.
+	later []api.Object
 }
 
 type worldKey struct{}
@@ -38,6 +40,7 @@ type worldKey struct{}
 //	code N                    the exit code of the last koratctl
 //	race                      let somebody else change the object at the next write
 //	seed FILE                 put objects into the datastore as the agents do
+//	later FILE                do that, or replace them, when a command next waits
 //	agent FILE                answer node status on $WORK/agent.sock with the file
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
@@ -47,7 +50,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"koratctl": koratctl, "code": code, "agent": agent, "seed": seed,
+			"koratctl": koratctl, "code": code, "agent": agent, "seed": seed, "later": later,
 			"race": func(ts *testscript.TestScript, _ bool, _ []string) { worldOf(ts).race = true },
 		},
 	})
@@ -76,6 +79,7 @@ func koratctl(ts *testscript.TestScript, neg bool, args []string) {
 		Stdin: stdin, Stdout: ts.Stdout(), Stderr: ts.Stderr(), Version: "v1.2.3",
 		LookupEnv: func(name string) (string, bool) { v := ts.Getenv(name); return v, v != "" },
 		Now:       func() time.Time { return time.Date(2026, 8, 1, 12, 0, 0, 0, time.UTC) },
+		Wait:      w.wait,
 		Open:      w.open,
 	})
 	ts.Setenv("code", strconv.Itoa(exit))
@@ -98,6 +102,32 @@ func seed(ts *testscript.TestScript, _ bool, args []string) {
 		_, err := worldOf(ts).store.Create(context.Background(), obj)
 		ts.Check(err)
 	}
+}
+
+func later(ts *testscript.TestScript, _ bool, args []string) {
+	objs, err := api.Decode([]byte(ts.ReadFile(args[0])))
+	ts.Check(err)
+	worldOf(ts).later = objs
+}
+
+// wait lets somebody else write.
+func (w *world) wait(ctx context.Context, _ time.Duration) error {
+	for _, obj := range w.later {
+		api.Default(obj)
+		have, err := w.store.Get(ctx, obj.Key())
+		if errors.Is(err, store.ErrNotFound) {
+			_, err = w.store.Create(ctx, obj)
+		} else if err == nil {
+			obj.SetUID(have.GetUID())
+			obj.SetResourceVersion(have.GetResourceVersion())
+			_, err = w.store.Update(ctx, obj)
+		}
+		if err != nil {
+			return err
+		}
+	}
+	w.later = nil
+	return nil
 }
 
 func (w *world) open(_ context.Context, d Datastore) (store.Store, func() error, error) {

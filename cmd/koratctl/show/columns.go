@@ -162,8 +162,33 @@ func ipamColumns(kind api.Kind) []column {
 	case api.KindIPReservation:
 		return []column{of("CIDRS", func(o *api.IPReservation) string { return strings.Join(o.Spec.ReservedCIDRs, ",") })}
 	default:
-		return []column{of("STRICTAFFINITY", func(o *api.IPAMConfiguration) string { return boolean(o.Spec.StrictAffinity) })}
+		return []column{
+			of("STRICTAFFINITY", func(o *api.IPAMConfiguration) string { return boolean(o.Spec.StrictAffinity) }),
+			of("AUTOALLOCATEBLOCKS", func(o *api.IPAMConfiguration) string { return boolean(o.Spec.AutoAllocateBlocks) }),
+			of("MAXBLOCKSPERHOST", func(o *api.IPAMConfiguration) string { return strconv.Itoa(o.Spec.MaxBlocksPerHost) }),
+			of("IPCOOLDOWNSECONDS", func(o *api.IPAMConfiguration) string { return integer(o.Spec.IPCooldownSeconds) }),
+		}
 	}
+}
+
+// blockNode gives the node of "host:<node>", or nothing.
+func blockNode(b *api.IPAMBlock) string {
+	if b.Spec.Affinity == nil {
+		return ""
+	}
+	_, node, _ := strings.Cut(*b.Spec.Affinity, ":")
+	return node
+}
+
+// used counts what is not free: in use, cooling down or leased.
+func used(b *api.IPAMBlock) int {
+	n := 0
+	for _, a := range b.Spec.Allocations {
+		if a != nil {
+			n++
+		}
+	}
+	return n
 }
 
 // nodeBGP gives a value of the node's BGP side, or nothing where it takes no part.
