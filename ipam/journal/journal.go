@@ -7,7 +7,10 @@
 // Each line carries a sequence number and a checksum. Opening replays the file: a line that was
 // cut off at the end is dropped, and damage elsewhere costs the damaged lines alone; both are
 // reported by Status. A lost line can mean a lost entry, or one that had been deleted: with damage
-// that is not Torn, check the entries against the world.
+// that is not Torn, check the entries against the world. Err tells of it, and the file is written anew.
+//
+// Nobody else has any business in the file. Where somebody cuts it, writes to it or removes it while it is
+// open, the next change writes it anew from memory, and Err tells of that too.
 package journal
 
 import (
@@ -45,6 +48,8 @@ type Journal[V any] struct {
 	damage    []Damage
 	// unwritten is why the last change was not recorded, compaction why the last rewriting did not succeed.
 	unwritten, compaction error
+	// spoilt is what others have done to the file.
+	spoilt error
 }
 
 // entry is one live record.
@@ -58,6 +63,7 @@ type entry[V any] struct {
 type file interface {
 	WriteAt(b []byte, off int64) (int, error)
 	Truncate(size int64) error
+	Stat() (os.FileInfo, error)
 	Close() error
 }
 
@@ -98,6 +104,10 @@ func Open[V any](path string) (*Journal[V], error) {
 	if err := j.load(f); err != nil {
 		f.Close()
 		return nil, fmt.Errorf("open journal %s: %w", path, err)
+	}
+	if lost := slices.DeleteFunc(slices.Clone(j.damage), func(d Damage) bool { return d.Torn }); len(lost) > 0 {
+		j.spoilt = fmt.Errorf("journal %s was damaged when it was opened (%s; %d such places): entries may have been lost or come back", path, lost[0], len(lost))
+		j.compaction = j.compact()
 	}
 	return j, nil
 }
@@ -161,7 +171,7 @@ func (j *Journal[V]) Put(key string, v V) error {
 	if err != nil {
 		return fmt.Errorf("journal %s: encode %q: %w", j.path, key, err)
 	}
-	n, err := j.write(record{Sequence: j.sequence + 1, Key: key, Value: raw})
+	n, err := j.write(record{Key: key, Value: raw})
 	if err != nil {
 		return err
 	}
@@ -175,7 +185,7 @@ func (j *Journal[V]) Delete(key string) error {
 	if _, ok := j.live[key]; !ok {
 		return nil
 	}
-	if _, err := j.write(record{Sequence: j.sequence + 1, Key: key, Deleted: true}); err != nil {
+	if _, err := j.write(record{Key: key, Deleted: true}); err != nil {
 		return err
 	}
 	j.forget(key)
@@ -184,21 +194,27 @@ func (j *Journal[V]) Delete(key string) error {
 }
 
 // Err is why the last change could not be recorded, or the file not be rewritten, as when its filesystem is
-// full; nil once that has succeeded.
-func (j *Journal[V]) Err() error { return errors.Join(j.unwritten, j.compaction) }
+// full; that part is nil once it has succeeded. What others have done to the file is told for good.
+func (j *Journal[V]) Err() error { return errors.Join(j.unwritten, j.compaction, j.spoilt) }
 
-// write appends one line, or leaves the file as it was.
+// write appends one line with the next number, or leaves the file as it was.
 func (j *Journal[V]) write(rec record) (n int64, err error) {
 	defer func() { j.unwritten = err }()
-	b, err := encode(rec)
-	if err != nil {
-		return 0, fmt.Errorf("journal %s: encode %q: %w", j.path, rec.Key, err)
-	}
 	if j.dirty {
 		if err := j.file.Truncate(j.size); err != nil {
 			return 0, j.refused("remove a half-written line", err)
 		}
 		j.dirty = false
+	}
+	if j.altered() {
+		if err := j.restore(); err != nil {
+			return 0, j.refused("write anew what others have changed", err)
+		}
+	}
+	rec.Sequence = j.sequence + 1
+	b, err := encode(rec)
+	if err != nil {
+		return 0, fmt.Errorf("journal %s: encode %q: %w", j.path, rec.Key, err)
 	}
 	if _, err := j.file.WriteAt(b, j.size); err != nil {
 		j.dirty = j.file.Truncate(j.size) != nil
@@ -207,6 +223,36 @@ func (j *Journal[V]) write(rec record) (n int64, err error) {
 	j.size += int64(len(b))
 	j.sequence = rec.Sequence
 	return int64(len(b)), nil
+}
+
+// altered says whether the file is not the one that was written: cut, written to, removed or replaced by others.
+func (j *Journal[V]) altered() bool {
+	have, err := j.file.Stat()
+	if err != nil || have.Size() != j.size {
+		return true
+	}
+	named, err := os.Lstat(j.path)
+	return err != nil || !os.SameFile(have, named)
+}
+
+// restore writes the file anew. If another took its place, that must be nobody's.
+func (j *Journal[V]) restore() error {
+	have, err := j.file.Stat()
+	if err != nil {
+		return err
+	}
+	if named, err := os.Lstat(j.path); err == nil && !os.SameFile(have, named) {
+		other, err := lock(j.path)
+		if err != nil {
+			return err
+		}
+		defer other.Close()
+	}
+	if err := j.compact(); err != nil {
+		return err
+	}
+	j.spoilt = fmt.Errorf("journal %s was changed by others while it was in use: it has been written anew", j.path)
+	return nil
 }
 
 // refused wraps what the filesystem said with the file and the remedy.
@@ -262,7 +308,7 @@ func (j *Journal[V]) compact() error {
 			break
 		}
 		e := j.live[key]
-		e.size, err = next.write(record{Sequence: next.sequence + 1, Key: key, Value: e.raw})
+		e.size, err = next.write(record{Key: key, Value: e.raw})
 		next.keep(key, e)
 	}
 	if err == nil {
