@@ -38,7 +38,7 @@ const tries = 5
 // Outcome is what became of one object.
 type Outcome struct {
 	Key api.Key
-	// Done is "created", "configured", "unchanged" or "deleted".
+	// Done is "created", "configured", "unchanged" or "deleted", or begins with "terminating".
 	Done string
 }
 

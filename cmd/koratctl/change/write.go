@@ -115,4 +115,7 @@ func keepIdentity(obj, have api.Object) {
 	obj.SetCreationTimestamp(have.GetCreationTimestamp())
 	obj.SetGeneration(have.GetGeneration())
 	obj.SetResourceVersion(have.GetResourceVersion())
+	// What is being deleted stays so.
+	obj.SetDeletionTimestamp(have.GetDeletionTimestamp())
+	obj.SetFinalizers(have.GetFinalizers())
 }

@@ -75,20 +75,21 @@ func (c *ctl) deletion() *cobra.Command {
 		Short: "Delete objects",
 		Long: `Delete objects.
 
-An IPPool whose blocks hold addresses is refused: disable it and remove its pods first.`,
+An IPPool with addresses in use is marked as terminating: it gives out no more of them, and goes when its last
+block is empty.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			items, err := c.toDelete(in, namespace, args)
 			if err != nil {
 				return err
 			}
 			return c.carryOut(cmd.Context(), func(ctx context.Context, st store.Store) ([]change.Outcome, error) {
-				return change.Remove(ctx, st, items, force)
+				return change.Remove(ctx, st, items, force, c.Now())
 			})
 		},
 	}
 	in.register(cmd)
 	registerNamespace(cmd, &namespace)
-	cmd.Flags().BoolVar(&force, "force", false, "delete IPPools whose addresses are in use, too")
+	cmd.Flags().BoolVar(&force, "force", false, "delete IPPools at once, even if their addresses are in use")
 	return cmd
 }
 

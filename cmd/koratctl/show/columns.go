@@ -94,8 +94,24 @@ func poolColumns() (narrow, more []column) {
 		of("VXLANMODE", func(o *api.IPPool) string { return o.Spec.VXLANMode }),
 		of("DISABLEBGPEXPORT", func(o *api.IPPool) string { return strconv.FormatBool(o.Spec.DisableBGPExport) }),
 		of("SELECTOR", func(o *api.IPPool) string { return o.Spec.NodeSelector }),
+		of("USES", func(o *api.IPPool) string { return strings.Join(o.Spec.AllowedUses, ",") }),
+		of("MODE", func(o *api.IPPool) string { return o.Spec.AssignmentMode }),
+		of("ALLOCATABLE", allocatable),
 	}
 	return narrow, more
+}
+
+// allocatable says whether the pool gives out addresses at all, or in brackets why not, in the words of Calico's
+// condition.
+func allocatable(o *api.IPPool) string {
+	switch {
+	case o.Terminating():
+		return "false (Terminating)"
+	case o.Spec.Disabled:
+		return "false (PoolDisabled)"
+	default:
+		return "true"
+	}
 }
 
 func bgpColumns(kind api.Kind) (narrow, more []column) {
