@@ -59,7 +59,7 @@ func endpointText(ep *api.WorkloadEndpoint) string {
 // state is "enabled", "disabled" or "terminating".
 func (p pool) state() string {
 	switch {
-	case p.DeletionTimestamp != nil:
+	case p.Terminating():
 		return "terminating"
 	case p.Spec.Disabled:
 		return "disabled"

@@ -141,7 +141,7 @@ func (b *Book) affinity(aff *api.BlockAffinity, p netip.Prefix) (Finding, bool) 
 func (b *Book) poolFindings() []Finding {
 	var all []Finding
 	for _, p := range b.pools {
-		if p.DeletionTimestamp == nil {
+		if !p.Terminating() {
 			continue
 		}
 		inUse := 0

@@ -16,7 +16,7 @@ type Usage struct {
 	Cooling int `json:"cooling"`
 	// Reserved are kept back by an IPReservation; one that a pod has all the same counts as in use.
 	Reserved float64 `json:"reserved"`
-	// Free is the rest. Leased are those among it that the block's node keeps for itself.
+	// Free is the rest. Leased are those among it that a node keeps for its pods to come.
 	Free   float64 `json:"free"`
 	Leased int     `json:"leased"`
 	// Borrowed are those in use that another node has than the one of the block.

@@ -51,11 +51,11 @@ claimed their block.`,
 			if err != nil {
 				return usagef("--output: %w", err)
 			}
-			print, err := c.shower(f, format)
+			run, err := c.shower(f, format)
 			if err != nil {
 				return err
 			}
-			return c.withStore(cmd.Context(), print)
+			return c.withStore(cmd.Context(), run)
 		},
 	}
 	flags := cmd.Flags()

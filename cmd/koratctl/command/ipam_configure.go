@@ -58,19 +58,18 @@ A setting that is not given stays as it is. It is the IPAMConfiguration "default
 }
 
 // apply sets what was given, and says whether anything was.
-func (f configureFlags) apply(given *pflag.FlagSet, s *api.IPAMConfigurationSpec) bool {
-	any := false
+func (f configureFlags) apply(flags *pflag.FlagSet, s *api.IPAMConfigurationSpec) (given bool) {
 	set := func(flag string, do func()) {
-		if given.Changed(flag) {
+		if flags.Changed(flag) {
 			do()
-			any = true
+			given = true
 		}
 	}
 	set("strictaffinity", func() { s.StrictAffinity = &f.strict })
 	set("auto-allocate-blocks", func() { s.AutoAllocateBlocks = &f.auto })
 	set("max-blocks-per-host", func() { s.MaxBlocksPerHost = f.blocks })
 	set("ip-cooldown-seconds", func() { s.IPCooldownSeconds = &f.cooldown })
-	return any
+	return given
 }
 
 // configure changes the IPAMConfiguration as it is, and makes one if there is none.

@@ -59,11 +59,11 @@ not exist. What loses its address is printed. An agent that knows a pod with a r
 	return cmd
 }
 
-// plan makes a plan of what the datastore holds.
-type plan func(ctx context.Context, st store.Reader, book *audit.Book) (audit.Plan, error)
+// planning makes a plan of what the datastore holds.
+type planning func(ctx context.Context, st store.Reader, book *audit.Book) (audit.Plan, error)
 
 // planner gives the plan that the flags ask for.
-func (c *ctl) planner(f releaseFlags) (plan, error) {
+func (c *ctl) planner(f releaseFlags) (planning, error) {
 	addr, err := parseAddress("--ip", f.ip)
 	switch {
 	case err != nil:
@@ -120,14 +120,14 @@ func readReports(paths []string) (found []audit.Finding, guid string, err error)
 }
 
 // release makes a plan, carries it out, and looks whether it lasts.
-func (c *ctl) release(ctx context.Context, make plan) error {
+func (c *ctl) release(ctx context.Context, planned planning) error {
 	var p audit.Plan
 	err := c.withStore(ctx, func(ctx context.Context, st store.Store) error {
 		book, err := readBook(ctx, st)
 		if err != nil {
 			return err
 		}
-		if p, err = make(ctx, st, book); err != nil {
+		if p, err = planned(ctx, st, book); err != nil {
 			return err
 		}
 		for _, text := range p.Kept {
