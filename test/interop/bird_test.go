@@ -32,6 +32,9 @@ type birdNode struct {
 	block   netip.Prefix
 	// session is what its sessions say beyond the addresses.
 	session string
+	// ipv6 is its IPv6 address, and more what the configuration says of IPv6.
+	ipv6 netip.Prefix
+	more string
 }
 
 // lower has an address below those of all agents, so that it connects to them; plain is how a person
@@ -77,6 +80,10 @@ template bgp node {
 func (w *world) addBird(n birdNode) *bird {
 	w.Helper()
 	nodes := w.nodes()
+	addresses := "ipv4Address: " + n.address.String()
+	if n.ipv6.IsValid() {
+		addresses += ", ipv6Address: \"" + n.ipv6.String() + "\""
+	}
 	w.create(nodes[0], fmt.Sprintf(`apiVersion: projectcalico.org/v3
 kind: IPReservation
 metadata: {name: %[1]s}
@@ -85,10 +92,10 @@ spec: {reservedCIDRs: [%[2]s]}
 apiVersion: projectcalico.org/v3
 kind: Node
 metadata: {name: %[1]s}
-spec: {bgp: {ipv4Address: %[3]s}}
-`, n.name, n.block, n.address))
+spec: {bgp: {%[3]s}}
+`, n.name, n.block, addresses))
 	h, err := w.Host(w.limit(), lab.HostConfig{
-		Name: n.name, Router: true, Interfaces: []lab.Interface{{Switch: w.Switch, Address: n.address}},
+		Name: n.name, Router: true, Interfaces: []lab.Interface{{Switch: w.Switch, Address: n.address, IPv6: n.ipv6}},
 	})
 	if err != nil {
 		w.Fatal(err)
@@ -98,8 +105,12 @@ spec: {bgp: {ipv4Address: %[3]s}}
 	var config strings.Builder
 	fmt.Fprintf(&config, birdTemplate, n.address.Addr(), n.block, n.session)
 	for _, other := range nodes {
+		if !other.Address().Is4() {
+			continue
+		}
 		fmt.Fprintf(&config, "protocol bgp %s from node { neighbor %s as 64512; }\n", other.Name, other.Address())
 	}
+	config.WriteString(n.more)
 	if err := h.WriteFile(birdConfig, []byte(config.String()), 0o644); err != nil {
 		w.Fatal(err)
 	}
@@ -180,12 +191,17 @@ func (b *bird) recovered() {
 // what it was not told again.
 func (b *bird) caughtUp(h *lab.Host) {
 	b.w.Helper()
-	b.w.until("BIRD on "+b.Name+" has caught up with "+h.Name, func(ctx context.Context) error {
-		out, err := b.ctl(ctx, "show protocols all "+h.Name)
+	b.caughtUpWith(h.Name)
+	b.told(h.Pods()[0])
+}
+
+func (b *bird) caughtUpWith(session string) {
+	b.w.Helper()
+	b.w.until("BIRD on "+b.Name+" has caught up with "+session, func(ctx context.Context) error {
+		out, err := b.ctl(ctx, "show protocols all "+session)
 		if err == nil && (!strings.Contains(out, "Established") || strings.Contains(out, "graceful restart active")) {
 			err = fmt.Errorf("have %q", out)
 		}
 		return err
 	})
-	b.told(h.Pods()[0])
 }

@@ -52,13 +52,19 @@ type world struct {
 // cluster makes hosts a, b, c… with agents that are ready.
 func cluster(t *testing.T, n int) *world {
 	t.Helper()
+	return clusterOf(t, n, lab.IPv4)
+}
+
+// clusterOf makes a cluster of one or both families.
+func clusterOf(t *testing.T, n int, families lab.Families) *world {
+	t.Helper()
 	for _, name := range []string{"korat-node", "korat", "koratctl"} {
 		if _, err := os.Stat(filepath.Join(binDir, name)); err != nil {
 			t.Fatalf("%v: run hack/build first", err)
 		}
 	}
 	c, err := lab.NewCluster(t.Context(), lab.ClusterConfig{
-		Config: lab.Config{Dir: t.TempDir(), BinDir: binDir}, Hosts: n, Settings: settings,
+		Config: lab.Config{Dir: t.TempDir(), BinDir: binDir, Families: families}, Hosts: n, Settings: settings,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -86,8 +92,10 @@ func (w *world) explain() {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	for _, h := range w.Hosts() {
-		if out, err := h.Exec(ctx, "ip", "route"); err == nil {
-			w.Logf("%s# ip route\n%s", h.Name, out)
+		for _, family := range []string{"-4", "-6"} {
+			if out, err := h.Exec(ctx, "ip", family, "route"); err == nil {
+				w.Logf("%s# ip %s route\n%s", h.Name, family, out)
+			}
 		}
 		if out, err := h.Exec(ctx, "koratctl", "node", "status"); err == nil {
 			w.Logf("%s# koratctl node status\n%s", h.Name, out)
@@ -190,7 +198,8 @@ func (w *world) pod(h *lab.Host, name string) *lab.Pod {
 	return p
 }
 
-// sessions is what `koratctl node status` says of a host's sessions, by the peer's name.
+// sessions is what `koratctl node status` says of a host's sessions, by the peer's address, and by its
+// name: where a peer has sessions of both families the name is that of one.
 func (w *world) sessions(ctx context.Context, h *lab.Host) (map[string]felix.SessionStatus, error) {
 	out, err := h.Exec(ctx, "koratctl", "node", "status", "-o", "json")
 	if err != nil {
@@ -202,7 +211,7 @@ func (w *world) sessions(ctx context.Context, h *lab.Host) (map[string]felix.Ses
 	}
 	all := map[string]felix.SessionStatus{}
 	for _, session := range s.Sessions {
-		all[session.Name] = session
+		all[session.Name], all[session.Address] = session, session
 	}
 	return all, nil
 }
