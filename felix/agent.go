@@ -15,7 +15,6 @@ import (
 	"korat/api/store"
 	"korat/bgp"
 	"korat/cni-plugin/socket"
-	"korat/felix/autodetect"
 	"korat/felix/dataplane"
 	"korat/felix/endpoint"
 	"korat/felix/kernel"
@@ -96,8 +95,6 @@ type Agent struct {
 	// heard is when the kernel's notices are to be looked at; nil while there are none.
 	heard  <-chan time.Time
 	report *report
-	// standing is how the node is registered.
-	standing standing
 }
 
 // world is what a pass works on.
@@ -106,23 +103,20 @@ type world struct {
 	host dataplane.Host
 	rib  bgp.RIB
 	plan bgp.Plan
-	// self is the node's address, and selfErr why there is none or it may not be used.
-	self    autodetect.Choice
+	// self is what the node is reached at, and selfErr why it may not be used.
+	self    perFamily[self]
 	selfErr error
+	// registration is how the node is registered.
+	registration registration
 	// restarting: at our start the kernel held routes of an earlier run.
 	restarting bool
 	// learned and want are what the last pass computed; problems what it worked around.
 	learned  map[dataplane.RouteKey]dataplane.Route
 	want     dataplane.State
 	problems []string
-	// poolErr is why the default pool was not created.
-	poolErr error
 	// started is true once the first in-sync Snapshot has been acted on.
 	started bool
 }
-
-// own are the node's addresses.
-func (w *world) own() api.Addresses { return api.Addresses{IPv4: w.self.Address} }
 
 // hearing is how long the loop goes on collecting the kernel's notices. Most come in bursts: one ADD is
 // a dozen, the agent's own writes among them. Repairs wait for no longer than this.
@@ -142,8 +136,8 @@ func New(cfg Config, parts Parts) *Agent {
 			alloc: ipam.NewAllocator(cfg.Node, time.Now), now: time.Now, log: parts.Log,
 			unfinished: map[endpoint.ID]struct{}{}, recovered: map[endpoint.ID]struct{}{},
 		},
-		standing: newStanding(time.Now),
-		report:   newReport(cfg.Node, cfg.Version),
+		world:  world{registration: newRegistration(time.Now)},
+		report: newReport(cfg.Node, cfg.Version),
 	}
 }
 
@@ -336,7 +330,7 @@ func (a *Agent) apply(ctx context.Context) error {
 func (a *Agent) reflect() {
 	var node *api.Node
 	if a.world.selfErr == nil {
-		node = a.register(a.world.snap, a.world.self.Address)
+		node = a.register(a.world.snap, a.world.own())
 	}
 	// A Node that is as it should be withdraws what the mirror had no time to write.
 	if !a.at.changed && node == nil && !a.Mirror.NodePending() {

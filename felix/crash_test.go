@@ -20,6 +20,7 @@ import (
 	"korat/api"
 	"korat/api/store"
 	"korat/cni-plugin/socket"
+	"korat/felix/autodetect"
 	"korat/felix/dataplane"
 	"korat/felix/endpoint"
 	"korat/felix/mirror"
@@ -156,8 +157,8 @@ func (d *drill) begin() {
 	follower := store.NewFollower(d.store, api.Kinds(), log)
 	keeper, copies := ipam.NewKeeper(d.store, "a", log), mirror.New(d.store, "a", log)
 	d.agent = New(Config{
-		Identity: Identity{Node: "a"}, Version: "test", Resync: time.Minute,
-		Bootstrap: Bootstrap{Pool: netip.MustParsePrefix("172.17.0.0/16"), BlockSize: 24},
+		Identity: Identity{Node: "a", IPv4: Source{Method: autodetect.FirstFound(api.IPv4)}}, Version: "test", Resync: time.Minute,
+		Bootstrap: Bootstrap{IPv4: DefaultPool{CIDR: netip.MustParsePrefix("172.17.0.0/16"), BlockSize: 24}},
 	}, Parts{
 		Datastore: follower, Store: d.store, Kernel: d.kernel, Speaker: d.speaker, Keeper: keeper, Mirror: copies, Log: log,
 		Journal: mishapJournal{record, m},
@@ -333,7 +334,7 @@ func (d *drill) inUse() []string {
 		spec := obj.(*api.IPAMBlock).Spec
 		addr := netip.MustParsePrefix(spec.CIDR).Addr()
 		for _, attribute := range spec.Allocations {
-			if attribute != nil {
+			if attribute != nil && spec.Attributes[*attribute].ReleasedAt == nil {
 				if pod := spec.Attributes[*attribute].ActiveOwnerAttrs["pod"]; pod != "" {
 					all = append(all, pod+" "+addr.String())
 				}

@@ -3,14 +3,11 @@
 package felix
 
 import (
-	"cmp"
 	"context"
 	"errors"
 	"fmt"
 	"log/slog"
-	"net"
 	"net/netip"
-	"slices"
 	"time"
 
 	"korat/api"
@@ -19,23 +16,94 @@ import (
 	"korat/ipam"
 )
 
-// Identity says who this node is and how it finds its address.
+// Identity says who this node is and how it finds its addresses.
 type Identity struct {
 	// Node is the node's name.
-	Node string
-	// Address fixes the node's address; invalid means that Method chooses.
+	Node       string
+	IPv4, IPv6 Source
+}
+
+// Source says where the node's address of one family comes from. The zero Source is from nowhere: the node has none.
+type Source struct {
+	// Address fixes it.
 	Address netip.Addr
-	Method  autodetect.Method
+	// Method chooses it where Address is invalid.
+	Method autodetect.Method
+}
+
+// None says that the node has no address of the family.
+func (s Source) None() bool { return !s.Address.IsValid() && s.Method.IsZero() }
+
+func (id Identity) source(f api.Family) Source {
+	if f == api.IPv4 {
+		return id.IPv4
+	}
+	return id.IPv6
+}
+
+// perFamily is one T for each address family.
+type perFamily[T any] struct{ ipv4, ipv6 T }
+
+func (p *perFamily[T]) of(f api.Family) *T {
+	if f == api.IPv4 {
+		return &p.ipv4
+	}
+	return &p.ipv6
+}
+
+// self is what the node is reached at by one family.
+type self struct {
+	autodetect.Choice
+	// taken says that this is, or was until err came up, without a doubt the node's.
+	taken bool
+	// err is why there is no address or it may not be used.
+	err error
+}
+
+// own are the node's addresses; one that is in question stays.
+func (w *world) own() api.Addresses {
+	var own api.Addresses
+	if w.self.ipv4.taken {
+		own.IPv4 = w.self.ipv4.Address
+	}
+	if w.self.ipv6.taken {
+		own.IPv6 = w.self.ipv6.Address
+	}
+	return own
+}
+
+// reachable says whether the node has an address of any family that is in no question.
+func (w *world) reachable() bool {
+	for _, f := range api.Families() {
+		if s := w.self.of(f); s.taken && s.err == nil && s.Address.IsValid() {
+			return true
+		}
+	}
+	return false
 }
 
 // addressPatience is how long the address that a node is registered with may be missing before it gets
 // another: networking that is restarted takes addresses away for a moment.
 const addressPatience = time.Minute
 
-// standing is what the agent knows of its registration from one pass to the next.
+// registration is what the agent knows of its own Node from one pass to the next.
+type registration struct {
+	perFamily[standing]
+	// complete is true once every family has been settled for the first time.
+	complete bool
+}
+
+// usurped says that another host has registered under this node's name.
+func (r *registration) usurped() bool { return r.ipv4.usurped || r.ipv6.usurped }
+
+// inherited says that the Node was registered with an address that this host does not have.
+func (r *registration) inherited() bool { return r.ipv4.inherited || r.ipv6.inherited }
+
+// standing is what the agent knows of its registration with the address of one family.
 type standing struct {
 	now func() time.Time
-	// ours are the addresses that this agent has registered, or wanted to.
+	// ours are the addresses that this agent has registered, or wanted to. The invalid one is among them
+	// if the node is to have none.
 	ours map[netip.Addr]bool
 	// over is what the Node showed when it was not yet ours.
 	over netip.Addr
@@ -48,27 +116,22 @@ type standing struct {
 	inherited bool
 }
 
-func newStanding(now func() time.Time) standing {
-	return standing{now: now, seen: now(), ours: map[netip.Addr]bool{}}
+func newRegistration(now func() time.Time) registration {
+	var r registration
+	for _, f := range api.Families() {
+		*r.of(f) = standing{now: now, seen: now(), ours: map[netip.Addr]bool{}}
+	}
+	return r
 }
 
-// identify settles the node's own address. What it was reached at stays while that is in question: its
+// identify settles the node's own addresses. What it was reached at stays while that is in question: its
 // pods work on.
 func (a *Agent) identify(ctx context.Context) {
-	w, st := &a.world, &a.standing
-	registered, _ := nodeAddress(w.snap, a.Node)
-	choice, err := a.choose(ctx, w.snap, w.host, st)
-	if err == nil {
-		err = a.memos.conflict.get(conflictInputs{w.snap.Nodes, w.snap.IPPools, choice.Address}, func() error {
-			return errors.Join(a.conflict(w.snap, choice.Address.Addr()), a.overlap(w.snap, choice.Address))
-		})
-		if err == nil && choice != w.self {
-			a.announce(choice, registered)
-		}
-		if err == nil || !w.self.Address.IsValid() {
-			w.self = choice
-		}
+	w := &a.world
+	for _, f := range api.Families() {
+		a.identifyBy(ctx, f)
 	}
+	err := both(w.self.ipv4.err, w.self.ipv6.err)
 	if err != nil && (w.selfErr == nil || w.selfErr.Error() != err.Error()) {
 		a.Log.Error("node address", "error", err)
 	}
@@ -78,29 +141,65 @@ func (a *Agent) identify(ctx context.Context) {
 		a.soon()
 		return
 	}
-	first := len(st.ours) == 0
-	st.take(choice.Address.Addr(), registered, w.host)
-	if first {
+	if !a.world.registration.complete {
+		a.world.registration.complete = true
 		a.releaseOrphans()
 	}
 }
 
-// announce logs the node's address.
-func (a *Agent) announce(choice autodetect.Choice, registered netip.Addr) {
-	level, was := slog.LevelInfo, "none"
+// both joins two errors in one line.
+func both(x, y error) error {
+	if x != nil && y != nil {
+		return fmt.Errorf("%w; %w", x, y)
+	}
+	return errors.Join(x, y)
+}
+
+// identifyBy settles the node's address of one family.
+func (a *Agent) identifyBy(ctx context.Context, f api.Family) {
+	w, st, have := &a.world, a.world.registration.of(f), a.world.self.of(f)
+	choice, err := a.choose(ctx, f, w.snap, w.host, st)
+	if err == nil && choice.Address.IsValid() {
+		err = a.memos.conflict.of(f).get(conflictInputs{w.snap.Nodes, w.snap.IPPools, choice.Address}, func() error {
+			return errors.Join(a.conflict(w.snap, choice.Address.Addr()), a.overlap(w.snap, choice.Address))
+		})
+	}
+	have.err = err
+	if err != nil {
+		if !have.taken {
+			have.Choice = choice
+		}
+		return
+	}
+	registered := registeredAddresses(w.snap, a.Node).Of(f).Addr()
+	if choice != have.Choice || !have.taken {
+		a.announce(f, choice, registered)
+	}
+	*have = self{Choice: choice, taken: true}
+	st.take(choice.Address.Addr(), registered, w.host)
+}
+
+// announce logs the node's address of one family.
+func (a *Agent) announce(f api.Family, choice autodetect.Choice, registered netip.Addr) {
+	level, was, is := slog.LevelInfo, "none", "none"
 	if registered.IsValid() {
 		was = registered.String()
 		if registered != choice.Address.Addr() {
 			level = slog.LevelWarn
 		}
 	}
-	a.Log.Log(context.Background(), level, "node address", "address", choice.Address.String(), "interface", choice.Interface, "registered", was)
+	if choice.Address.IsValid() {
+		is = choice.Address.String()
+	}
+	if was != is {
+		a.Log.Log(context.Background(), level, "node address", "family", f.String(), "address", is, "interface", choice.Interface, "registered", was)
+	}
 }
 
 // writable is the Snapshot by which the datastore may be written: none while another host runs under this
 // node's name, as the two would undo each other's writes for ever.
 func (a *Agent) writable() api.Snapshot {
-	if a.standing.usurped {
+	if a.world.registration.usurped() {
 		return api.Snapshot{}
 	}
 	return a.world.snap
@@ -108,52 +207,70 @@ func (a *Agent) writable() api.Snapshot {
 
 // wants is what ipam's objects in the datastore ought to be like.
 func (a *Agent) wants() ipam.Wants {
-	if a.standing.usurped {
+	if a.world.registration.usurped() {
 		return ipam.Wants{}
 	}
 	return a.at.alloc.Wants()
 }
 
-// choose picks the node's address: the configured one; else the one that its Node object already
-// has, as long as some interface carries it, be that link up or down (an address that works is never
-// changed silently, and a flap of the uplink must not move the node to another); else the method's choice.
+// choose picks the node's address of one family, if it is to have one: the configured one; else the one that its
+// Node object already has, as long as some interface carries it, be that link up or down (an address that works is
+// never changed silently, and a flap of the uplink must not move the node to another); else the method's choice.
 //
 // An address in the Node that is not on this host, and that this agent has neither written nor found
 // there at its start, is another host's. The two would take the Node from each other for ever, and give
 // pods addresses of the same blocks: the one that sees its registration overwritten stops.
-func (id Identity) choose(ctx context.Context, snap api.Snapshot, host dataplane.Host, st *standing) (autodetect.Choice, error) {
-	registered, ok := nodeAddress(snap, id.Node)
+func (id Identity) choose(ctx context.Context, f api.Family, snap api.Snapshot, host dataplane.Host, st *standing) (autodetect.Choice, error) {
+	source, registered := id.source(f), registeredAddresses(snap, id.Node).Of(f).Addr()
 	here, found := autodetect.FindAny(host, registered)
 	if found {
 		st.seen = st.now()
 	}
 	until := st.seen.Add(addressPatience)
-	st.usurped = ok && !found && len(st.ours) > 0 && !st.ours[registered] && registered != st.over
+	st.usurped = registered.IsValid() && !found && len(st.ours) > 0 && !st.ours[registered] && registered != st.over
 	switch {
 	case st.usurped:
 		return autodetect.Choice{}, fmt.Errorf("another host (address %s) runs as node %q: give one of the two another --node-name, and delete Node %q for the other to register again",
 			registered, id.Node, id.Node)
-	case id.Address.IsValid():
-		return id.given(host, st)
+	case source.None():
+		return autodetect.Choice{}, nil
+	case source.Address.IsValid():
+		return source.given(host, st)
 	case found:
 		return here, nil
-	case ok && st.now().Before(until):
+	case registered.IsValid() && st.now().Before(until):
 		return autodetect.Choice{}, fmt.Errorf("address %s, with which this node is registered, is on no interface: add it again, or wait until %s for this node to choose another",
 			registered, until.Format(time.TimeOnly))
 	}
-	return id.Method.Choose(host, func(dest netip.Addr) (netip.Addr, error) { return sourceFor(ctx, dest) })
+	return source.Method.Choose(host, func(dest netip.Addr) (netip.Addr, error) { return sourceFor(ctx, dest) })
 }
 
 // given finds the configured address. Its link must be running when the agent takes it, and may fail later.
-func (id Identity) given(host dataplane.Host, st *standing) (autodetect.Choice, error) {
+func (s Source) given(host dataplane.Host, st *standing) (autodetect.Choice, error) {
 	find := autodetect.Find
-	if st.ours[id.Address] {
+	if st.ours[s.Address] {
 		find = autodetect.FindAny
 	}
-	if c, ok := find(host, id.Address); ok {
+	if c, ok := find(host, s.Address); ok {
 		return c, nil
 	}
-	return autodetect.Choice{}, fmt.Errorf("address %s given by --ip is on no running interface", id.Address)
+	why := ""
+	switch {
+	case s.Address.Is4():
+	case host.HasIPv6():
+		why = " (is the sysctl disable_ipv6 of its interface 1?)"
+	default:
+		why = ", as this kernel has no IPv6 (was it started with ipv6.disable=1?)"
+	}
+	return autodetect.Choice{}, fmt.Errorf("address %s given by %s is on no running interface%s", s.Address, flagFor(s.Address), why)
+}
+
+// flagFor names the setting of a node's address.
+func flagFor(addr netip.Addr) string {
+	if addr.Is4() {
+		return autodetect.Flag(api.IPv4)
+	}
+	return autodetect.Flag(api.IPv6)
 }
 
 // take notes that the node is to be registered with addr.
@@ -170,64 +287,10 @@ func (st *standing) take(addr, registered netip.Addr, host dataplane.Host) {
 
 // conflict reports another node that holds addr.
 func (id Identity) conflict(snap api.Snapshot, addr netip.Addr) error {
-	for name := range snap.Nodes.All() {
-		if other, ok := nodeAddress(snap, name); ok && name != id.Node && other == addr {
-			return fmt.Errorf("address %s is held by node %q in the datastore: delete that Node if it is gone, or give this node another address with --ip", addr, name)
+	for name, node := range snap.Nodes.All() {
+		if name != id.Node && node.Spec.BGPAddresses().Has(addr) {
+			return fmt.Errorf("address %s is held by node %q in the datastore: delete that Node if it is gone, or give this node another address with %s", addr, name, flagFor(addr))
 		}
 	}
 	return nil
-}
-
-// register gives the Node object as it should be, derived from the stored one, or nil if it is so.
-func (id Identity) register(snap api.Snapshot, addr netip.Prefix) *api.Node {
-	node, exists := snap.Nodes.Get(id.Node)
-	if exists {
-		node = node.DeepCopy()
-	} else {
-		node = &api.Node{}
-		node.Name = id.Node
-	}
-	was := node.DeepCopy()
-	if node.Spec.BGP == nil {
-		node.Spec.BGP = &api.NodeBGPSpec{}
-	}
-	node.Spec.BGP.IPv4Address = addr.String()
-	want := api.NodeAddress{Address: addr.Addr().String(), Type: "InternalIP"}
-	before, _ := nodeAddress(snap, id.Node)
-	node.Spec.Addresses = slices.DeleteFunc(node.Spec.Addresses, func(a api.NodeAddress) bool {
-		return a == want || a.Type == want.Type && a.Address == before.String()
-	})
-	node.Spec.Addresses = append(node.Spec.Addresses, want)
-	slices.SortFunc(node.Spec.Addresses, func(a, b api.NodeAddress) int {
-		return cmp.Or(cmp.Compare(a.Type, b.Type), cmp.Compare(a.Address, b.Address))
-	})
-	if exists && was.Spec.BGP != nil && was.Spec.BGP.IPv4Address == node.Spec.BGP.IPv4Address && slices.Equal(was.Spec.Addresses, node.Spec.Addresses) {
-		return nil
-	}
-	api.Default(node)
-	return node
-}
-
-func nodeAddress(snap api.Snapshot, name string) (netip.Addr, bool) {
-	node, ok := snap.Nodes.Get(name)
-	if !ok || node.Spec.BGP == nil {
-		return netip.Addr{}, false
-	}
-	p, err := netip.ParsePrefix(node.Spec.BGP.IPv4Address)
-	return p.Addr(), err == nil
-}
-
-// sourceFor asks the kernel which address it would send from. A connected UDP socket sends nothing.
-func sourceFor(ctx context.Context, dest netip.Addr) (netip.Addr, error) {
-	var dialer net.Dialer
-	conn, err := dialer.DialContext(ctx, "udp4", netip.AddrPortFrom(dest, 9).String())
-	if err != nil {
-		return netip.Addr{}, err
-	}
-	defer conn.Close()
-	local, ok := conn.LocalAddr().(*net.UDPAddr)
-	if !ok {
-		return netip.Addr{}, errors.New("no local address")
-	}
-	return local.AddrPort().Addr().Unmap(), nil
 }

@@ -6,6 +6,7 @@ import (
 	"context"
 	"fmt"
 	"net/netip"
+	"regexp"
 	"slices"
 	"strings"
 	"sync"
@@ -19,60 +20,137 @@ import (
 	"korat/felix/dataplane"
 )
 
+// sixth gives the same text for IPv6: "fd00:1:1::2/64" for "10.0.1.2/24".
+func sixth(text string) string {
+	text = regexp.MustCompile(`10\.0\.(\d+)\.(\d+)(/24)?`).ReplaceAllStringFunc(text, func(four string) string {
+		p, err := netip.ParsePrefix(four)
+		if err != nil {
+			p = netip.PrefixFrom(netip.MustParseAddr(four), 32)
+		}
+		b := p.Addr().As4()
+		six := netip.MustParseAddr(fmt.Sprintf("fd00:1:%d::%d", b[2], b[3])).String()
+		if p.Bits() == 24 {
+			six += "/64"
+		}
+		return six
+	})
+	return strings.ReplaceAll(text, "--ip ", "--ip6 ")
+}
+
+// Both families have the same rules.
 func TestChooseAddress(t *testing.T) {
-	host := dataplane.Host{Links: map[string]dataplane.HostLink{
-		"eth0": {Index: 2, Up: true, Running: true, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}},
-		"eth1": {Index: 3, Up: true, Running: true, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.1.1/24")}},
-		"eth2": {Index: 4, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.2.1/24")}},
-	}}
+	var host dataplane.Host
+	var six bool
+	text := func(four string) string {
+		if six {
+			return sixth(four)
+		}
+		return four
+	}
+	prefix := func(four string) netip.Prefix { return netip.MustParsePrefix(text(four)) }
+	addr := func(four string) netip.Addr { return netip.MustParseAddr(text(four)) }
 	registered := func(address string) (s api.Snapshot) {
-		s.Nodes = s.Nodes.With("a", nodeObject("a", address))
+		node := nodeObject("a", "")
+		if six {
+			node.Spec.BGP.IPv6Address = text(address)
+		} else {
+			node.Spec.BGP.IPv4Address = address
+		}
+		s.Nodes = s.Nodes.With("a", node)
 		return s
 	}
-	method := func(text string) autodetect.Method {
-		m, err := autodetect.Parse(text)
-		if err != nil {
-			t.Fatal(err)
+	set := func(addrs ...string) map[netip.Addr]bool {
+		all := map[netip.Addr]bool{}
+		for _, a := range addrs {
+			all[addr(a)] = true
 		}
-		return m
+		return all
 	}
+	none := map[netip.Addr]bool{{}: true}
 	const waits = "address 10.0.9.1, with which this node is registered, is on no interface"
-	addr := netip.MustParseAddr
+	for _, f := range api.Families() {
+		six = f == api.IPv6
+		method := func(text string) autodetect.Method {
+			m, err := autodetect.Parse(text, f)
+			if err != nil {
+				t.Fatal(err)
+			}
+			return m
+		}
+		host = dataplane.Host{Links: map[string]dataplane.HostLink{
+			"eth0": {Index: 2, Up: true, Running: true, IPv6: true, Addresses: []netip.Prefix{prefix("10.0.0.1/24")}},
+			"eth1": {Index: 3, Up: true, Running: true, IPv6: true, Addresses: []netip.Prefix{prefix("10.0.1.1/24")}},
+			"eth2": {Index: 4, Addresses: []netip.Prefix{prefix("10.0.2.1/24")}},
+		}}
+		detect := Source{Method: method("")}
+		given := func(address string) Source { return Source{Address: addr(address), Method: method("")} }
+		for _, c := range []struct {
+			name   string
+			source Source
+			snap   api.Snapshot
+			st     standing
+			want   string
+		}{
+			{"first start", detect, api.Snapshot{}, standing{}, "eth0 10.0.0.1/24"},
+			{"sticky", detect, registered("10.0.1.1/24"), standing{}, "eth1 10.0.1.1/24"},
+			{"sticky over another method", Source{Method: method("interface=eth0")}, registered("10.0.1.1/24"), standing{}, "eth1 10.0.1.1/24"},
+			{"sticky while its link is down", detect, registered("10.0.2.1/24"), standing{}, "eth2 10.0.2.1/24"},
+			{"the registered one is missing", detect, registered("10.0.9.1/24"), standing{seen: before(time.Second)}, waits},
+			{"and was ours", detect, registered("10.0.9.1/24"), standing{seen: before(time.Second), ours: set("10.0.9.1")}, waits},
+			{"the registered one is gone", detect, registered("10.0.9.1/24"), standing{seen: before(addressPatience)}, "eth0 10.0.0.1/24"},
+			{"and was ours", detect, registered("10.0.9.1/24"), standing{seen: before(addressPatience), ours: set("10.0.9.1")}, "eth0 10.0.0.1/24"},
+			{"given", given("10.0.1.1"), registered("10.0.0.1/24"), standing{}, "eth1 10.0.1.1/24"},
+			{"given over one that is missing", given("10.0.1.1"), registered("10.0.9.1/24"), standing{seen: before(0)}, "eth1 10.0.1.1/24"},
+			{"given but absent", given("10.0.9.1"), registered("10.0.0.1/24"), standing{}, "address 10.0.9.1 given by --ip is on no running interface"},
+			{"given, but its link is down", given("10.0.2.1"), registered("10.0.2.1/24"), standing{}, "address 10.0.2.1 given by --ip is on no running interface"},
+			{"given, and its link has gone down", given("10.0.2.1"), registered("10.0.2.1/24"), standing{ours: set("10.0.2.1")}, "eth2 10.0.2.1/24"},
+			{"another host's", detect, registered("10.0.9.1/24"), standing{ours: set("10.0.0.1")}, `another host (address 10.0.9.1) runs as node "a"`},
+			{"another host's, for good", detect, registered("10.0.9.1/24"), standing{seen: before(time.Hour), ours: set("10.0.0.1")}, `another host (address 10.0.9.1) runs as node "a"`},
+			{"another host's, given", given("10.0.0.1"), registered("10.0.9.1/24"), standing{ours: set("10.0.0.1")}, `another host (address 10.0.9.1) runs as node "a"`},
+			{"not overwritten yet", detect, registered("10.0.9.1/24"), standing{seen: before(time.Hour), ours: set("10.0.0.1"), over: addr("10.0.9.1")}, "eth0 10.0.0.1/24"},
+			{"of this host by somebody's hand", detect, registered("10.0.1.1/24"), standing{ours: set("10.0.0.1")}, "eth1 10.0.1.1/24"},
+			{"deleted", detect, api.Snapshot{}, standing{ours: set("10.0.1.1")}, "eth0 10.0.0.1/24"},
+			{"none", Source{}, api.Snapshot{}, standing{}, "nothing"},
+			{"none any more", Source{}, registered("10.0.1.1/24"), standing{}, "nothing"},
+			{"none, and what was there is gone", Source{}, registered("10.0.9.1/24"), standing{seen: before(0)}, "nothing"},
+			{"none, not overwritten yet", Source{}, registered("10.0.9.1/24"), standing{ours: none, over: addr("10.0.9.1")}, "nothing"},
+			{"none, and another host's", Source{}, registered("10.0.9.1/24"), standing{ours: none}, `another host (address 10.0.9.1) runs as node "a"`},
+			{"none, but by somebody's hand", Source{}, registered("10.0.1.1/24"), standing{ours: none}, "nothing"},
+		} {
+			id := Identity{Node: "a", IPv4: c.source}
+			if six {
+				id = Identity{Node: "a", IPv6: c.source}
+			}
+			c.st.now = func() time.Time { return noon }
+			got, err := id.choose(t.Context(), f, c.snap, host, &c.st)
+			have := got.Interface + " " + got.Address.String()
+			switch {
+			case err != nil:
+				have = err.Error()
+			case got == autodetect.Choice{}:
+				have = "nothing"
+			}
+			if want := text(c.want); !strings.HasPrefix(have, want) {
+				t.Errorf("%s, %s: got %s, want %s", f, c.name, have, want)
+			}
+		}
+	}
+}
+
+// An IPv6 address is missed for more reasons than an IPv4 one.
+func TestGivenAddressIsMissing(t *testing.T) {
+	id := Identity{IPv6: Source{Address: netip.MustParseAddr("fd00::1")}}
 	for _, c := range []struct {
-		name string
-		id   Identity
-		snap api.Snapshot
-		st   standing
+		ipv6 bool
 		want string
 	}{
-		{"first start", Identity{}, api.Snapshot{}, standing{}, "eth0 10.0.0.1/24"},
-		{"sticky", Identity{}, registered("10.0.1.1/24"), standing{}, "eth1 10.0.1.1/24"},
-		{"sticky over another method", Identity{Method: method("interface=eth0")}, registered("10.0.1.1/24"), standing{}, "eth1 10.0.1.1/24"},
-		{"sticky while its link is down", Identity{}, registered("10.0.2.1/24"), standing{}, "eth2 10.0.2.1/24"},
-		{"the registered one is missing", Identity{}, registered("10.0.9.1/24"), standing{seen: before(time.Second)}, waits},
-		{"and was ours", Identity{}, registered("10.0.9.1/24"), standing{seen: before(time.Second), ours: set("10.0.9.1")}, waits},
-		{"the registered one is gone", Identity{}, registered("10.0.9.1/24"), standing{seen: before(addressPatience)}, "eth0 10.0.0.1/24"},
-		{"and was ours", Identity{}, registered("10.0.9.1/24"), standing{seen: before(addressPatience), ours: set("10.0.9.1")}, "eth0 10.0.0.1/24"},
-		{"given", Identity{Address: addr("10.0.1.1")}, registered("10.0.0.1/24"), standing{}, "eth1 10.0.1.1/24"},
-		{"given over one that is missing", Identity{Address: addr("10.0.1.1")}, registered("10.0.9.1/24"), standing{seen: before(0)}, "eth1 10.0.1.1/24"},
-		{"given but absent", Identity{Address: addr("10.0.9.1")}, registered("10.0.0.1/24"), standing{}, "address 10.0.9.1 given by --ip is on no running interface"},
-		{"given, but its link is down", Identity{Address: addr("10.0.2.1")}, registered("10.0.2.1/24"), standing{}, "address 10.0.2.1 given by --ip is on no running interface"},
-		{"given, and its link has gone down", Identity{Address: addr("10.0.2.1")}, registered("10.0.2.1/24"), standing{ours: set("10.0.2.1")}, "eth2 10.0.2.1/24"},
-		{"another host's", Identity{}, registered("10.0.9.1/24"), standing{ours: set("10.0.0.1")}, `another host (address 10.0.9.1) runs as node "a"`},
-		{"another host's, for good", Identity{}, registered("10.0.9.1/24"), standing{seen: before(time.Hour), ours: set("10.0.0.1")}, `another host (address 10.0.9.1) runs as node "a"`},
-		{"another host's, given", Identity{Address: addr("10.0.0.1")}, registered("10.0.9.1/24"), standing{ours: set("10.0.0.1")}, `another host (address 10.0.9.1) runs as node "a"`},
-		{"not overwritten yet", Identity{}, registered("10.0.9.1/24"), standing{seen: before(time.Hour), ours: set("10.0.0.1"), over: addr("10.0.9.1")}, "eth0 10.0.0.1/24"},
-		{"of this host by somebody's hand", Identity{}, registered("10.0.1.1/24"), standing{ours: set("10.0.0.1")}, "eth1 10.0.1.1/24"},
-		{"deleted", Identity{}, api.Snapshot{}, standing{ours: set("10.0.1.1")}, "eth0 10.0.0.1/24"},
+		{true, "address fd00::1 given by --ip6 is on no running interface (is the sysctl disable_ipv6 of its interface 1?)"},
+		{false, "address fd00::1 given by --ip6 is on no running interface, as this kernel has no IPv6 (was it started with ipv6.disable=1?)"},
 	} {
-		c.id.Node, c.st.now = "a", func() time.Time { return noon }
-		got, err := c.id.choose(t.Context(), c.snap, host, &c.st)
-		text := got.Interface + " " + got.Address.String()
-		if err != nil {
-			text = err.Error()
-		}
-		if !strings.HasPrefix(text, c.want) {
-			t.Errorf("%s: got %s, want %s", c.name, text, c.want)
+		host := dataplane.Host{Links: map[string]dataplane.HostLink{"lo": {Running: true, IPv6: c.ipv6}}}
+		_, err := id.choose(t.Context(), api.IPv6, api.Snapshot{}, host, &standing{now: time.Now})
+		if err == nil || err.Error() != c.want {
+			t.Errorf("have %v, want %s", err, c.want)
 		}
 	}
 }
@@ -81,38 +159,44 @@ var noon = time.Date(2026, 1, 2, 12, 0, 0, 0, time.UTC)
 
 func before(d time.Duration) time.Time { return noon.Add(-d) }
 
-func set(addrs ...string) map[netip.Addr]bool {
-	all := map[netip.Addr]bool{}
-	for _, a := range addrs {
-		all[netip.MustParseAddr(a)] = true
-	}
-	return all
-}
-
-// The Node object has fields that are the user's; ours is the address.
+// The Node object has fields that are the user's; ours are the addresses.
 func TestRegisterKeepsWhatIsTheUsers(t *testing.T) {
 	as := api.ASNumber(65001)
 	node := nodeObject("a", "10.0.0.9/24")
 	node.Labels = map[string]string{"rack": "7"}
 	node.Spec.BGP.ASNumber = &as
-	node.Spec.Addresses = []api.NodeAddress{{Address: "a.example.org", Type: "Hostname"}, {Address: "10.0.0.9", Type: "InternalIP"}, {Address: "192.0.2.7", Type: "InternalIP"}}
-	var snap api.Snapshot
-	snap.Nodes = snap.Nodes.With("a", node)
-	id := Identity{Node: "a"}
-	got := id.register(snap, netip.MustParsePrefix("10.0.0.1/24"))
-	if got == nil || got.Spec.BGP.IPv4Address != "10.0.0.1/24" || *got.Spec.BGP.ASNumber != as || got.Labels["rack"] != "7" {
-		t.Fatalf("got %+v", got)
+	node.Spec.BGP.IPv6Address = "fd00::9/64"
+	for _, a := range []string{"Hostname a.example.org", "InternalIP 10.0.0.9", "InternalIP 192.0.2.7", "InternalIP fd00:0:0::9", "InternalIP 2001:db8::7", "ExternalIP fd00::9"} {
+		typ, address, _ := strings.Cut(a, " ")
+		node.Spec.Addresses = append(node.Spec.Addresses, api.NodeAddress{Address: address, Type: typ})
 	}
-	var addrs []string
-	for _, a := range got.Spec.Addresses {
-		addrs = append(addrs, a.Type+"="+a.Address)
-	}
-	if text := strings.Join(addrs, " "); text != "Hostname=a.example.org InternalIP=10.0.0.1 InternalIP=192.0.2.7" {
-		t.Errorf("addresses %s", text)
-	}
-	snap.Nodes = snap.Nodes.With("a", got)
-	if again := id.register(snap, netip.MustParsePrefix("10.0.0.1/24")); again != nil {
-		t.Errorf("a Node that is as it should be would be written again: %+v", again)
+	four, six := netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("fd00::1/64")
+	for _, c := range []struct {
+		own  api.Addresses
+		want string
+	}{
+		{api.Addresses{IPv4: four, IPv6: six}, "10.0.0.1/24 fd00::1/64: ExternalIP=fd00::9 Hostname=a.example.org InternalIP=10.0.0.1 InternalIP=192.0.2.7 InternalIP=2001:db8::7 InternalIP=fd00::1"},
+		{api.Addresses{IPv4: four}, "10.0.0.1/24 : ExternalIP=fd00::9 Hostname=a.example.org InternalIP=10.0.0.1 InternalIP=192.0.2.7 InternalIP=2001:db8::7"},
+		{api.Addresses{IPv6: six}, " fd00::1/64: ExternalIP=fd00::9 Hostname=a.example.org InternalIP=192.0.2.7 InternalIP=2001:db8::7 InternalIP=fd00::1"},
+	} {
+		var snap api.Snapshot
+		snap.Nodes = snap.Nodes.With("a", node)
+		id := Identity{Node: "a"}
+		got := id.register(snap, c.own)
+		if got == nil || *got.Spec.BGP.ASNumber != as || got.Labels["rack"] != "7" {
+			t.Fatalf("got %+v", got)
+		}
+		have := got.Spec.BGP.IPv4Address + " " + got.Spec.BGP.IPv6Address + ":"
+		for _, a := range got.Spec.Addresses {
+			have += " " + a.Type + "=" + a.Address
+		}
+		if have != c.want {
+			t.Errorf("have %s\nwant %s", have, c.want)
+		}
+		snap.Nodes = snap.Nodes.With("a", got)
+		if again := id.register(snap, c.own); again != nil {
+			t.Errorf("a Node that is as it should be would be written again: %+v", again)
+		}
 	}
 }
 

@@ -11,6 +11,7 @@ import (
 	"korat/api"
 	"korat/api/store"
 	"korat/bgp"
+	"korat/felix/autodetect"
 	"korat/felix/endpoint"
 	"korat/felix/mirror"
 	"korat/ipam"
@@ -40,7 +41,7 @@ func cluster(t testing.TB, n int) (*Agent, *still, *testWorld) {
 	}
 	w.speaker.rib = rib
 	log := slog.New(slog.DiscardHandler)
-	agent := New(Config{Identity: Identity{Node: "a"}}, Parts{
+	agent := New(Config{Identity: Identity{Node: "a", IPv4: Source{Method: autodetect.FirstFound(api.IPv4)}}}, Parts{
 		Datastore: data, Store: w.store, Kernel: w.kernel, Speaker: w.speaker, Journal: nopJournal{}, Log: log,
 		Keeper: ipam.NewKeeper(w.store, "a", log), Mirror: newMirror(w, data, log),
 		Tables: Tables{w.links, w.sysctls, w.neighbours, w.routes},

@@ -207,7 +207,7 @@ func (at *attachments) amend(old, ep endpoint.Endpoint) error {
 // pods, as after a reboot. Where the node was registered with an address that this host does not have,
 // they may be another host's, until a later start finds the address here.
 func (a *Agent) releaseOrphans() {
-	if a.world.selfErr != nil || a.standing.inherited {
+	if a.world.selfErr != nil || a.world.registration.inherited() {
 		return
 	}
 	var gone []ipam.Orphan

@@ -17,6 +17,7 @@ import (
 	"github.com/prometheus/client_golang/prometheus/collectors"
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
+	"korat/api"
 	"korat/felix/dataplane"
 	"korat/felix/reconcile"
 )
@@ -27,6 +28,8 @@ type report struct {
 	registry *prometheus.Registry
 	metrics  metrics
 	hostErr  error
+	// poolErr is why the default pool of a family was not created.
+	poolErr perFamily[error]
 	// learnedErr is why some learned routes are not in the kernel.
 	learnedErr string
 
@@ -206,8 +209,10 @@ func (a *Agent) reasons(err error) []string {
 		return []string{"ClusterInformation/default has datastoreReady false: a migration is under way"}
 	}
 	add("node address", w.selfErr)
-	if w.snap.IPPools.Len() == 0 {
-		add("default pool", w.poolErr)
+	for _, f := range api.Families() {
+		if err := *a.report.poolErr.of(f); err != nil && !hasPool(w.snap.IPPools, f) {
+			add("default pool", err)
+		}
 	}
 	if !a.registered() {
 		add("register node", a.Mirror.Err())

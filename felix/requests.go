@@ -148,8 +148,18 @@ func (a *Agent) serveAdd(c call) {
 	}
 }
 
-// uplinkMTU is the interface MTU that pods get: the uplink's, as nothing is encapsulated.
-func (a *Agent) uplinkMTU() int { return a.world.host.Links[a.world.self.Interface].MTU }
+// uplinkMTU is the interface MTU that pods get: the uplink's, as nothing is encapsulated. Where each family has an
+// uplink of its own it is the smaller of theirs.
+func (a *Agent) uplinkMTU() int {
+	mtu := 0
+	for _, f := range api.Families() {
+		link, exists := a.world.host.Links[a.world.self.of(f).Interface]
+		if exists && (mtu == 0 || link.MTU < mtu) {
+			mtu = link.MTU
+		}
+	}
+	return mtu
+}
 
 // wait keeps a call for a later pass, or gives up on it with the reason.
 func (a *Agent) wait(c call) {

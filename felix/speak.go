@@ -37,16 +37,18 @@ type originInputs struct {
 	blocks     api.Table[*api.IPAMBlock]
 	addresses  api.Addresses
 	subnets    uint64
+	borrowed   uint64
 }
 
-// speak plans BGP and hands the plan to the speaker. Without a usable address the last plan stands.
+// speak plans BGP and hands the plan to the speaker. Without a usable address the last plan stands; trouble
+// with one family's address is none of the other's.
 func (a *Agent) speak() {
 	w, m, subnets := &a.world, &a.memos.plan, &a.memos.subnets
 	w.problems = nil
-	if w.selfErr != nil {
+	if a.world.registration.usurped() || !w.reachable() {
 		return
 	}
-	in := plan.Input{Snapshot: w.snap, Node: a.Node, Addresses: w.own(), Connected: subnets.connected()}
+	in := plan.Input{Snapshot: w.snap, Node: a.Node, Addresses: w.own(), Connected: subnets.connected(), Borrowed: a.at.alloc.Borrowed()}
 	if a.Supervisor != nil {
 		in.Held = a.Supervisor.Suspects()
 	}
@@ -58,6 +60,7 @@ func (a *Agent) speak() {
 	})
 	o := m.origins.get(originInputs{
 		w.snap.IPPools, w.snap.BlockAffinities, w.snap.IPAMBlocks, in.Addresses, subnets.local.number,
+		m.borrowed.of(in.Borrowed, slices.Equal),
 	}, func() planned[map[netip.Prefix]struct{}] {
 		origins, problems := plan.Origins(in)
 		return planned[map[netip.Prefix]struct{}]{origins, texts(problems)}
@@ -87,18 +90,19 @@ type learned struct {
 
 // learnedInputs is what the learned routes depend on.
 type learnedInputs struct {
-	rib, host, blocks uint64
-	addresses         api.Addresses
+	rib, host, blocks, lent uint64
+	addresses               api.Addresses
 }
 
 // stateInputs is what the wanted state depends on.
 type stateInputs struct {
 	learned, host, blocks, endpoints, settled uint64
 	uplink                                    string
+	addresses                                 api.Addresses
 	hold                                      bool
 }
 
-// conflictInputs is what a conflict over the node's address depends on.
+// conflictInputs is what a conflict over one of the node's addresses depends on.
 type conflictInputs struct {
 	nodes   api.Table[*api.Node]
 	pools   api.Table[*api.IPPool]
@@ -111,13 +115,14 @@ type plans struct {
 	origins  memo[originInputs, planned[map[netip.Prefix]struct{}]]
 	held     version[map[netip.Addr]string]
 	prefixes version[map[netip.Prefix]struct{}]
+	borrowed version[[]netip.Addr]
 	// told are the generation of sessions and the version of the prefixes that the speaker was given.
 	told [2]uint64
 }
 
 // memos are the results of earlier passes.
 type memos struct {
-	conflict memo[conflictInputs, error]
+	conflict perFamily[memo[conflictInputs, error]]
 	subnets  subnets
 
 	plan plans
@@ -127,6 +132,7 @@ type memos struct {
 
 	host    version[dataplane.Host]
 	blocks  version[[]netip.Prefix]
+	lent    version[[]netip.Addr]
 	settled version[map[netip.Addr]bool]
 	// endpoints counts the changes of the record.
 	endpoints uint64
@@ -135,10 +141,10 @@ type memos struct {
 // state computes what the kernel should hold; fresh says that it is not what the last pass had.
 func (a *Agent) state() (state dataplane.State, fresh bool) {
 	w, m := &a.world, &a.memos
-	blocks := a.at.alloc.Blocks()
+	blocks, lent := a.at.alloc.Blocks(), a.at.alloc.Lent()
 	host, own := m.host.of(w.host, dataplane.Host.Equal), m.blocks.of(blocks, slices.Equal)
-	l := m.learned.get(learnedInputs{w.rib.Generation, host, own, w.own()}, func() learned {
-		routes, left := fib.Routes(w.rib, w.host, fib.Own{Blocks: blocks, Addresses: w.own().All()})
+	l := m.learned.get(learnedInputs{w.rib.Generation, host, own, m.lent.of(lent, slices.Equal), w.own()}, func() learned {
+		routes, left := fib.Routes(w.rib, w.host, fib.Own{Blocks: blocks, Lent: lent, Addresses: w.own().All()})
 		l := learned{routes: routes}
 		for _, u := range left {
 			l.problems = append(l.problems, u.String())
@@ -151,10 +157,10 @@ func (a *Agent) state() (state dataplane.State, fresh bool) {
 	}
 	done, before := settled(w.plan, w.rib), m.state.generation
 	state = m.state.get(stateInputs{
-		m.learned.generation, host, own, m.endpoints, m.settled.of(done, maps.Equal), w.self.Interface, !w.rib.Complete,
+		m.learned.generation, host, own, m.endpoints, m.settled.of(done, maps.Equal), w.self.ipv4.Interface, w.own(), !w.rib.Complete,
 	}, func() dataplane.State {
 		return calc.State(calc.Inputs{
-			Endpoints: a.at.endpoints, Blocks: blocks, Learned: l.routes, Host: w.host, Uplink: w.self.Interface,
+			Endpoints: a.at.endpoints, Blocks: blocks, Addresses: w.own(), Learned: l.routes, Host: w.host, Uplink: w.self.ipv4.Interface,
 			HoldLearned: !w.rib.Complete, Settled: done,
 		})
 	})

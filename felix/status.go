@@ -14,13 +14,15 @@ import (
 
 // NodeStatus is what `koratctl node status` prints.
 type NodeStatus struct {
-	Node     string          `json:"node"`
-	Version  string          `json:"version"`
-	Address  string          `json:"address,omitempty"`
-	AS       uint32          `json:"as,omitempty"`
-	RouterID string          `json:"routerID,omitempty"`
-	Sessions []SessionStatus `json:"sessions"`
-	Routes   []RouteStatus   `json:"routes"`
+	Node    string `json:"node"`
+	Version string `json:"version"`
+	// Address is the node's IPv4 address, and AddressIPv6 its IPv6 one.
+	Address     string          `json:"address,omitempty"`
+	AddressIPv6 string          `json:"addressIPv6,omitempty"`
+	AS          uint32          `json:"as,omitempty"`
+	RouterID    string          `json:"routerID,omitempty"`
+	Sessions    []SessionStatus `json:"sessions"`
+	Routes      []RouteStatus   `json:"routes"`
 	// Problems are the reasons for which the node is not ready, and what it works around.
 	Problems []string `json:"problems"`
 }
@@ -58,9 +60,7 @@ func (a *Agent) statusOf(problems []string) func() NodeStatus {
 			Node: node, Version: version, Problems: problems,
 			AS: plan.Global.AS, Sessions: sessions(plan, a.Speaker.RIB()), Routes: routes(want),
 		}
-		if self.Address.IsValid() {
-			s.Address = self.Address.String()
-		}
+		s.Address, s.AddressIPv6 = prefixText(self.ipv4.Address), prefixText(self.ipv6.Address)
 		if plan.Global.RouterID.IsValid() {
 			s.RouterID = plan.Global.RouterID.String()
 		}

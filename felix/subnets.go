@@ -85,26 +85,13 @@ func obstacles(local map[netip.Prefix]string, nodes api.Table[*api.Node]) []ipam
 // overlap refuses a subnet that a pool has: the agents keep pods out of nodes' subnets, so that a node in the wrong
 // place would take a range away from the whole cluster. A node that is registered with it stays.
 func (id Identity) overlap(snap api.Snapshot, addr netip.Prefix) error {
-	if have, ok := nodeAddress(snap, id.Node); ok && have == addr.Addr() {
+	if registeredAddresses(snap, id.Node).Has(addr.Addr()) {
 		return nil
 	}
 	for _, pool := range snap.IPPools.All() {
 		if p, err := netip.ParsePrefix(pool.Spec.CIDR); err == nil && p.Overlaps(addr) {
-			return fmt.Errorf("the subnet of address %s overlaps %s (%s): give this node another address with --ip, or replace that IPPool by one with a range that no host has",
-				addr, pool.Key(), p)
-		}
-	}
-	return nil
-}
-
-// refused says why the default pool can't be created: no pool can have a range of hosts.
-func (b Bootstrap) refused(snap api.Snapshot, taken []ipam.Obstacle) error {
-	if snap.IPPools.Len() > 0 || !b.Pool.IsValid() {
-		return nil
-	}
-	for _, o := range taken {
-		if o.Range.Overlaps(b.Pool) {
-			return fmt.Errorf("%s overlaps %s: start with another --default-pool-cidr, or create an IPPool with a range that no host has", b.Pool, o)
+			return fmt.Errorf("the subnet of address %s overlaps %s (%s): give this node another address with %s, or replace that IPPool by one with a range that no host has",
+				addr, pool.Key(), p, flagFor(addr.Addr()))
 		}
 	}
 	return nil

@@ -22,6 +22,7 @@ import (
 	"korat/api/store/memory"
 	"korat/bgp"
 	"korat/cni-plugin/socket"
+	"korat/felix/autodetect"
 	"korat/felix/dataplane"
 	"korat/felix/endpoint"
 	"korat/felix/kernel"
@@ -39,6 +40,9 @@ type testWorld struct {
 	kernel  *fakeKernel
 	speaker *fakeSpeaker
 	dir     string
+	// ipv4 and ipv6 are the agent's flags, and bootstrap its default pools.
+	ipv4, ipv6 Source
+	bootstrap  Bootstrap
 	// resync is the agent's Resync, and ahead how far its clock is ahead of time.
 	resync time.Duration
 	ahead  atomic.Int64
@@ -54,6 +58,8 @@ type testWorld struct {
 func newWorld(t testing.TB) *testWorld {
 	w := &testWorld{
 		t: t, store: memory.New(), dir: t.TempDir(), resync: time.Minute,
+		ipv4:       Source{Method: autodetect.FirstFound(api.IPv4)},
+		bootstrap:  Bootstrap{IPv4: DefaultPool{CIDR: netip.MustParsePrefix("172.17.0.0/16"), BlockSize: 24}},
 		kernel:     &fakeKernel{wake: make(chan struct{}, 1), host: dataplane.Host{Links: map[string]dataplane.HostLink{}, DefaultRoute: true}},
 		speaker:    &fakeSpeaker{wake: make(chan struct{}, 1), rib: bgp.RIB{Running: true, Complete: true}},
 		links:      &reconciletest.Table[string, dataplane.Link]{},
@@ -94,15 +100,15 @@ func (w *testWorld) startWith(st store.Store, running *sync.WaitGroup) *node {
 	keeper := ipam.NewKeeper(st, "a", log)
 	copies := mirror.New(st, "a", log)
 	agent := New(Config{
-		Identity: Identity{Node: "a"}, Version: "test", Resync: w.resync,
-		Bootstrap: Bootstrap{Pool: netip.MustParsePrefix("172.17.0.0/16"), BlockSize: 24},
+		Identity: Identity{Node: "a", IPv4: w.ipv4, IPv6: w.ipv6}, Version: "test", Resync: w.resync,
+		Bootstrap: w.bootstrap,
 	},
 		Parts{
 			Datastore: follower, Store: st, Kernel: w.kernel, Speaker: w.speaker, Keeper: keeper, Mirror: copies, Journal: record, Log: log,
 			Tables: Tables{w.links, w.sysctls, w.neighbours, w.routes},
 		})
 	now := func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
-	agent.at.now, agent.standing.now = now, now
+	agent.at.now, agent.world.registration.ipv4.now, agent.world.registration.ipv6.now = now, now, now
 	ctx, cancel := context.WithCancel(context.Background())
 	for _, run := range []func(context.Context){follower.Run, keeper.Run, copies.Run, func(ctx context.Context) {
 		switch err := agent.Run(ctx); {

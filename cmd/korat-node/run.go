@@ -11,10 +11,8 @@ import (
 	"log/slog"
 	"net"
 	"net/http"
-	"net/netip"
 	"os"
 	"path/filepath"
-	"strings"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -23,7 +21,6 @@ import (
 	"korat/api"
 	config "korat/cmd/settings"
 	"korat/felix"
-	"korat/felix/autodetect"
 )
 
 // settings are what `korat-node run` can be told.
@@ -38,14 +35,6 @@ type settings struct {
 }
 
 type logSettings struct{ level, format string }
-
-type addressSettings struct{ ip, method string }
-
-type poolSettings struct {
-	cidr      string
-	blockSize int
-	none      bool
-}
 
 type datastoreSettings struct {
 	kind                        string
@@ -95,11 +84,8 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.httpAddress, "http-address", "127.0.0.1:9099", "where /livez, /readyz and /metrics are served")
 	f.StringVar(&s.log.level, "log-level", "info", "debug, info, warn or error")
 	f.StringVar(&s.log.format, "log-format", "text", "text or json")
-	f.StringVar(&s.address.ip, "ip", "autodetect", "this node's address, or autodetect")
-	f.StringVar(&s.address.method, "ip-autodetection-method", "first-found", "first-found, can-reach=ADDRESS, interface=REGEX, skip-interface=REGEX or cidr=CIDR")
-	f.StringVar(&s.pool.cidr, "default-pool-cidr", "172.17.0.0/16", "the pool created when the datastore has none")
-	f.IntVar(&s.pool.blockSize, "default-pool-block-size", 24, "prefix length of that pool's blocks")
-	f.BoolVar(&s.pool.none, "no-default-pool", false, "create no pool")
+	s.address.register(f)
+	s.pool.register(f)
 	f.StringVar(&s.speakerSocket, "speaker-socket", "", "socket of a speaker that runs beside the agent; empty: the agent starts one")
 	f.DurationVar(&s.resync, "resync-interval", 90*time.Second, "period of full comparisons with the kernel")
 	d := &s.datastore
@@ -123,54 +109,16 @@ func (s settings) agentConfig() (felix.Config, error) {
 		return cfg, fmt.Errorf("--node-name: %w", err)
 	}
 	var err error
-	if cfg.Method, err = autodetect.Parse(s.address.method); err != nil {
-		return cfg, fmt.Errorf("--ip-autodetection-method: %w", err)
-	}
-	if s.address.ip != "autodetect" && s.address.ip != "" {
-		if cfg.Address, err = parseAddress(s.address.ip); err != nil {
-			return cfg, fmt.Errorf("--ip: %w", err)
-		}
+	if cfg.IPv4, cfg.IPv6, err = s.address.sources(); err != nil {
+		return cfg, err
 	}
 	if s.resync < time.Second || s.resync > felix.MaxResync {
 		return cfg, fmt.Errorf("--resync-interval: %s: want 1s to %s", s.resync, felix.MaxResync)
 	}
-	if cfg.Bootstrap, err = s.bootstrap(); err != nil {
+	if cfg.Bootstrap, err = s.pool.bootstrap(cfg.Identity); err != nil {
 		return cfg, err
 	}
 	return cfg, s.datastore.check()
-}
-
-// parseAddress takes an address with or without a prefix length; the kernel knows the length.
-func parseAddress(text string) (netip.Addr, error) {
-	alone, _, _ := strings.Cut(text, "/")
-	addr, err := netip.ParseAddr(alone)
-	if p, prefixErr := netip.ParsePrefix(text); alone != text {
-		addr, err = p.Addr(), prefixErr
-	}
-	switch {
-	case err != nil:
-		return addr, fmt.Errorf("%q: want an address of this host, such as 192.0.2.1, or autodetect", text)
-	case !addr.Is4():
-		return addr, fmt.Errorf("%q: only IPv4 is supported", text)
-	}
-	return addr, nil
-}
-
-func (s settings) bootstrap() (felix.Bootstrap, error) {
-	b := felix.Bootstrap{Version: version, BlockSize: s.pool.blockSize}
-	if s.pool.none {
-		return b, nil
-	}
-	pool := &api.IPPool{}
-	pool.Name = felix.DefaultPoolName
-	pool.Spec.CIDR, pool.Spec.BlockSize = s.pool.cidr, s.pool.blockSize
-	api.Default(pool)
-	if err := api.Validate(pool); err != nil {
-		return b, fmt.Errorf("--default-pool-cidr, --default-pool-block-size: %w", err)
-	}
-	var err error
-	b.Pool, err = netip.ParsePrefix(s.pool.cidr)
-	return b, err
 }
 
 func (d datastoreSettings) check() error {

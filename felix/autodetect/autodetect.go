@@ -13,6 +13,7 @@ import (
 	"slices"
 	"strings"
 
+	"korat/api"
 	"korat/felix/dataplane"
 )
 
@@ -20,8 +21,9 @@ import (
 // networks and we ourselves make. (Calico's list.)
 var excluded = regexp.MustCompile(`^(docker|cbr|dummy|virbr|lxcbr|veth|lo$|cali|tunl|flannel|kube-ipvs|cni|vxlan\.calico|vxlan-v6\.calico|wireguard\.cali|wg-v6\.cali|nodelocaldns|br-)`)
 
-// Method is one way to choose; the zero Method is first-found.
+// Method is one way to choose an address of one family. The zero Method is no way at all.
 type Method struct {
+	family     api.Family
 	text       string
 	interfaces *regexp.Regexp
 	skip       *regexp.Regexp
@@ -29,13 +31,19 @@ type Method struct {
 	reach      netip.Addr
 }
 
+// FirstFound is the method that is used where nothing is said.
+func FirstFound(family api.Family) Method { return Method{family: family} }
+
+// IsZero says that there is no way.
+func (m Method) IsZero() bool { return m.family == 0 }
+
 // String gives the method as it was written.
 func (m Method) String() string { return cmp.Or(m.text, "first-found") }
 
 // Parse reads "first-found", "can-reach=ADDRESS", "interface=REGEX[,REGEX…]",
 // "skip-interface=REGEX[,REGEX…]" or "cidr=CIDR[,CIDR…]".
-func Parse(text string) (Method, error) {
-	m := Method{text: text}
+func Parse(text string, family api.Family) (Method, error) {
+	m := Method{family: family, text: text}
 	name, value, hasValue := strings.Cut(text, "=")
 	if hasValue && value == "" {
 		return m, fmt.Errorf("address autodetection method %q: nothing after =", text)
@@ -44,13 +52,13 @@ func Parse(text string) (Method, error) {
 	switch {
 	case text == "" || text == "first-found":
 	case name == "can-reach" && hasValue:
-		m.reach, err = reachable(value)
+		m.reach, err = reachable(value, family)
 	case name == "interface" && hasValue:
 		m.interfaces, err = anyOf(value)
 	case name == "skip-interface" && hasValue:
 		m.skip, err = anyOf(value)
 	case name == "cidr" && hasValue:
-		m.within, err = prefixes(value)
+		m.within, err = prefixes(value, family)
 	default:
 		return m, fmt.Errorf("address autodetection method %q: want first-found, can-reach=ADDRESS, interface=REGEX, skip-interface=REGEX or cidr=CIDR", text)
 	}
@@ -60,10 +68,10 @@ func Parse(text string) (Method, error) {
 	return m, nil
 }
 
-func reachable(text string) (netip.Addr, error) {
+func reachable(text string, family api.Family) (netip.Addr, error) {
 	addr, err := netip.ParseAddr(text)
-	if err != nil || !addr.Is4() {
-		return netip.Addr{}, fmt.Errorf("%q is no IPv4 address: names are not looked up", text)
+	if err != nil || !family.Has(addr) || addr.Zone() != "" {
+		return netip.Addr{}, fmt.Errorf("%q is no %s address: names are not looked up", text, family)
 	}
 	return addr, nil
 }
@@ -72,12 +80,15 @@ func anyOf(list string) (*regexp.Regexp, error) {
 	return regexp.Compile("^(" + strings.ReplaceAll(list, ",", "|") + ")$")
 }
 
-func prefixes(list string) ([]netip.Prefix, error) {
+func prefixes(list string, family api.Family) ([]netip.Prefix, error) {
 	var all []netip.Prefix
 	for text := range strings.SplitSeq(list, ",") {
 		p, err := netip.ParsePrefix(strings.TrimSpace(text))
 		if err != nil {
 			return nil, err
+		}
+		if !family.Has(p.Addr()) {
+			return nil, fmt.Errorf("%q is no %s CIDR", text, family)
 		}
 		all = append(all, p.Masked())
 	}
@@ -90,21 +101,35 @@ type Choice struct {
 	Address   netip.Prefix
 }
 
-// Choose picks the node's IPv4 address: candidates are the addresses of running interfaces, in the
+// Choose picks the node's address: candidates are the addresses of running interfaces, in the
 // order of interface index and then the kernel's own. source gives the address that the kernel
 // would send from to another; only can-reach calls it.
 func (m Method) Choose(host dataplane.Host, source func(dest netip.Addr) (netip.Addr, error)) (Choice, error) {
-	all := candidates(host)
+	all := addresses(host, func(l dataplane.HostLink, a netip.Addr) bool {
+		return l.Running && m.family.Has(a) && !slices.Contains(l.Unsettled, a)
+	})
 	if m.reach.IsValid() {
-		return m.reaching(all, source)
+		c, err := m.reaching(all, source)
+		if err != nil {
+			return c, fmt.Errorf("method %s: %w: %s", m, err, m.list(all, host))
+		}
+		return c, nil
 	}
 	for _, c := range all {
 		if m.accepts(c) {
 			return c, nil
 		}
 	}
-	return Choice{}, fmt.Errorf("no address found by method %s among %s: set the address with --ip, or another --ip-autodetection-method",
-		m, list(all))
+	return Choice{}, fmt.Errorf("no address found by method %s among %s: set the address with %s, or another %[3]s-autodetection-method",
+		m, m.list(all, host), Flag(m.family))
+}
+
+// Flag names the setting of a node's address.
+func Flag(family api.Family) string {
+	if family == api.IPv6 {
+		return "--ip6"
+	}
+	return "--ip"
 }
 
 func (m Method) accepts(c Choice) bool {
@@ -124,19 +149,19 @@ func (m Method) accepts(c Choice) bool {
 func (m Method) reaching(all []Choice, source func(netip.Addr) (netip.Addr, error)) (Choice, error) {
 	addr, err := source(m.reach)
 	if err != nil {
-		return Choice{}, fmt.Errorf("method %s: %w", m, err)
+		return Choice{}, err
 	}
 	for _, c := range all {
 		if c.Address.Addr() == addr {
 			return c, nil
 		}
 	}
-	return Choice{}, fmt.Errorf("method %s: the kernel would send from %s, which no running interface carries: %s", m, addr, list(all))
+	return Choice{}, fmt.Errorf("the kernel would send from %s, which no running interface carries", addr)
 }
 
 // Find gives the running interface that carries addr, if any does.
 func Find(host dataplane.Host, addr netip.Addr) (Choice, bool) {
-	return carrier(candidates(host), addr)
+	return carrier(addresses(host, func(l dataplane.HostLink, _ netip.Addr) bool { return l.Running }), addr)
 }
 
 // FindAny gives the interface that carries addr, running or not: an address outlives the loss of its link.
@@ -144,7 +169,7 @@ func FindAny(host dataplane.Host, addr netip.Addr) (Choice, bool) {
 	if c, ok := Find(host, addr); ok {
 		return c, true
 	}
-	return carrier(addresses(host, func(dataplane.HostLink) bool { return true }), addr)
+	return carrier(addresses(host, func(dataplane.HostLink, netip.Addr) bool { return true }), addr)
 }
 
 func carrier(all []Choice, addr netip.Addr) (Choice, bool) {
@@ -156,12 +181,8 @@ func carrier(all []Choice, addr netip.Addr) (Choice, bool) {
 	return Choice{}, false
 }
 
-func candidates(host dataplane.Host) []Choice {
-	return addresses(host, func(l dataplane.HostLink) bool { return l.Running })
-}
-
-// addresses gives what a node's address can be, of the links for which take is true.
-func addresses(host dataplane.Host, take func(dataplane.HostLink) bool) []Choice {
+// addresses gives what a node's address can be, as far as take is true.
+func addresses(host dataplane.Host, take func(dataplane.HostLink, netip.Addr) bool) []Choice {
 	names := make([]string, 0, len(host.Links))
 	for name := range host.Links {
 		names = append(names, name)
@@ -170,11 +191,8 @@ func addresses(host dataplane.Host, take func(dataplane.HostLink) bool) []Choice
 	var all []Choice
 	for _, name := range names {
 		link := host.Links[name]
-		if !take(link) {
-			continue
-		}
 		for _, p := range link.Addresses {
-			if a := p.Addr(); a.Is4() && !a.IsLoopback() && !a.IsLinkLocalUnicast() {
+			if a := p.Addr(); !a.IsLoopback() && !a.IsLinkLocalUnicast() && take(link, a) {
 				all = append(all, Choice{name, p})
 			}
 		}
@@ -182,9 +200,15 @@ func addresses(host dataplane.Host, take func(dataplane.HostLink) bool) []Choice
 	return all
 }
 
-func list(all []Choice) string {
-	if len(all) == 0 {
+func (m Method) list(all []Choice, host dataplane.Host) string {
+	switch {
+	case len(all) > 0:
+	case m.family == api.IPv4:
 		return "no IPv4 address on any running interface"
+	case !host.HasIPv6():
+		return "no IPv6 address, as this kernel has no IPv6 (was it started with ipv6.disable=1?)"
+	default:
+		return "no IPv6 address on any running interface, but for link-local, temporary, tentative and deprecated ones (is the sysctl disable_ipv6 of its interface 1?)"
 	}
 	var words []string
 	for _, c := range all {

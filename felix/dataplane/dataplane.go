@@ -183,6 +183,16 @@ func (l HostLink) Equal(o HostLink) bool {
 		l.IPv6 == o.IPv6 && l.AcceptRA == o.AcceptRA
 }
 
+// HasIPv6 says whether the kernel has IPv6 at all.
+func (h Host) HasIPv6() bool {
+	for _, link := range h.Links {
+		if link.IPv6 {
+			return true
+		}
+	}
+	return false
+}
+
 // Subnets gives the connected subnets with the interface of each, the first by name where several have
 // it. A single address is no subnet: nothing else is reached through it.
 func (h Host) Subnets() map[netip.Prefix]string {
