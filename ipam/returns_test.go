@@ -288,6 +288,8 @@ func scenes() map[string]scene {
 		"return of all":          {objs, fill(5), all(empty, func(g *agent) { g.remove("h0") }, set(disabled)), "0 blocks, 0 pods, pool"},
 		"removal":                {objs, fill(5), all(empty, func(g *agent) { g.remove("h0") }, set(dying)), "0 blocks, 0 pods, no pool"},
 		"removal of the empty":   {objs, func(*agent) {}, set(dying), "0 blocks, 0 pods, no pool"},
+		"return of what is lent": {[]api.Object{p, settings(false, 0)}, fill(9), empty, "1 blocks, 1 pods, pool"},
+		"return after a rest":    {[]api.Object{p, settings(true, time.Minute)}, fill(9), empty, "1 blocks, 1 pods, pool"},
 		"removal while in use":   {objs, fill(5), all(empty, set(dying)), "1 blocks, 1 pods, pool"},
 	}
 }

@@ -39,13 +39,15 @@ type world struct {
 	next int
 	// given, refused and crashed count what happened.
 	given, refused, crashed int
+	// returned counts blocks given back.
+	returned int
 }
 
 // TestWalk goes through random sequences of assignments, releases, crashes, outages and lagging
 // Snapshots on nodes that share small pools. After each step no address has two holders; in the
 // end the datastore says what the records say.
 func TestWalk(t *testing.T) {
-	var given, refused, crashed int
+	var given, refused, crashed, returned int
 	for seed := range uint64(60) {
 		w := &world{t: t, r: rand.New(rand.NewPCG(seed, 7)), live: map[netip.Addr]string{}}
 		w.st = filled(t, pool("p", "10.0.0.0/27", 30), pool("q", "10.1.0.0/28", 29), reservation("10.0.0.7", "10.1.0.0/30"))
@@ -62,10 +64,10 @@ func TestWalk(t *testing.T) {
 		if err := w.settle(); err != nil {
 			t.Fatalf("seed %d: %v", seed, err)
 		}
-		given, refused, crashed = given+w.given, refused+w.refused, crashed+w.crashed
+		given, refused, crashed, returned = given+w.given, refused+w.refused, crashed+w.crashed, returned+w.returned
 	}
-	t.Logf("%d requests given addresses, %d refused, %d agents restarted", given, refused, crashed)
-	if given < 2000 || refused < 2000 || crashed < 1000 {
+	t.Logf("%d requests given addresses, %d refused, %d agents restarted, %d blocks given back", given, refused, crashed, returned)
+	if given < 2000 || refused < 2000 || crashed < 1000 || returned < 50 {
 		t.Error("the walks went nowhere")
 	}
 }
@@ -74,6 +76,9 @@ func (w *world) restart(h *host) {
 	w.crashed++
 	h.link = &faulty{Store: w.st, left: 1 << 30}
 	h.alloc, h.keeper = NewAllocator(h.name, fixed), NewKeeper(h.link, h.name, quiet())
+	if w.r.IntN(2) == 0 {
+		h.keeper.returns.after = 0 // what is empty goes back at once
+	}
 	for handle, as := range h.record {
 		h.alloc.Restore(handle, nil, as)
 	}
@@ -88,12 +93,15 @@ func (w *world) look(h *host) {
 	h.seen = append(h.seen, s)
 	h.alloc.Update(s)
 	h.alloc.SetExhausted(h.keeper.Exhausted())
+	h.alloc.SetLeaving(h.keeper.Leaving())
 }
 
 func (w *world) keep(h *host) {
 	h.keeper.Want(h.alloc.Wants())
 	clear(h.keeper.publish.last) // a second has passed
+	deleted := h.link.count("delete IPAMBlock")
 	_, _ = h.keeper.pass(w.t.Context())
+	w.returned += h.link.count("delete IPAMBlock") - deleted
 }
 
 func (w *world) step() error {
