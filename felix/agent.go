@@ -186,6 +186,7 @@ func (a *Agent) await(ctx context.Context, resync *resync, suspects <-chan struc
 		case <-a.Mirror.Wake():
 		case <-a.retry:
 			a.retry = nil
+		case <-a.thawed():
 		case <-resync.routes.C:
 			invalidate(a.steps[routesStep:], kernel.Everything())
 			a.observe(ctx, kernel.Everything())
@@ -215,6 +216,7 @@ func (a *Agent) pass(ctx context.Context) error {
 	}
 	a.start(ctx)
 	a.at.alloc.SetExhausted(a.Keeper.Exhausted())
+	a.at.alloc.SetLeaving(a.Keeper.Leaving())
 	a.at.settle(a.world.host)
 	a.identify(ctx)
 	answers := a.serve()

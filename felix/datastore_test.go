@@ -45,7 +45,9 @@ func (w *testWorld) holder(addr netip.Addr) string {
 		p := netip.MustParsePrefix(spec.CIDR)
 		ordinal := int(addr.As4()[3]) - int(p.Addr().As4()[3])
 		if p.Contains(addr) && spec.Allocations[ordinal] != nil {
-			return spec.Attributes[*spec.Allocations[ordinal]].HandleID
+			if a := spec.Attributes[*spec.Allocations[ordinal]]; a.ReleasedAt == nil {
+				return a.HandleID
+			}
 		}
 	}
 	return ""

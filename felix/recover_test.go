@@ -27,8 +27,9 @@ func (w *testWorld) published(n int) {
 		}
 		used := 0
 		for _, o := range objs {
-			for _, a := range o.(*api.IPAMBlock).Spec.Allocations {
-				if a != nil {
+			spec := o.(*api.IPAMBlock).Spec
+			for _, a := range spec.Allocations {
+				if a != nil && spec.Attributes[*a].ReleasedAt == nil {
 					used++
 				}
 			}
@@ -184,7 +185,9 @@ func (w *testWorld) handles() string {
 	var all []string
 	for _, o := range objs {
 		for _, a := range o.(*api.IPAMBlock).Spec.Attributes {
-			all = append(all, a.HandleID)
+			if a.ReleasedAt == nil {
+				all = append(all, a.HandleID)
+			}
 		}
 	}
 	return strings.Join(all, " ")

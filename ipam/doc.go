@@ -18,5 +18,9 @@
 // agent has evidence that the pod is gone. What another node holds of a block (its attribute "node" says so)
 // is that node's to release.
 //
+// A released address rests before it is assigned again (cooldown.go). With strictAffinity false a node leases the
+// addresses of its own block in the datastore before it assigns them (lend.go), and borrows others' where it can claim
+// no block (borrow.go, and share.go for the writes); docs/decisions/0009 says why that gives none twice.
+//
 // Open allocator.go first, then assign.go and claim.go.
 package ipam

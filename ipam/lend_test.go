@@ -80,7 +80,9 @@ func TestLendingBegins(t *testing.T) {
 				strings.ReplaceAll(stored(t, st, cidr), first, "+")))
 			a.Update(picture(t, st))
 		}
-		name := func(n int) string { return strings.ReplaceAll(fmt.Sprint(netip.MustParseAddr(first+fmt.Sprint(n))), first, "+") }
+		name := func(n int) string {
+			return strings.ReplaceAll(fmt.Sprint(netip.MustParseAddr(first+fmt.Sprint(n))), first, "+")
+		}
 		want := fmt.Sprintf("[%[1]s]false prepared %[1]s=h0|[]true true %[1]s=h0 %[2]s=lease-a %[3]s=lease-a %[4]s=lease-a %[5]s=lease-a %[6]s=lease-a"+
 			"|[%[2]s]false true %[1]s=h0 %[2]s=h2 %[3]s=lease-a %[4]s=lease-a %[5]s=lease-a %[6]s=lease-a"+
 			"|[%[3]s]false true %[1]s=h0 %[2]s=h2 %[3]s=h3 %[4]s=lease-a %[5]s=lease-a %[6]s=lease-a", name(0), name(1), name(2), name(3), name(4), name(5))

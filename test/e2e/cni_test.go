@@ -61,7 +61,7 @@ func (w *world) clean(h *lab.Host, kernel string) {
 		if err != nil {
 			return err
 		}
-		if strings.Contains(stored, "containerID") || strings.Contains(blocks, "namespace: default") || queued != "" {
+		if strings.Contains(stored, "containerID") || strings.Count(blocks, "namespace: default") > strings.Count(blocks, "releasedAt: ") || queued != "" {
 			return fmt.Errorf("queued: %s\nendpoints: %s\nblocks:\n%s", queued, stored, blocks)
 		}
 		return nil

@@ -34,6 +34,8 @@ func TestPools(t *testing.T) {
 	w.ready(w.Agents...)
 	w.refused(a, lab.PodConfig{Name: "p0"}, 11, "no enabled IPPool with IPv4 addresses is usable: create one")
 
+	// A released address is to be had at once.
+	w.koratctl(a, "apply", "apiVersion: projectcalico.org/v3\nkind: IPAMConfiguration\nmetadata: {name: default}\nspec: {ipCooldownSeconds: 0}\n")
 	w.koratctl(a, "create", pool("one", "10.32.0.0/16", 26, false))
 	p1, b1 := w.pod(a, "p1"), w.pod(b, "b1")
 	w.inside(p1, "10.32.0.0/16")
