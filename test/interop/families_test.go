@@ -150,6 +150,9 @@ func TestIPv6OnlyWithBIRD(t *testing.T) {
 		}
 	}
 	h, other := w.nodes()[0], w.nodes()[1]
+	w.sessionAt(h, other.Address(), "established", established)
+	w.sessionAt(other, h.Address(), "established", established)
+	w.reaches(h.Pods()[0], other.Pods()[0].Address())
 	watches := w.watches(w.Hosts())
 	w.killSpeaker(h)
 	w.sessionAt(other, h.Address(), "back", lost(1))
