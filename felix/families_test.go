@@ -24,6 +24,71 @@ func asking(pod string, versions ...int) socket.Request {
 	return r
 }
 
+// dual makes the world one of both families.
+func (w *testWorld) dual() {
+	w.ipv6 = Source{Address: netip.MustParseAddr("fd00:192::100")}
+	w.bootstrap.IPv6 = DefaultPool{CIDR: netip.MustParsePrefix("fd00:172::/64"), BlockSize: 122}
+	w.kernel.change(func(k *fakeKernel) {
+		link := k.host.Links["eth0"]
+		link.IPv6 = true
+		link.Addresses = append(slices.Clone(link.Addresses), netip.MustParsePrefix("fd00:192::100/64"))
+		k.host.Links["eth0"] = link
+	})
+}
+
+// attachAs plays the whole ADD of a pod of the versions.
+func (n *node) attachAs(pod string, versions ...int) endpoint.Endpoint {
+	n.w.t.Helper()
+	ep, err := n.add(asking(pod, versions...))
+	if err == nil {
+		err = n.ready(ep.ID)
+	}
+	if err != nil {
+		n.w.t.Fatalf("attach %s: %v", pod, err)
+	}
+	return ep
+}
+
+// A pod of both families has both, keeps both when the journal is lost, and gives both back.
+func TestPodsOfBothFamilies(t *testing.T) {
+	for _, versions := range [][]int{{4}, {6}, {4, 6}} {
+		t.Run(fmt.Sprint(versions), func(t *testing.T) {
+			w := newWorld(t)
+			w.dual()
+			n := w.start()
+			n.untilReady()
+			ep := n.attachAs("web", versions...)
+			if len(ep.Addresses) != len(versions) {
+				t.Fatalf("have %v", ep.Addresses)
+			}
+			for i, a := range ep.Addresses {
+				if a.Is4() != (versions[i] == 4) || !w.hasRoute(fmt.Sprintf("%s dev %s", netip.PrefixFrom(a, a.BitLen()), ep.Interface)) {
+					t.Errorf("address %s, routes:\n%s", a, w.routes.Dump())
+				}
+			}
+			w.alias(ep)
+			w.published(len(versions))
+			w.mirrored(ep)
+			n.stop()
+			w.writes()
+			w.dir = t.TempDir()
+			n = w.start()
+			n.untilReady()
+			if text := w.writes(); text != "" {
+				t.Errorf("the kernel was as it should be, yet written:\n%s", text)
+			}
+			if again, err := n.ask(asking("web", versions...)); err != nil || !slices.Equal(again.Addresses, ep.Addresses) {
+				t.Errorf("ADD again: %v, %v, want %v", again.Addresses, err, ep.Addresses)
+			}
+			w.published(len(versions))
+			if err := n.detach(ep.ID); err != nil {
+				t.Fatal(err)
+			}
+			w.published(0)
+		})
+	}
+}
+
 // What the kernel tells of a pod may be of one family only: the other's route or neighbour entry may be lost.
 func TestEvidenceOfEitherFamily(t *testing.T) {
 	const mac = "02:00:00:00:00:01"
