@@ -5,6 +5,7 @@ package api
 import (
 	"net/netip"
 	"strconv"
+	"strings"
 )
 
 // Family is an address family.
@@ -59,6 +60,15 @@ func (a Addresses) For(addr netip.Addr) netip.Addr {
 
 // Has says whether addr is one of the node's own.
 func (a Addresses) Has(addr netip.Addr) bool { return addr.IsValid() && a.For(addr) == addr }
+
+// String gives "192.168.100.100/24, fd00:192:168::100/64", or what there is of it.
+func (a Addresses) String() string {
+	var texts []string
+	for _, p := range a.All() {
+		texts = append(texts, p.String())
+	}
+	return strings.Join(texts, ", ")
+}
 
 // All gives the valid ones, IPv4 first.
 func (a Addresses) All() []netip.Prefix {

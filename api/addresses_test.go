@@ -13,13 +13,17 @@ func TestAddresses(t *testing.T) {
 	for _, tt := range []struct {
 		have       Addresses
 		all        []netip.Prefix
+		text       string
 		has4, has6 bool
 	}{
-		{Addresses{}, nil, false, false},
-		{Addresses{IPv4: four}, []netip.Prefix{four}, true, false},
-		{Addresses{IPv6: six}, []netip.Prefix{six}, false, true},
-		{Addresses{IPv4: four, IPv6: six}, []netip.Prefix{four, six}, true, true},
+		{Addresses{}, nil, "", false, false},
+		{Addresses{IPv4: four}, []netip.Prefix{four}, "192.0.2.1/24", true, false},
+		{Addresses{IPv6: six}, []netip.Prefix{six}, "2001:db8::1/64", false, true},
+		{Addresses{IPv4: four, IPv6: six}, []netip.Prefix{four, six}, "192.0.2.1/24, 2001:db8::1/64", true, true},
 	} {
+		if got := tt.have.String(); got != tt.text {
+			t.Errorf("have %s, want %s", got, tt.text)
+		}
 		if got := tt.have.All(); !slices.Equal(got, tt.all) {
 			t.Errorf("%v: All gives %v, want %v", tt.have, got, tt.all)
 		}

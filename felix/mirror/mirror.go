@@ -248,7 +248,7 @@ func (m *Mirror) writeNode(ctx context.Context, node *api.Node) (err error) {
 		m.given.node = nil
 	}
 	if err == nil {
-		m.log.Info("node registered", "node", node.Name, "address", node.Spec.BGP.IPv4Address)
+		m.log.Info("node registered", "node", node.Name, "addresses", node.Spec.BGPAddresses().String())
 	}
 	return nil
 }

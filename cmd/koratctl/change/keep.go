@@ -9,7 +9,7 @@ import (
 	"korat/api"
 )
 
-// agentAddress is the type of the address that a node's agent writes.
+// agentAddress is the type of the addresses that a node's agent writes.
 const agentAddress = "InternalIP"
 
 // keepAgents gives the manifest's object with what an agent has written into the stored one and the
@@ -21,17 +21,18 @@ func keepAgents(obj, have api.Object) api.Object {
 		return obj
 	}
 	node := given.DeepCopy()
-	if stored.Spec.BGP != nil && stored.Spec.BGP.IPv4Address != "" {
+	if had := stored.Spec.BGP; had != nil && (had.IPv4Address != "" || had.IPv6Address != "") {
 		if node.Spec.BGP == nil {
 			node.Spec.BGP = &api.NodeBGPSpec{}
 		}
-		node.Spec.BGP.IPv4Address = cmp.Or(node.Spec.BGP.IPv4Address, stored.Spec.BGP.IPv4Address)
+		bgp := node.Spec.BGP
+		bgp.IPv4Address, bgp.IPv6Address = cmp.Or(bgp.IPv4Address, had.IPv4Address), cmp.Or(bgp.IPv6Address, had.IPv6Address)
 	}
 	node.Spec.Addresses = keepAddresses(node.Spec.Addresses, stored.Spec.Addresses)
 	return node
 }
 
-// keepAddresses adds the agent's address to a list that has none of its type, in the agent's order.
+// keepAddresses adds the agent's addresses to a list that has none of their type, in the agent's order.
 func keepAddresses(given, stored []api.NodeAddress) []api.NodeAddress {
 	if len(given) == 0 {
 		return slices.Clone(stored)

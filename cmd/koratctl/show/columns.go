@@ -54,6 +54,7 @@ func kindColumns(kind api.Kind) (narrow, more []column) {
 				return nodeBGP(o, func(b *api.NodeBGPSpec) string { return number(b.ASNumber) })
 			}),
 			of("IPV4", func(o *api.Node) string { return nodeBGP(o, func(b *api.NodeBGPSpec) string { return b.IPv4Address }) }),
+			of("IPV6", func(o *api.Node) string { return nodeBGP(o, func(b *api.NodeBGPSpec) string { return b.IPv6Address }) }),
 		}
 		more = []column{
 			of("ADDRESSES", func(o *api.Node) string { return nodeAddresses(o) }),

@@ -5,6 +5,7 @@ package show
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -17,7 +18,7 @@ func Status(w io.Writer, s felix.NodeStatus, now time.Time) error {
 	rows := [][]string{
 		{"Node", s.Node},
 		{"Version", s.Version},
-		{"Address", s.Address},
+		{"Address", strings.Join(slices.DeleteFunc([]string{s.Address, s.AddressIPv6}, func(a string) bool { return a == "" }), ", ")},
 		{"AS number", optional(s.AS)},
 		{"Router ID", s.RouterID},
 	}
