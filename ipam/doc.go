@@ -6,10 +6,11 @@
 //   - Allocator is the state, owned by the agent's loop: which addresses of this node's blocks are
 //     held, and by whom. It does no I/O. The agent's CNI record is restored into it at start.
 //   - Keeper is the one goroutine that writes to the datastore: it claims blocks, heals claims that
-//     a crash left half done, and publishes the blocks' contents.
+//     a crash left half done, publishes the blocks' contents, and gives back blocks that are not needed.
 //
 // The loop calls Allocator.Update with each Snapshot, and passes Allocator.Wants to Keeper.Want;
-// what the Keeper writes comes back with a later Snapshot. Package block has one block's arithmetic,
+// what the Keeper writes comes back with a later Snapshot. Before a block is given back the Keeper asks, by
+// Keeper.Leaving and Allocator.SetLeaving, that nothing more be assigned of it; see returns.go. Package block has one block's arithmetic,
 // package journal the file that survives the agent.
 //
 // What the Allocator remembers always wins over the datastore's copy of an own confirmed block: a
