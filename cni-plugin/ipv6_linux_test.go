@@ -148,8 +148,9 @@ func TestCheckNamesDeviationsOfIPv6(t *testing.T) {
 			netns.Run(h.t, "ip link set "+hostIf+" netns "+netns.NewPod(h.t))
 			return r
 		}, []string{"host interface " + hostIf + " is gone"}},
-		{"other address", func(_ *host, r string) string { return strings.Replace(r, "fd00::2", "fd00::9", 1) },
-			[]string{"prevResult gives eth0 [172.17.8.2 fd00::9], the agent [172.17.8.2 fd00::2]"}},
+		{"other address", func(_ *host, r string) string {
+			return strings.Replace(r, "fd00::2", "fd00::9", 1)
+		}, []string{"prevResult gives eth0 [172.17.8.2 fd00::9], the agent [172.17.8.2 fd00::2]"}},
 		{"one of the agent's addresses is new", func(h *host, r string) string {
 			id := endpoint.ID{ContainerID: "c1", IfName: "eth0"}
 			h.agent.mu.Lock()
