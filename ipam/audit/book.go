@@ -103,6 +103,11 @@ func (b *Book) readBlocks() {
 		}
 	}
 	slices.SortFunc(b.blocks, func(x, y *blk) int { return x.prefix.Compare(y.prefix) })
+	b.index()
+}
+
+// index fills held and byHandle.
+func (b *Book) index() {
 	for _, x := range b.blocks {
 		for _, a := range x.allocations {
 			b.held[a.Address] = append(b.held[a.Address], a)
