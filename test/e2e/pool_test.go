@@ -32,7 +32,7 @@ func TestPools(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.ready(w.Agents...)
-	w.refused(a, lab.PodConfig{Name: "p0"}, 11, "no enabled IPPool with IPv4 addresses is usable: create one")
+	w.refused(a, lab.PodConfig{Name: "p0"}, 11, "there is no IPPool with IPv4 addresses: create one")
 
 	// A released address is to be had at once.
 	w.koratctl(a, "apply", "apiVersion: projectcalico.org/v3\nkind: IPAMConfiguration\nmetadata: {name: default}\nspec: {ipCooldownSeconds: 0}\n")
