@@ -8,26 +8,28 @@ import (
 	"fmt"
 	"net/netip"
 	"regexp"
+	"slices"
 	"strconv"
 	"strings"
 	"syscall"
 	"testing"
+	"time"
 
 	"korat/bgp/speaker/status"
 	"korat/felix"
 	"korat/test/lab"
 )
 
-// TestRestartsLoseNoPacket kills and restarts agent and speaker in every way while 100 packets a second
-// run to and from their pods. Host a's agent is the datastore too.
+// TestRestartsLoseNoPacket kills and restarts agent and speaker in every way while 100 packets a second of
+// each family run to and from their pods. Host a's agent is the datastore too.
 func TestRestartsLoseNoPacket(t *testing.T) {
-	w := cluster(t, 3)
+	w := clusterOf(t, lab.Dual, 3)
 	a, b, c := w.host("a"), w.host("b"), w.host("c")
 	a1, b1, c1 := w.pod(a, "a1"), w.pod(b, "b1"), w.pod(c, "c1")
 	w.matrix(w.places())
 	for i, h := range []*lab.Host{b, a} {
 		agent := w.Agents[1-i]
-		pings := []*pinging{w.ping(a1, b1), w.ping(b1, a1), w.ping(a1, c1), w.ping(c1, a1), w.ping(b1, c1), w.ping(c1, b1)}
+		pings := slices.Concat(w.pings(a1, b1), w.pings(b1, a1), w.pings(a1, c1), w.pings(c1, a1), w.pings(b1, c1), w.pings(c1, b1))
 		monitors := []*monitor{w.monitor(a), w.monitor(b), w.monitor(c)}
 		w.flowing(pings)
 
@@ -86,7 +88,7 @@ func TestRestartsLoseNoPacket(t *testing.T) {
 
 // TestUnchangedRestartWritesNothing listens to the kernel while the agent restarts.
 func TestUnchangedRestartWritesNothing(t *testing.T) {
-	w := cluster(t, 2)
+	w := clusterOf(t, lab.Dual, 2)
 	a, b := w.host("a"), w.host("b")
 	w.pod(a, "a1")
 	w.pod(b, "b1")
@@ -124,28 +126,35 @@ func (w *world) sessionsOfPeers(h *lab.Host, hosts ...*lab.Host) string {
 		if other == h {
 			continue
 		}
-		have := w.sessions(other)[h.Name]
-		var s status.Peer
-		w.until(other.Name+"'s speaker has noted its session with "+h.Name, func(ctx context.Context) error {
-			text, err := other.Exec(ctx, "cat", "/run/korat/speaker.sock.status.json")
-			if err != nil {
-				return err
-			}
-			var file status.File
-			if err := json.Unmarshal([]byte(text), &file); err != nil {
-				return err
-			}
-			if s = file.Peers[netip.MustParseAddr(have.Address)]; s.Up.IsZero() || s.Reason != "" {
-				return fmt.Errorf("it says %+v of %s", s, have.Address)
-			}
-			return nil
-		})
-		fmt.Fprintf(&all, "%s: %s, up since %s, lost %d times\n", other.Name, have.State, s.Up, have.Flaps)
+		for _, have := range w.sessions(other, h.Name) {
+			fmt.Fprintf(&all, "%s: %s %s, up since %s, lost %d times\n", other.Name, have.Address, have.State, w.up(other, have.Address), have.Flaps)
+		}
 	}
 	return all.String()
 }
 
-// flapped waits until the hosts other than h have seen their session with h lost this often.
+// up says since when a host's speaker has had its session with an address.
+func (w *world) up(h *lab.Host, address string) time.Time {
+	w.Helper()
+	var s status.Peer
+	w.until(h.Name+"'s speaker has noted its session with "+address, func(ctx context.Context) error {
+		text, err := h.Exec(ctx, "cat", "/run/korat/speaker.sock.status.json")
+		if err != nil {
+			return err
+		}
+		var file status.File
+		if err := json.Unmarshal([]byte(text), &file); err != nil {
+			return err
+		}
+		if s = file.Peers[netip.MustParseAddr(address)]; s.Up.IsZero() || s.Reason != "" {
+			return fmt.Errorf("it says %+v of %s", s, address)
+		}
+		return nil
+	})
+	return s.Up
+}
+
+// flapped waits until the hosts other than h have seen each of their sessions with h lost this often.
 func (w *world) flapped(h *lab.Host, times uint32, hosts ...*lab.Host) {
 	w.Helper()
 	for _, other := range hosts {
@@ -163,12 +172,11 @@ func (w *world) flapped(h *lab.Host, times uint32, hosts ...*lab.Host) {
 }
 
 func lost(sessions []felix.SessionStatus, peer string, times uint32) error {
-	for _, s := range sessions {
-		if s.Name == peer && s.Flaps == times {
-			return nil
-		}
+	with := slices.DeleteFunc(slices.Clone(sessions), func(s felix.SessionStatus) bool { return s.Name != peer })
+	if len(with) == 0 || slices.ContainsFunc(with, func(s felix.SessionStatus) bool { return s.Flaps != times }) {
+		return fmt.Errorf("want sessions with %s lost %d times: %+v", peer, times, sessions)
 	}
-	return fmt.Errorf("want session with %s lost %d times: %+v", peer, times, sessions)
+	return nil
 }
 
 // speaker is the process of a host's only speaker.
@@ -191,20 +199,25 @@ func (w *world) kill(pid int, signal syscall.Signal) {
 // pinging is a ping of 100 packets a second.
 type pinging struct {
 	*lab.Process
-	from, to *lab.Pod
+	from, to string
 }
 
-func (w *world) ping(from, to *lab.Pod) *pinging {
+// pings has one to each address.
+func (w *world) pings(from, to *lab.Pod) []*pinging {
 	w.Helper()
-	w.started++
-	p, err := from.Start(fmt.Sprintf("ping-%d", w.started), "ping", "-n", "-i", "0.01", to.Address().String())
-	if err != nil {
-		w.Fatal(err)
+	var all []*pinging
+	for _, addr := range to.Addresses() {
+		w.started++
+		p, err := from.Start(fmt.Sprintf("ping-%d", w.started), "ping", "-n", "-i", "0.01", addr.String())
+		if err != nil {
+			w.Fatal(err)
+		}
+		all = append(all, &pinging{p, from.Name, to.Name + " (" + addr.String() + ")"})
 	}
-	return &pinging{p, from, to}
+	return all
 }
 
-var sequence = regexp.MustCompile(`bytes from [0-9.]+: icmp_seq=(\d+) ttl`)
+var sequence = regexp.MustCompile(`bytes from [0-9a-f.:]+: icmp_seq=(\d+) ttl`)
 
 // answered gives the numbers of the packets that were answered. ping counts from 1.
 func (w *world) answered(p *pinging) map[int]bool {
@@ -229,7 +242,7 @@ func (w *world) flowing(pings []*pinging) {
 	w.Helper()
 	for _, p := range pings {
 		before := len(w.answered(p))
-		w.until(p.from.Name+" hears from "+p.to.Name, func(context.Context) error {
+		w.until(p.from+" hears from "+p.to, func(context.Context) error {
 			if now := len(w.answered(p)); now < before+20 {
 				return fmt.Errorf("%d answers, %d before", now, before)
 			}
@@ -256,7 +269,7 @@ func (w *world) allAnswered(p *pinging) {
 	}
 	match := summary.FindStringSubmatch(log)
 	if match == nil {
-		w.Fatalf("ping %s to %s ends without a summary:\n%s", p.from.Name, p.to.Name, log)
+		w.Fatalf("ping %s to %s ends without a summary:\n%s", p.from, p.to, log)
 	}
 	sent, err := strconv.Atoi(match[1])
 	if err != nil {
@@ -265,8 +278,8 @@ func (w *world) allAnswered(p *pinging) {
 	answered := w.answered(p)
 	for n := 1; n < sent; n++ {
 		if !answered[n] {
-			w.Errorf("ping %s to %s: packet %d of %d was lost", p.from.Name, p.to.Name, n, sent)
+			w.Errorf("ping %s to %s: packet %d of %d was lost", p.from, p.to, n, sent)
 		}
 	}
-	w.Logf("ping %s to %s: %s", p.from.Name, p.to.Name, match[0])
+	w.Logf("ping %s to %s: %s", p.from, p.to, match[0])
 }

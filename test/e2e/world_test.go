@@ -43,8 +43,13 @@ type world struct {
 	started int
 }
 
-// hosts makes hosts a, b, c… with their configuration, and starts nothing.
+// hosts makes hosts a, b, c… of IPv4 with their configuration, and starts nothing.
 func hosts(t *testing.T, n int, more string) *world {
+	t.Helper()
+	return hostsOf(t, lab.IPv4, n, more)
+}
+
+func hostsOf(t *testing.T, families lab.Families, n int, more string) *world {
 	t.Helper()
 	for _, name := range []string{"korat-node", "korat", "koratctl"} {
 		if _, err := os.Stat(binDir + "/" + name); err != nil {
@@ -52,7 +57,7 @@ func hosts(t *testing.T, n int, more string) *world {
 		}
 	}
 	c, err := lab.NewCluster(t.Context(), lab.ClusterConfig{
-		Config: lab.Config{Dir: t.TempDir(), BinDir: binDir}, Hosts: n, Settings: settings + more,
+		Config: lab.Config{Dir: t.TempDir(), BinDir: binDir, Families: families}, Hosts: n, Settings: settings + more,
 	})
 	if err != nil {
 		t.Fatal(err)
@@ -69,10 +74,15 @@ func hosts(t *testing.T, n int, more string) *world {
 	return w
 }
 
-// cluster is hosts with agents that are ready and see each other.
+// cluster is hosts of IPv4 with agents that are ready and see each other.
 func cluster(t *testing.T, n int) *world {
 	t.Helper()
-	w := hosts(t, n, "")
+	return clusterOf(t, lab.IPv4, n)
+}
+
+func clusterOf(t *testing.T, families lab.Families, n int) *world {
+	t.Helper()
+	w := hostsOf(t, families, n, "")
 	if err := w.StartAgents(); err != nil {
 		t.Fatal(err)
 	}
@@ -82,19 +92,32 @@ func cluster(t *testing.T, n int) *world {
 	return w
 }
 
-// settled waits until the hosts have the block that every node claims ahead of use: what a test compares
-// with later includes its route.
+// settled waits until the hosts have the blocks that every node claims ahead of use, one of each of its
+// families: what a test compares with later includes their routes.
 func (w *world) settled(hosts ...*lab.Host) {
 	w.Helper()
 	for _, h := range hosts {
 		w.until(h.Name+" has a block", func(ctx context.Context) error {
-			out, err := h.Exec(ctx, "ip", "route", "show", "type", "blackhole")
-			if err == nil && out == "" {
-				err = errors.New("no blackhole")
+			for _, addr := range h.Addresses() {
+				out, err := h.Exec(ctx, "ip", version(addr), "route", "show", "type", "blackhole")
+				if err == nil && out == "" {
+					err = errors.New("no blackhole")
+				}
+				if err != nil {
+					return fmt.Errorf("ip %s: %w", version(addr), err)
+				}
 			}
-			return err
+			return nil
 		})
 	}
+}
+
+// version gives ip's option for an address's family.
+func version(a netip.Addr) string {
+	if a.Is4() {
+		return "-4"
+	}
+	return "-6"
 }
 
 // explain logs what a person would look at first.
@@ -102,7 +125,7 @@ func (w *world) explain() {
 	ctx, cancel := context.WithTimeout(context.Background(), 20*time.Second)
 	defer cancel()
 	for _, h := range w.Hosts() {
-		for _, command := range []string{"ip route", "koratctl node status --timeout=1s", "tail -n 40 " + w.Dir() + "/" + h.Name + "-" + lab.AgentLog + ".log"} {
+		for _, command := range []string{"ip -4 route", "ip -6 route", "koratctl node status --timeout=1s", "tail -n 40 " + w.Dir() + "/" + h.Name + "-" + lab.AgentLog + ".log"} {
 			out, err := h.Exec(ctx, strings.Fields(command)...)
 			if err != nil {
 				out += err.Error()
@@ -233,21 +256,17 @@ func (w *world) status(ctx context.Context, h *lab.Host) (felix.NodeStatus, erro
 	return s, err
 }
 
-// sessions gives the sessions of a host by the peer's name.
-func (w *world) sessions(h *lab.Host) map[string]felix.SessionStatus {
+// sessions gives those of a host with a peer: one of each family.
+func (w *world) sessions(h *lab.Host, peer string) []felix.SessionStatus {
 	w.Helper()
 	s, err := w.status(w.limit(), h)
 	if err != nil {
 		w.Fatal(err)
 	}
-	all := map[string]felix.SessionStatus{}
-	for _, session := range s.Sessions {
-		all[session.Name] = session
-	}
-	return all
+	return slices.DeleteFunc(s.Sessions, func(session felix.SessionStatus) bool { return session.Name != peer })
 }
 
-// meshed waits until each of the hosts has an established session with each other, and no more.
+// meshed waits until each of the hosts has an established session of each family with each other, and no more.
 func (w *world) meshed(hosts ...*lab.Host) {
 	w.Helper()
 	for _, h := range hosts {
@@ -258,12 +277,15 @@ func (w *world) meshed(hosts ...*lab.Host) {
 			}
 			up := map[string]bool{}
 			for _, session := range s.Sessions {
-				up[session.Name] = session.State == "Established"
+				up[session.Name+" "+session.Address] = session.State == "Established"
 			}
 			want := map[string]bool{}
 			for _, other := range hosts {
-				if other != h {
-					want[other.Name] = true
+				if other == h {
+					continue
+				}
+				for _, addr := range other.Addresses() {
+					want[other.Name+" "+addr.String()] = true
 				}
 			}
 			if fmt.Sprint(up) != fmt.Sprint(want) {
@@ -274,8 +296,13 @@ func (w *world) meshed(hosts ...*lab.Host) {
 	}
 }
 
-// block is the /24 that an address is in: the default pool's blocks are of that size.
-func block(addr netip.Addr) netip.Prefix { return netip.PrefixFrom(addr, 24).Masked() }
+// block is the /24, or of IPv6 the /122, that an address is in: the default pools' blocks are of that size.
+func block(addr netip.Addr) netip.Prefix {
+	if addr.Is6() {
+		return netip.PrefixFrom(addr, 122).Masked()
+	}
+	return netip.PrefixFrom(addr, 24).Masked()
+}
 
 // hostInterface is Calico's name for the host's side of a pod of namespace default.
 func hostInterface(p *lab.Pod) string {
@@ -300,30 +327,38 @@ type place struct {
 	runner  lab.Runner
 }
 
-// places are all pods and hosts.
+// places are all pods and hosts, with each of their addresses.
 func (w *world) places() []place {
 	var all []place
+	add := func(name string, where lab.Addressed) {
+		for _, addr := range where.Addresses() {
+			all = append(all, place{name, addr, where})
+		}
+	}
 	for _, h := range w.Hosts() {
-		all = append(all, place{h.Name, h.Address(), h})
+		add(h.Name, h)
 		for _, p := range h.Pods() {
-			all = append(all, place{p.Name, p.Address(), p})
+			add(p.Name, p)
 		}
 	}
 	return all
 }
 
-// matrix pings everything from everywhere, until everything answers once.
+// matrix pings everything from everywhere that is of the same family, until everything answers once.
 func (w *world) matrix(places []place) {
 	w.Helper()
 	slots := make(chan struct{}, 4)
 	var all sync.WaitGroup
 	for _, from := range places {
 		for _, to := range places {
+			if from.address.Is4() != to.address.Is4() {
+				continue
+			}
 			all.Go(func() {
 				slots <- struct{}{}
 				defer func() { <-slots }()
 				if err := reach(w.limit(), from.runner, to.address); err != nil {
-					w.Errorf("%s to %s: %v", from.name, to.name, err)
+					w.Errorf("%s to %s (%s): %v", from.name, to.name, to.address, err)
 				}
 			})
 		}
