@@ -116,8 +116,8 @@ func TestUpEnterDown(t *testing.T) {
 			t.Errorf("up does not say %q:\n%s", want, out)
 		}
 	}
-	run(t, 0, "up", "--name", "two", "--hosts", "1", "--pods", "1", "--dir", filepath.Join(dir, "two"))
-	for _, want := range []string{"lab one, logs in " + dir, "a/a1", "b/b1", "192.168.100.101  korat-node runs", "lab two"} {
+	run(t, 0, "up", "--name", "two", "--hosts", "1", "--pods", "1", "--families", "ipv6", "--dir", filepath.Join(dir, "two"))
+	for _, want := range []string{"lab one, logs in " + dir, "a/a1", "b/b1", "192.168.100.101 fd00:192:168::101 ", "  korat-node runs", "lab two"} {
 		if out := run(t, 0, "status"); !strings.Contains(out, want) {
 			t.Errorf("status does not say %q:\n%s", want, out)
 		}
@@ -133,6 +133,12 @@ func TestUpEnterDown(t *testing.T) {
 	}
 	if out := run(t, 0, "exec", "--name", "one", "a/a1", "ip", "route"); !strings.HasPrefix(out, "default via 169.254.1.1 dev eth0") {
 		t.Errorf("routes of a1 are\n%s", out)
+	}
+	if out := run(t, 0, "exec", "--name", "one", "a/a1", "ip", "-6", "route", "show", "default"); !strings.HasPrefix(out, "default via fe80::ecee:eeff:feee:eeee dev eth0") {
+		t.Errorf("IPv6 routes of a1 are\n%s", out)
+	}
+	if out := run(t, 0, "exec", "--name", "two", "a/a1", "ip", "-4", "route"); out != "" {
+		t.Errorf("IPv4 routes in a lab of IPv6 are\n%s", out)
 	}
 	run(t, 7, "exec", "--name", "one", "a/a1", "sh", "-c", "exit 7")
 	for _, where := range []string{"c", "a/b1"} {
@@ -214,7 +220,9 @@ func TestDemo(t *testing.T) {
 	for _, want := range []string{
 		" dev cali", " via 192.168.100.101 dev eth0 proto ", "blackhole ",
 		"default via 169.254.1.1 dev eth0\n", "169.254.1.1 dev eth0 scope link\n", " lladdr ee:ee:ee:ee:ee:ee ",
-		"Established", "All 72 pings were answered.\n",
+		" via fd00:192:168::101 dev eth0 proto 75 metric 1024 onlink", " dev lo proto 75 metric 1024",
+		"default via fe80::ecee:eeff:feee:eeee dev eth0 metric 1024", "fe80::ecee:eeff:feee:eeee dev eth0 lladdr ee:ee:ee:ee:ee:ee PERMANENT\n",
+		"Established", "All 144 pings were answered.\n",
 	} {
 		if !strings.Contains(out, want) {
 			t.Errorf("%q is missing", want)
@@ -223,8 +231,8 @@ func TestDemo(t *testing.T) {
 	if strings.Contains(out, "✗") || strings.Contains(out, "never") {
 		t.Error("something failed")
 	}
-	if lines := strings.Count(out, "\n"); lines > 80 {
-		t.Errorf("%d lines do not fit on a screen", lines)
+	if lines := strings.Count(out, "\n"); lines > 110 {
+		t.Errorf("%d lines are too many to read", lines)
 	}
 	if t.Failed() {
 		t.Log("\n" + out)
@@ -234,12 +242,13 @@ func TestDemo(t *testing.T) {
 
 func TestBadSettings(t *testing.T) {
 	cases := map[string][]string{
-		`--name: "A/1"`:    {"up", "--name", "A/1"},
-		"--hosts: 0: want": {"up", "--hosts", "0"},
-		"--pods: 251":      {"up", "--pods", "251"},
-		"make build":       {"up", "--bin-dir", "/usr/share"},
-		"no lab is up":     {"exec", "a", "true"},
-		"lab x is not up":  {"status", "--name", "x"},
+		`--name: "A/1"`:     {"up", "--name", "A/1"},
+		"--hosts: 0: want":  {"up", "--hosts", "0"},
+		"--pods: 251":       {"up", "--pods", "251"},
+		"--families: \"6\"": {"up", "--families", "6"},
+		"make build":        {"up", "--bin-dir", "/usr/share"},
+		"no lab is up":      {"exec", "a", "true"},
+		"lab x is not up":   {"status", "--name", "x"},
 	}
 	for want, args := range cases {
 		if out := run(t, 1, args...); !strings.Contains(out, want) {

@@ -35,7 +35,7 @@ func (s *settings) register(f *pflag.FlagSet) {
 	f.StringVar(&s.name, "name", s.name, "the lab's name, to have several at once")
 	f.IntVar(&s.hosts, "hosts", 3, fmt.Sprintf("number of hosts, %d at most", lab.MaxClusterHosts))
 	f.IntVar(&s.pods, "pods", 2, "number of pods on each host")
-	f.StringVar(&s.families, "families", string(lab.IPv4), fmt.Sprintf("IP versions of hosts and pods: %s, %s or %s", lab.IPv4, lab.IPv6, lab.Dual))
+	f.StringVar(&s.families, "families", string(lab.Dual), fmt.Sprintf("IP versions of hosts and pods: %s, %s or %s", lab.IPv4, lab.IPv6, lab.Dual))
 	f.StringVar(&s.binDir, "bin-dir", "", "where korat-node, korat and koratctl are [where this program is]")
 	f.StringVar(&s.dir, "dir", "", "directory for the logs; older logs in it are removed [BIN-DIR/labs/NAME]")
 }
