@@ -74,7 +74,9 @@ func (c *ctl) check(ctx context.Context, f checkFlags) (audit.Report, error) {
 			return err
 		}
 		first = book.Findings(c.Now())
-		guid, err = clusterGUID(ctx, st)
+		if f.report != "" {
+			guid, err = clusterGUID(ctx, st)
+		}
 		return err
 	})
 	if err != nil {
