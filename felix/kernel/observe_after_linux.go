@@ -44,7 +44,9 @@ func (h *Handle) ObserveAfter(ctx context.Context, before dataplane.Host, n Noti
 			return host, err
 		}
 	}
-	if !n.DefaultRoute {
+	// With a link or an address the kernel takes IPv4 routes away of which it sends no notice.
+	silently := before.DefaultRoute && (n.flushed() || len(n.RemovedAddresses) > 0)
+	if !n.DefaultRoute && !silently {
 		return host, nil
 	}
 	var err error

@@ -27,6 +27,16 @@ func TestObserveAfter(t *testing.T) {
 		"route add default via 192.0.2.%d", "route delete default via 192.0.2.%d",
 	}
 	have := observe(t, handle)
+	// The default route goes with its link or address, and the kernel does not say so.
+	for _, loss := range []string{"link set eth0 down", "address flush dev eth0"} {
+		h.Batch("link set eth0 up", "address replace 192.0.2.10/24 dev eth0", "route add default via 192.0.2.1")
+		have = follow(t, handle, have)
+		h.Batch(loss)
+		if have = follow(t, handle, have); have.DefaultRoute {
+			t.Errorf("%s: the default route is still seen", loss)
+		}
+	}
+	h.Batch("link set eth0 up", "address replace 192.0.2.10/24 dev eth0")
 	for step := range 150 {
 		for range 1 + random.IntN(4) {
 			words := strings.Fields(actions[random.IntN(len(actions))])
