@@ -84,16 +84,18 @@ func (w *walk) moves() []move {
 			}
 		}},
 		{"a pod's route is deleted", func() { w.some(func(p string) { w.tryIP("route del %s", w.address(p)) }) }},
-		{"a pod's route is replaced", func() {
-			w.some(func(p string) { w.tryIP("route replace %s via 192.168.100.7 proto static", w.address(p)) })
+		{"a pod's route is replaced", w.reroute("route replace %s via %s proto static")},
+		{"a pod's route gets a rival", w.reroute("route add %s via %s proto static metric 7")},
+		{"a block's route is replaced", func() {
+			block := w.block()
+			w.tryIP("route replace %s via %s proto static", block, router(block.Addr()))
 		}},
-		{"a pod's route gets a rival", func() {
-			w.some(func(p string) { w.tryIP("route add %s via 192.168.100.7 proto static metric 7", w.address(p)) })
+		{"routes of ours are planted", func() {
+			w.tryIP("route add 10.66.%d.0/24 via 192.168.100.7 proto 75", w.rand.IntN(4))
+			w.tryIP("route add fd00:66:%d::/64 via fd00:192::7 proto 75", w.rand.IntN(4))
 		}},
-		{"a block's route is replaced", func() { w.tryIP("route replace %s via 192.168.100.7 proto static", w.block()) }},
-		{"routes of ours are planted", func() { w.tryIP("route add 10.66.%d.0/24 via 192.168.100.7 proto 75", w.rand.IntN(4)) }},
-		{"all routes of ours are deleted", func() { w.tryIP("route flush proto 75") }},
-		{"all routes of others' are deleted", func() { w.tryIP("route flush proto static") }},
+		{"all routes of ours are deleted", func() { w.flush("75") }},
+		{"all routes of others' are deleted", func() { w.flush("static") }},
 		{"a pod's neighbour is deleted", func() {
 			w.some(func(p string) { w.tryIP("neigh del %s dev %s", w.address(p), w.pods[p].Interface) })
 		}},
@@ -104,11 +106,13 @@ func (w *walk) moves() []move {
 		}},
 		{"a pod's sysctl is changed", func() {
 			w.some(func(p string) {
-				key := []string{"forwarding=0", "rp_filter=0", "proxy_arp=0"}[w.rand.IntN(3)]
-				w.host.Run("sysctl", "-qw", "net/ipv4/conf/"+w.pods[p].Interface+"/"+key)
+				key := []string{"ipv4/conf/%s/forwarding=0", "ipv4/conf/%s/rp_filter=0", "ipv4/conf/%s/proxy_arp=0", "ipv6/conf/%s/forwarding=0"}[w.rand.IntN(4)]
+				w.host.Run("sysctl", "-qw", "net/"+fmt.Sprintf(key, w.pods[p].Interface))
 			})
 		}},
-		{"forwarding is switched off", func() { w.host.Run("sysctl", "-qw", "net/ipv4/ip_forward=0") }},
+		{"forwarding is switched off", func() {
+			w.host.Run("sysctl", "-qw", []string{"net/ipv4/ip_forward=0", "net/ipv6/conf/all/forwarding=0"}[w.rand.IntN(2)])
+		}},
 		{"an address comes or goes", func() {
 			if !w.tryIP("addr add 10.9.0.1/24 dev eth0") {
 				w.tryIP("addr del 10.9.0.1/24 dev eth0")
@@ -129,12 +133,36 @@ func (w *walk) some(do func(pod string)) {
 	}
 }
 
-func (w *walk) address(pod string) netip.Addr { return w.pods[pod].Addresses[0] }
+// address is one of a pod's, router a neighbour to which a route of that family can lead.
+func (w *walk) address(pod string) netip.Addr {
+	all := w.pods[pod].Addresses
+	return all[w.rand.IntN(len(all))]
+}
+
+func router(addr netip.Addr) string {
+	if addr.Is4() {
+		return "192.168.100.7"
+	}
+	return "fd00:192::7"
+}
+
+// reroute tries to make a route to one of a pod's addresses that leads elsewhere.
+func (w *walk) reroute(format string) func() {
+	return func() {
+		w.some(func(p string) {
+			addr := w.address(p)
+			w.tryIP(format, addr, router(addr))
+		})
+	}
+}
 
 // block is one of this node's, by a pod's address.
 func (w *walk) block() netip.Prefix {
 	block := netip.MustParsePrefix("172.17.0.0/24")
-	w.some(func(p string) { block = netip.PrefixFrom(w.address(p), 24).Masked() })
+	w.some(func(p string) {
+		addr := w.address(p)
+		block = netip.PrefixFrom(addr, addr.BitLen()-8).Masked()
+	})
 	return block
 }
 
@@ -149,6 +177,12 @@ func (w *walk) tryIP(format string, args ...any) bool {
 	return err == nil
 }
 
+// flush deletes all routes of a protocol.
+func (w *walk) flush(protocol string) {
+	w.tryIP("-4 route flush proto %s", protocol)
+	w.tryIP("-6 route flush proto %s", protocol)
+}
+
 func (w *walk) flap() {
 	if w.uplinkDown = !w.uplinkDown; w.uplinkDown {
 		w.ip("link set eth0 down")
@@ -161,7 +195,7 @@ func (w *walk) flap() {
 func (w *walk) attach(pod string) {
 	w.next++
 	id := endpoint.ID{ContainerID: fmt.Sprint("sandbox", w.next), IfName: "eth0"}
-	ep := w.ask(socket.Request{Verb: socket.VerbAdd, ID: id, Network: "korat", Namespace: "ns", Pod: pod})
+	ep := w.ask(socket.Request{Verb: socket.VerbAdd, ID: id, Network: "korat", Namespace: "ns", Pod: pod, Families: []socket.Family{{Version: 4}, {Version: 6}}})
 	if ep == nil {
 		return
 	}
@@ -178,7 +212,8 @@ func (w *walk) attach(pod string) {
 	w.ask(socket.Request{Verb: socket.VerbReady, ID: id, MAC: "02:00:00:00:00:01"})
 	w.pods[pod] = *ep
 	for _, addr := range ep.Addresses {
-		if out := w.host.Run("ip", "route", "show", addr.String()); !strings.Contains(out, ep.Interface) {
+		family := map[bool]string{true: "-4", false: "-6"}[addr.Is4()]
+		if out := w.host.Run("ip", family, "route", "show", "exact", addr.String()); !strings.Contains(out, ep.Interface) {
 			w.t.Errorf("%s: ADD has succeeded, but the route is %q", w.last, out)
 		}
 	}
@@ -216,7 +251,7 @@ func nodeAddress(i int) netip.Addr { return netip.AddrFrom4([4]byte{192, 168, 10
 func (w *walk) neighbour(i int) {
 	node := &api.Node{}
 	node.Name = nodeName(i)
-	node.Spec.BGP = &api.NodeBGPSpec{IPv4Address: nodeAddress(i).String() + "/24"}
+	node.Spec.BGP = &api.NodeBGPSpec{IPv4Address: nodeAddress(i).String() + "/24", IPv6Address: nodeAddress6(i).String() + "/64"}
 	api.Default(node)
 	if w.nodes[i] = !w.nodes[i]; w.nodes[i] {
 		w.create(node)
@@ -228,24 +263,39 @@ func (w *walk) neighbour(i int) {
 	}
 }
 
-// foreignBlock has a block of another node's be claimed and advertised, or withdrawn.
+func nodeAddress6(i int) netip.Addr {
+	return netip.MustParseAddr(fmt.Sprintf("fd00:192::%d", 101+i))
+}
+
+// foreignBlocks are those of another node's, with the next hop to each.
+func foreignBlocks(i int) map[netip.Prefix]netip.Addr {
+	return map[netip.Prefix]netip.Addr{
+		netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 17, byte(200 + i), 0}), 24):          nodeAddress(i),
+		netip.PrefixFrom(netip.MustParseAddr(fmt.Sprintf("fd00:17:0:ff::%d00", 1+i)), 120): nodeAddress6(i),
+	}
+}
+
+// foreignBlock has blocks of another node's be claimed and advertised, or withdrawn.
 func (w *walk) foreignBlock(i int) {
-	cidr := netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 17, byte(200 + i), 0}), 24)
 	w.blocks[i] = !w.blocks[i]
-	paths := map[netip.Prefix][]bgp.Path{}
-	for i, there := range w.blocks {
-		if there {
-			prefix := netip.PrefixFrom(netip.AddrFrom4([4]byte{172, 17, byte(200 + i), 0}), 24)
-			paths[prefix] = []bgp.Path{{NextHop: nodeAddress(i), Peer: nodeAddress(i)}}
+	for cidr := range foreignBlocks(i) {
+		b, a := blockOf(w.t, nodeName(i), cidr)
+		if w.blocks[i] {
+			w.create(b)
+			w.create(a)
+		} else {
+			w.delete(a.Key())
+			w.delete(b.Key())
 		}
 	}
-	b, a := blockOf(w.t, nodeName(i), cidr)
-	if w.blocks[i] {
-		w.create(b)
-		w.create(a)
-	} else {
-		w.delete(a.Key())
-		w.delete(b.Key())
+	paths := map[netip.Prefix][]bgp.Path{}
+	for i, there := range w.blocks {
+		if !there {
+			continue
+		}
+		for prefix, hop := range foreignBlocks(i) {
+			paths[prefix] = []bgp.Path{{NextHop: hop, Peer: hop}}
+		}
 	}
 	w.speaker.learn(paths)
 }
@@ -276,7 +326,7 @@ func (w *walk) away() {
 // routed waits until each pod has its route.
 func (w *walk) routed() {
 	w.until("the pods have their routes", func(context.Context) error {
-		out := w.host.Run("ip", "route", "show", "proto", "75")
+		out := w.host.Run("ip", "-4", "route", "show", "proto", "75") + w.host.Run("ip", "-6", "route", "show", "proto", "75")
 		for pod, ep := range w.pods {
 			for _, addr := range ep.Addresses {
 				if !strings.Contains(out, addr.String()+" dev "+ep.Interface+" ") {
