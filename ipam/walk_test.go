@@ -11,6 +11,7 @@ import (
 	"slices"
 	"strings"
 	"testing"
+	"time"
 
 	"korat/api"
 	"korat/api/store"
@@ -41,9 +42,13 @@ type world struct {
 	given, refused, crashed int
 	// returned counts blocks given back.
 	returned int
+	// ahead is how far the nodes' clocks are ahead of noon.
+	ahead time.Duration
 }
 
-// TestWalk goes through random sequences of assignments, releases, crashes, outages and lagging
+func (w *world) now() time.Time { return noon.Add(w.ahead) }
+
+// TestWalk goes through random sequences of assignments, releases, crashes, outages, steps of the clock and lagging
 // Snapshots on nodes that share small pools. After each step no address has two holders; in the
 // end the datastore says what the records say.
 func TestWalk(t *testing.T) {
@@ -75,7 +80,7 @@ func TestWalk(t *testing.T) {
 func (w *world) restart(h *host) {
 	w.crashed++
 	h.link = &faulty{Store: w.st, left: 1 << 30}
-	h.alloc, h.keeper = NewAllocator(h.name, fixed), NewKeeper(h.link, h.name, quiet())
+	h.alloc, h.keeper = NewAllocator(h.name, w.now), NewKeeper(h.link, h.name, quiet())
 	if w.r.IntN(2) == 0 {
 		h.keeper.returns.after = 0 // what is empty goes back at once
 	}
@@ -106,7 +111,9 @@ func (w *world) keep(h *host) {
 
 func (w *world) step() error {
 	h := w.hosts[w.r.IntN(len(w.hosts))]
-	switch w.r.IntN(12) {
+	switch w.r.IntN(13) {
+	case 12: // somebody sets the clock, or time goes by
+		w.ahead += []time.Duration{-time.Hour, time.Hour, time.Second, time.Minute}[w.r.IntN(4)]
 	case 0, 1, 2, 3:
 		w.next++
 		return w.assign(h, Request{Handle: fmt.Sprint(h.name, w.next)})
