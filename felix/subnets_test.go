@@ -100,6 +100,47 @@ func TestAPoolOverTheHostsSubnet(t *testing.T) {
 	}
 }
 
+// The same of IPv6.
+func TestAnIPv6PoolOverTheHostsSubnet(t *testing.T) {
+	w := newWorld(t)
+	w.dual()
+	b := nodeObject("b", "192.168.100.101/24")
+	b.Spec.BGP.IPv6Address = "fd00:193::1/64"
+	w.create(b)
+	a := nodeObject("a", "192.168.100.100/24")
+	a.Spec.BGP.IPv6Address = "fd00:192::100/64"
+	w.create(a)
+	w.create(poolObject("wide", "fd00::/16", 122))
+	w.ownBlock("fd00:192::/122")
+	n := w.start()
+	n.untilReady()
+	for address, want := range map[string]string{
+		"fd00:192::9": "address fd00:192::9: it is in fd00:192::/64, the subnet of this host's eth0",
+		"fd00:193::9": "address fd00:193::9: it is in fd00:193::/64, the subnet of Node/b",
+	} {
+		r := asking("fixed-"+address[6:8], 6)
+		r.Addresses = []netip.Addr{netip.MustParseAddr(address)}
+		_, err := n.add(r)
+		if text := describeReply(err); !strings.Contains(text, fmt.Sprintf("code %d", socket.CodeNoAddress)) || !strings.Contains(text, want) {
+			t.Errorf("%s: %s", address, text)
+		}
+	}
+	ep := n.attachAs("web", 6)
+	for _, no := range []string{"fd00:192::/64", "fd00:193::/64"} {
+		if netip.MustParsePrefix(no).Contains(ep.Addresses[0]) {
+			t.Errorf("pod %v", ep.Addresses)
+		}
+	}
+	const theirs = "fd00:192::/122"
+	plan, _ := w.speaker.wanted()
+	if _, told := plan.Origins[netip.MustParsePrefix(theirs)]; told || w.hasRoute(theirs) {
+		t.Errorf("origins %v; routes:\n%s", plan.Origins, w.routes.Dump())
+	}
+	if problems := strings.Join(n.status().Problems, "\n"); !strings.Contains(problems, "IPPool/wide: spec.cidr fd00::/16 overlaps fd00:192::/64, the subnet of this host's eth0 (and 1 more)") {
+		t.Errorf("problems:\n%s", problems)
+	}
+}
+
 // A new node in the range of a pool would take it from the cluster: it stays out. One that is registered stays in.
 func TestANodeInThePoolsRange(t *testing.T) {
 	w := newWorld(t)
@@ -119,9 +160,16 @@ func TestObstacles(t *testing.T) {
 	more := nodeObject("d", "10.0.0.4/24")
 	more.Spec.Addresses = []api.NodeAddress{{Address: "10.0.0.4"}, {Address: "192.0.2.1/24", Type: "CalicoNodeIP"}, {Address: "name"}}
 	nodes = nodes.With("d", more)
+	dual := nodeObject("e", "10.0.0.5/24")
+	dual.Spec.BGP.IPv6Address = "fd00:192::5/64"
+	dual.Spec.Addresses = []api.NodeAddress{{Address: "fd00:192::5"}, {Address: "2001:db8::5"}}
+	nodes = nodes.With("e", dual)
+	distant := nodeObject("f", "")
+	distant.Spec.BGP.IPv6Address = "fd00:193::5/64"
+	nodes = nodes.With("f", distant)
 	host := dataplane.Host{Links: map[string]dataplane.HostLink{
-		"eth0": {Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}},
-		"lo":   {Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.9/32")}},
+		"eth0": {Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("fd00:192::1/64")}},
+		"lo":   {Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.9/32"), netip.MustParsePrefix("2001:db8::9/128")}},
 	}}
 	var lines []string
 	for _, o := range obstacles(localRanges(host), nodes) {
@@ -129,8 +177,12 @@ func TestObstacles(t *testing.T) {
 	}
 	const want = `10.0.0.0/24, the subnet of this host's eth0
 192.0.2.9/32, an address of this host's lo
+2001:db8::9/128, an address of this host's lo
+fd00:192::/64, the subnet of this host's eth0
 10.0.1.1/32, an address of Node/c
-192.0.2.1/32, an address of Node/d`
+192.0.2.1/32, an address of Node/d
+2001:db8::5/128, an address of Node/e
+fd00:193::/64, the subnet of Node/f`
 	if have := strings.Join(lines, "\n"); have != want {
 		t.Errorf("have\n%s\nwant\n%s", have, want)
 	}
