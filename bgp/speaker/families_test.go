@@ -13,6 +13,7 @@ import (
 	"testing"
 
 	gobgp "github.com/osrg/gobgp/v3/api"
+	"google.golang.org/grpc"
 
 	"korat/bgp"
 )
@@ -200,35 +201,52 @@ func TestListenOnAll(t *testing.T) {
 	}
 }
 
-// A neighbour that is silent in the session's family is said to be, and nobody waits for its End-of-RIB.
+// A neighbour that comes back without the session's family is said to be silent in it, nobody waits for its
+// End-of-RIB, and what it told before goes.
 func TestMuteNeighbour(t *testing.T) {
 	t.Parallel()
 	if !inNamespace(t, "fd00::1", "fd00::2") {
 		return
 	}
 	port := freePort(t)
-	a, b := newRouter(t, "fd00::1", port, block6A), newRouter(t, "fd00::2", port)
+	a, b := newRouter(t, "fd00::1", port, block6A), newRouter(t, "fd00::2", port, block6B)
 	a.peerWith(b)
+	b.peerWith(a)
 	start(a, b)
-	b.until("complete", func(rib bgp.RIB) bool { return rib.Complete })
+	a.untilLearned("fd01::40/122: fd00::2")
 	b.stopClient()
+	_ = b.kill(syscall.SIGKILL)
+	a.until("loss", func(rib bgp.RIB) bool { return rib.Sessions[b.addr].Flaps == 1 })
+	b.startSpeaker()
+	b.speakIPv4To(a)
+	a.until("completeness without routes", func(rib bgp.RIB) bool {
+		s := rib.Sessions[b.addr]
+		return s.Established() && !s.EndOfRIB && !s.Since.IsZero() && rib.Complete && learned(rib) == "" &&
+			strings.Contains(s.Reason, "does not speak IPv6 unicast")
+	})
+}
+
+// speakIPv4To gives the router's speaker, which has no client, one peer for IPv4 unicast alone.
+func (r *router) speakIPv4To(peer *router) {
+	r.t.Helper()
 	ctx, cancel := context.WithTimeout(context.Background(), patience)
 	defer cancel()
-	graceful := &gobgp.MpGracefulRestart{Config: &gobgp.MpGracefulRestartConfig{Enabled: true}}
+	api := gobgp.NewGobgpApiClient(r.connection(grpc.WithDefaultCallOptions(grpc.WaitForReady(true))))
+	if _, err := api.StartBgp(ctx, &gobgp.StartBgpRequest{Global: &gobgp.Global{
+		Asn: 64512, RouterId: r.plan.Global.RouterID.String(), ListenPort: int32(r.port), ListenAddresses: []string{r.addr.String()},
+	}}); err != nil {
+		r.t.Fatal(err)
+	}
 	ipv4 := &gobgp.Family{Afi: gobgp.Family_AFI_IP, Safi: gobgp.Family_SAFI_UNICAST}
-	if _, err := b.dial().AddPeer(ctx, &gobgp.AddPeerRequest{Peer: &gobgp.Peer{
-		Conf:            &gobgp.PeerConf{NeighborAddress: a.addr.String(), PeerAsn: 64512},
+	if _, err := api.AddPeer(ctx, &gobgp.AddPeerRequest{Peer: &gobgp.Peer{
+		Conf:            &gobgp.PeerConf{NeighborAddress: peer.addr.String(), PeerAsn: 64512},
 		Transport:       &gobgp.Transport{PassiveMode: true},
 		GracefulRestart: &gobgp.GracefulRestart{Enabled: true, RestartTime: 60},
-		AfiSafis:        []*gobgp.AfiSafi{{Config: &gobgp.AfiSafiConfig{Family: ipv4, Enabled: true}, MpGracefulRestart: graceful}},
+		AfiSafis: []*gobgp.AfiSafi{{
+			Config:            &gobgp.AfiSafiConfig{Family: ipv4, Enabled: true},
+			MpGracefulRestart: &gobgp.MpGracefulRestart{Config: &gobgp.MpGracefulRestartConfig{Enabled: true}},
+		}},
 	}}); err != nil {
-		t.Fatal(err)
-	}
-	a.until("completeness without an End-of-RIB", func(rib bgp.RIB) bool {
-		s := rib.Sessions[b.addr]
-		return s.Established() && !s.EndOfRIB && rib.Complete && strings.Contains(s.Reason, "does not speak IPv6 unicast")
-	})
-	if seen := a.client.RIB().Sessions[b.addr].Since; seen.IsZero() {
-		t.Error("the session has no beginning")
+		r.t.Fatal(err)
 	}
 }

@@ -45,7 +45,7 @@ func (s *session) list(ctx context.Context) error {
 		if s.keepsStale(addr, have[addr]) {
 			// Applying the plan adds it again. What the neighbour has told since it came back is learned
 			// once more; nothing else makes GoBGP forget what it told before.
-			s.c.cfg.Log.Info("peer came back without graceful restart: its old routes are dropped", "peer", addr)
+			s.c.cfg.Log.Info("peer came back without graceful restart or its family: its old routes are dropped", "peer", addr)
 			if err := s.removePeer(ctx, addr); err != nil {
 				return err
 			}
@@ -76,11 +76,11 @@ func (s *session) meetPeers(have map[netip.Addr]*gobgp.Peer) map[netip.Addr]stri
 }
 
 // keepsStale says whether GoBGP holds on to routes of an earlier session that the neighbour will never
-// confirm: it announced graceful restart then and does not now. They had to go when the session was
-// established again (RFC 4724, 4.2); GoBGP waits for an End-of-RIB.
+// confirm: it announced graceful restart and the session's family then, and not both now. They had to go
+// when the session was established again (RFC 4724, 4.2); GoBGP waits for an End-of-RIB.
 func (s *session) keepsStale(addr netip.Addr, have *gobgp.Peer) bool {
 	remote, known := s.remote[addr]
-	return known && !remote.graceful && have.GetGracefulRestart().GetPeerRestarting()
+	return known && !remote.tells() && have.GetGracefulRestart().GetPeerRestarting()
 }
 
 // differ says whether the speaker's peers are other than the wanted ones.

@@ -243,12 +243,17 @@ func freePort(t *testing.T) uint16 {
 // dial opens a second connection to the router's speaker, as the gobgp command would.
 func (r *router) dial() gobgp.GobgpApiClient {
 	r.t.Helper()
-	conn, err := grpc.NewClient("unix://"+r.socket(), grpc.WithTransportCredentials(insecure.NewCredentials()))
+	return gobgp.NewGobgpApiClient(r.connection())
+}
+
+func (r *router) connection(options ...grpc.DialOption) *grpc.ClientConn {
+	r.t.Helper()
+	conn, err := grpc.NewClient("unix://"+r.socket(), append(options, grpc.WithTransportCredentials(insecure.NewCredentials()))...)
 	if err != nil {
 		r.t.Fatal(err)
 	}
 	r.t.Cleanup(func() { _ = conn.Close() })
-	return gobgp.NewGobgpApiClient(conn)
+	return conn
 }
 
 // opens counts the OPEN messages that the router's speaker sent, over all its peers.
