@@ -136,7 +136,7 @@ func TestAnAddressThatComesLater(t *testing.T) {
 	w.detect(api.IPv4, api.IPv6)
 	w.carry(four)
 	n := w.start()
-	n.untilNotReady("node address: no address found by method first-found among no IPv6 address on any running interface")
+	n.untilNotReady("node address: no address found by method first-found: no IPv6 address on any running interface")
 	tentative := w.kernel.host.Links["eth0"]
 	tentative.Addresses = append(slices.Clone(tentative.Addresses), netip.MustParsePrefix(six))
 	tentative.Unsettled = []netip.Addr{netip.MustParsePrefix(six).Addr()}

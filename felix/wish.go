@@ -14,10 +14,10 @@ import (
 
 // wanted is what an ADD asks of ipam.
 func wanted(ep endpoint.Endpoint, r socket.Request) (ipam.Request, error) {
-	want := ipam.Request{Handle: ep.Handle(), Addresses: r.Addresses, Pools: map[ipam.Family][]string{}}
+	want := ipam.Request{Handle: ep.Handle(), Addresses: r.Addresses, Pools: map[api.Family][]string{}}
 	for _, f := range r.Families {
-		family := ipam.Family(f.Version)
-		if family != ipam.IPv4 && family != ipam.IPv6 {
+		family := api.Family(f.Version)
+		if family != api.IPv4 && family != api.IPv6 {
 			return want, &socket.Error{
 				Code: socket.CodeInvalidConfig, Message: "address family",
 				Details: fmt.Sprintf("IPv%d is unknown: are plugin and agent of the same version?", f.Version),

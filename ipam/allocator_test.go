@@ -31,11 +31,11 @@ func ask(a *Allocator, r Request) string {
 }
 
 func both(handle string, fixed ...string) Request {
-	return Request{Handle: handle, Families: []Family{IPv6, IPv4}, Addresses: addrs(fixed...)}
+	return Request{Handle: handle, Families: []api.Family{api.IPv6, api.IPv4}, Addresses: addrs(fixed...)}
 }
 
 func auto(handle string, pools ...string) Request {
-	return Request{Handle: handle, Pools: map[Family][]string{IPv4: pools}}
+	return Request{Handle: handle, Pools: map[api.Family][]string{api.IPv4: pools}}
 }
 
 func want(handle string, as ...string) Request {
@@ -123,7 +123,7 @@ func TestAssignRefuses(t *testing.T) {
 		"disabled pool":  {auto("n", "p", "off"), ErrPool, `pool "off": it is disabled`},
 		"disabled CIDR":  {auto("n", "10.9.0.0/16"), ErrPool, `pool "10.9.0.0/16": it is disabled`},
 		"no pool":        {want("n", "10.3.0.1"), ErrPool, "address 10.3.0.1: it is in none of the usable pools: want one of p (10.0.0.0/16), q"},
-		"other pool":     {Request{Handle: "n", Pools: map[Family][]string{IPv4: {"q"}}, Addresses: addrs("10.0.0.3")}, ErrPool, "usable pools: want one of q (10.1.0.0/16)"},
+		"other pool":     {Request{Handle: "n", Pools: map[api.Family][]string{api.IPv4: {"q"}}, Addresses: addrs("10.0.0.3")}, ErrPool, "usable pools: want one of q (10.1.0.0/16)"},
 		"in disabled":    {want("n", "10.9.0.1"), ErrPool, `its pool "off" is disabled`},
 		"held":           {want("n", "10.0.0.2"), ErrNoAddress, `address 10.0.0.2 is in use by pod ns/x (handle "kept")`},
 		"orphan":         {want("n", "10.0.0.3", "10.0.0.1"), ErrNoAddress, `address 10.0.0.1 is in use by pod ns/pod-h (handle "h")`},
@@ -137,9 +137,9 @@ func TestAssignRefuses(t *testing.T) {
 		"one fixed":      {both("n", "10.0.0.3"), ErrNeedBlock, "a block has to be claimed from six (fd00::/64)"},
 		"fixed of both":  {both("n", "fd00::1", "10.0.0.1"), ErrNoAddress, `address 10.0.0.1 is in use`},
 		"one more":       {both("kept"), ErrNoAddress, `it holds [10.0.0.2 10.7.7.7], and is asked for [IPv6 IPv4]`},
-		"the other":      {Request{Handle: "kept", Families: []Family{IPv6}}, ErrNoAddress, `it holds [10.0.0.2 10.7.7.7], and is asked for [IPv6]`},
+		"the other":      {Request{Handle: "kept", Families: []api.Family{api.IPv6}}, ErrNoAddress, `it holds [10.0.0.2 10.7.7.7], and is asked for [IPv6]`},
 		"IPv6's pool":    {auto("n", "six"), ErrPool, `pool "six": it has IPv6 addresses, and is asked for IPv4 ones: want one of p (10.0.0.0/16), q`},
-		"in IPv6's":      {Request{Handle: "n", Pools: map[Family][]string{IPv6: {"six"}}, Addresses: addrs("fd01::1")}, ErrPool, "usable pools: want one of six (fd00::/64)"},
+		"in IPv6's":      {Request{Handle: "n", Pools: map[api.Family][]string{api.IPv6: {"six"}}, Addresses: addrs("fd01::1")}, ErrPool, "usable pools: want one of six (fd00::/64)"},
 	} {
 		before := show(a)
 		_, err := a.Assign(c.r)
@@ -191,7 +191,7 @@ func TestBothFamilies(t *testing.T) {
 		{ask(a, both("h")), "10.0.0.0 fd00::"},
 		{ask(a, both("i", "fd00::2")), "10.0.0.1 fd00::2"},
 		{ask(a, both("j", "fd00::3", "10.0.0.3")), "10.0.0.3 fd00::3"},
-		{ask(a, Request{Handle: "k", Families: []Family{IPv6}}), "fd00::1"},
+		{ask(a, Request{Handle: "k", Families: []api.Family{api.IPv6}}), "fd00::1"},
 		{ask(a, both("l")), `assign to "l": no address yet: a block has to be claimed from six (fd00::/64)`},
 		{show(a), "10.0.0.0=h 10.0.0.1=i 10.0.0.3=j fd00::=h fd00::1=k fd00::2=i fd00::3=j"},
 		{fmt.Sprint(a.Release("h"), a.Release("i"), a.Release("j")), "[10.0.0.0 fd00::] [10.0.0.1 fd00::2] [10.0.0.3 fd00::3]"},
@@ -216,9 +216,9 @@ func TestPoolsInOrderOfTheirNames(t *testing.T) {
 		{ask(a, auto("2", "10.3.0.0/16", "b")), "10.2.0.2"},
 		{ask(a, auto("3", "c")), "10.3.0.1"},
 		{ask(a, auto("4")), "10.3.0.2"},
-		{ask(a, Request{Handle: "5", Families: []Family{IPv6}, Pools: map[Family][]string{IPv6: {"six"}}}), "fd00::1"},
+		{ask(a, Request{Handle: "5", Families: []api.Family{api.IPv6}, Pools: map[api.Family][]string{api.IPv6: {"six"}}}), "fd00::1"},
 		{fmt.Sprint(a.Release("4")), "[10.3.0.2]"},
-		{ask(a, Request{Handle: "6", Families: []Family{IPv4, IPv6, IPv4}}), "10.3.0.2 fd00::2"},
+		{ask(a, Request{Handle: "6", Families: []api.Family{api.IPv4, api.IPv6, api.IPv4}}), "10.3.0.2 fd00::2"},
 	} {
 		if c.have != c.want {
 			t.Errorf("step %d: have %s, want %s", i, c.have, c.want)

@@ -21,12 +21,12 @@ type Request struct {
 	// Attrs say who it is: namespace, pod. Node and timestamp are added if absent.
 	Attrs map[string]string
 	// Pools limits a family's addresses to these pools, by name or CIDR; none means all of the family's.
-	Pools map[Family][]string
+	Pools map[api.Family][]string
 	// Addresses asks for exactly these.
 	Addresses []netip.Addr
 	// Families asks for one address of each that Addresses has none of. Without either it means IPv4 if
 	// there is a pool of it, else IPv6.
-	Families []Family
+	Families []api.Family
 }
 
 // Assign gives the handle its addresses, all that it asks for or none. A known handle gets what it
@@ -86,9 +86,9 @@ func sameRequest(r Request, have []netip.Addr) error {
 			return fmt.Errorf("assign to %q: %w: it holds %v, not %s: release it first", r.Handle, ErrNoAddress, have, want)
 		}
 	}
-	for _, f := range []Family{IPv4, IPv6} {
-		held := slices.ContainsFunc(have, f.has)
-		if len(r.Families) > 0 && held != (slices.Contains(r.Families, f) || slices.ContainsFunc(r.Addresses, f.has)) {
+	for _, f := range api.Families() {
+		held := anyOf(have, f)
+		if len(r.Families) > 0 && held != (slices.Contains(r.Families, f) || anyOf(r.Addresses, f)) {
 			return fmt.Errorf("assign to %q: %w: it holds %v, and is asked for %v: release it first", r.Handle, ErrNoAddress, have, r.Families)
 		}
 	}
@@ -139,18 +139,18 @@ func (a *Allocator) choose(r Request) ([]netip.Addr, error) {
 }
 
 // automatic gives the families of which the request leaves the choice of an address, IPv4 first.
-func (r Request) automatic(allowed []Pool) []Family {
+func (r Request) automatic(allowed []Pool) []api.Family {
 	switch {
 	case len(r.Families) > 0:
 	case len(r.Addresses) > 0:
 		return nil
-	case len(of(allowed, IPv4)) == 0 && len(of(allowed, IPv6)) > 0:
-		return []Family{IPv6}
+	case len(of(allowed, api.IPv4)) == 0 && len(of(allowed, api.IPv6)) > 0:
+		return []api.Family{api.IPv6}
 	default:
-		return []Family{IPv4}
+		return []api.Family{api.IPv4}
 	}
 	families := slices.Compact(slices.Sorted(slices.Values(r.Families)))
-	return slices.DeleteFunc(families, func(f Family) bool { return slices.ContainsFunc(r.Addresses, f.has) })
+	return slices.DeleteFunc(families, func(f api.Family) bool { return anyOf(r.Addresses, f) })
 }
 
 // specific checks the asked addresses.
@@ -228,7 +228,7 @@ func owner(obj *api.IPAMBlock) string {
 }
 
 // automatic picks the longest-idle address for each family.
-func (a *Allocator) automatic(handle string, families []Family, allowed []Pool) (addrs []netip.Addr, needs []Need, err error) {
+func (a *Allocator) automatic(handle string, families []api.Family, allowed []Pool) (addrs []netip.Addr, needs []Need, err error) {
 	for _, f := range families {
 		ps := of(allowed, f)
 		if len(ps) == 0 {
@@ -252,7 +252,7 @@ func (a *Allocator) automatic(handle string, families []Family, allowed []Pool) 
 }
 
 // of gives the pools of a family.
-func of(ps []Pool, f Family) []Pool {
+func of(ps []Pool, f api.Family) []Pool {
 	var some []Pool
 	for _, p := range ps {
 		if p.family() == f {

@@ -222,7 +222,7 @@ func (c *cluster) reboot(m *member) {
 }
 
 func (c *cluster) assign(m *member, handle string) error {
-	r := Request{Handle: handle, Families: [][]Family{{IPv4}, {IPv6}, {IPv4, IPv6}}[c.r.IntN(3)]}
+	r := Request{Handle: handle, Families: [][]api.Family{{api.IPv4}, {api.IPv6}, {api.IPv4, api.IPv6}}[c.r.IntN(3)]}
 	for range 1 + c.r.IntN(4) { // while the pod waits, the node works
 		c.look(m, c.r.IntN(8)/7)
 		got, err := m.alloc.Assign(r)

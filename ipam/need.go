@@ -68,7 +68,7 @@ func (a *Allocator) Needs() []Need {
 			needs[n.key()] = *n
 		}
 	}
-	for _, f := range []Family{IPv4, IPv6} {
+	for _, f := range api.Families() {
 		if ps := of(automatic(a.enabled, nil), f); len(ps) > 0 && !barred && a.low(ps) {
 			n := Need{Pools: ps}
 			needs[n.key()] = n

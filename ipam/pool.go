@@ -16,27 +16,18 @@ import (
 	"korat/policy/selector"
 )
 
-// Family is an address family.
-type Family uint8
-
-// The address families.
-const (
-	IPv4 Family = 4
-	IPv6 Family = 6
-)
-
-// String gives "IPv4" or "IPv6".
-func (f Family) String() string { return "IPv" + strconv.Itoa(int(f)) }
-
-func familyOf(a netip.Addr) Family {
+// familyOf gives an address's family; an IPv4-mapped one stands for the IPv4 address.
+func familyOf(a netip.Addr) api.Family {
 	if a.Unmap().Is4() {
-		return IPv4
+		return api.IPv4
 	}
-	return IPv6
+	return api.IPv6
 }
 
-// has says whether the address is of the family.
-func (f Family) has(a netip.Addr) bool { return familyOf(a) == f }
+// anyOf says whether one of the addresses is of the family.
+func anyOf(addrs []netip.Addr, f api.Family) bool {
+	return slices.ContainsFunc(addrs, func(a netip.Addr) bool { return familyOf(a) == f })
+}
 
 // Pool is an api.IPPool.
 type Pool struct {
@@ -49,7 +40,7 @@ type Pool struct {
 }
 
 // family is that of the pool's addresses.
-func (p Pool) family() Family { return familyOf(p.CIDR.Addr()) }
+func (p Pool) family() api.Family { return familyOf(p.CIDR.Addr()) }
 
 // holds says whether a block lies in the pool.
 func (p Pool) holds(b netip.Prefix) bool {
@@ -157,8 +148,8 @@ func unusable(obj *api.IPPool, selected bool) string {
 
 // named gives the enabled pools of both families that a request may have addresses from, in the order of their
 // names: of a family those that it names, by name or CIDR; all if it names none.
-func (ps pools) named(names map[Family][]string) ([]Pool, error) {
-	for _, f := range []Family{IPv4, IPv6} {
+func (ps pools) named(names map[api.Family][]string) ([]Pool, error) {
+	for _, f := range api.Families() {
 		for _, name := range names[f] {
 			if err := ps.refuse(name, f); err != nil {
 				return nil, err
@@ -176,7 +167,7 @@ func (ps pools) named(names map[Family][]string) ([]Pool, error) {
 }
 
 // refuse says why a pool that a request names for a family can't be used; nil if it can.
-func (ps pools) refuse(name string, f Family) error {
+func (ps pools) refuse(name string, f api.Family) error {
 	what, match := fmt.Sprintf("pool %q", name), matches(name)
 	enabled := of(ps.enabled, f)
 	all := slices.Concat(ps.enabled, ps.disabled)
@@ -195,7 +186,7 @@ func (ps pools) refuse(name string, f Family) error {
 
 // automatic leaves out the pools that are for requests that name them, for each family that the request
 // names none of.
-func automatic(ps []Pool, named map[Family][]string) []Pool {
+func automatic(ps []Pool, named map[api.Family][]string) []Pool {
 	var some []Pool
 	for _, p := range ps {
 		if !p.Manual || len(named[p.family()]) > 0 {
@@ -206,7 +197,7 @@ func automatic(ps []Pool, named map[Family][]string) []Pool {
 }
 
 // none says why no pool of the family gives this node addresses.
-func (ps pools) none(f Family) string {
+func (ps pools) none(f api.Family) string {
 	reasons := []string{}
 	for _, p := range of(ps.enabled, f) {
 		reasons = append(reasons, fmt.Sprintf("%s is for requests that name it", p.Name))

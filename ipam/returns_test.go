@@ -577,16 +577,16 @@ func TestOthersKeepThePool(t *testing.T) {
 func TestReservedOfBothFamilies(t *testing.T) {
 	for name, c := range map[string]struct {
 		objs []api.Object
-		f    Family
+		f    api.Family
 		want string
 	}{
-		"IPv4": {[]api.Object{pool("p", "10.0.0.0/16", 30), reservation("10.0.0.0/17", "10.0.128.0/18", "10.0.192.0/19", "10.0.224.0/31")}, IPv4, "10.0.224.2"},
-		"IPv6": {[]api.Object{pool("p", "fd00::/48", 126), reservation("fd00::/49", "fd00:0:0:8000::/50", "fd00:0:0:c000::/63", "fd00:0:0:c002::/127")}, IPv6, ""},
+		"IPv4": {[]api.Object{pool("p", "10.0.0.0/16", 30), reservation("10.0.0.0/17", "10.0.128.0/18", "10.0.192.0/19", "10.0.224.0/31")}, api.IPv4, "10.0.224.2"},
+		"IPv6": {[]api.Object{pool("p", "fd00::/48", 126), reservation("fd00::/49", "fd00:0:0:8000::/50", "fd00:0:0:c000::/63", "fd00:0:0:c002::/127")}, api.IPv6, ""},
 	} {
 		st := filled(t, append(c.objs, noCooldown())...)
 		g := newAgent(t, st, "a")
 		g.loop(2)
-		got, err := g.alloc.Assign(Request{Handle: "h", Families: []Family{c.f}})
+		got, err := g.alloc.Assign(Request{Handle: "h", Families: []api.Family{c.f}})
 		if err != nil {
 			t.Errorf("%s: %v", name, err)
 			continue

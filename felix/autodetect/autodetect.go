@@ -120,8 +120,12 @@ func (m Method) Choose(host dataplane.Host, source func(dest netip.Addr) (netip.
 			return c, nil
 		}
 	}
-	return Choice{}, fmt.Errorf("no address found by method %s among %s: set the address with %s, or another %[3]s-autodetection-method",
-		m, m.list(all, host), Flag(m.family))
+	among := " among "
+	if len(all) == 0 {
+		among = ": "
+	}
+	return Choice{}, fmt.Errorf("no address found by method %s%s%s: set the address with %s, or another %[4]s-autodetection-method",
+		m, among, m.list(all, host), Flag(m.family))
 }
 
 // Flag names the setting of a node's address.

@@ -105,8 +105,8 @@ func parse(t *testing.T, text string) Method {
 // An operator is told why there is no address at all.
 func TestNoAddress(t *testing.T) {
 	for _, c := range []struct{ method, address, want string }{
-		{"IPv4", "fd00::1/64", "among no IPv4 address on any running interface: set"},
-		{"IPv6", "10.0.0.1/24", "among no IPv6 address on any running interface, but for link-local, temporary, tentative and deprecated ones (is the sysctl disable_ipv6 of its interface 1?): set"},
+		{"IPv4", "fd00::1/64", "method first-found: no IPv4 address on any running interface: set"},
+		{"IPv6", "10.0.0.1/24", "method first-found: no IPv6 address on any running interface, but for link-local, temporary, tentative and deprecated ones (is the sysctl disable_ipv6 of its interface 1?): set"},
 		{"IPv6 can-reach=fd00::1", "10.0.0.1/24", "no route: no IPv6 address on any running interface"},
 	} {
 		h := dataplane.Host{Links: map[string]dataplane.HostLink{"eth0": {Running: true, IPv6: true, Addresses: []netip.Prefix{netip.MustParsePrefix(c.address)}}}}
