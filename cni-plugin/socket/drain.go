@@ -24,20 +24,35 @@ const (
 // watch carries out what is queued while the server runs: by plugins that gave up on it while it was
 // stopped, or that found nobody a moment before it listened.
 func (s *Server) watch(ctx context.Context, h Handler) {
-	tick := time.NewTicker(s.Limits.Drain)
-	defer tick.Stop()
+	come, err := newArrivals()
+	if err != nil {
+		s.Log.Warn("queued DELs are looked for from time to time only", "error", err)
+		come = &arrivals{fd: -1}
+	} else {
+		go come.listen()
+		defer come.close()
+	}
 	for {
+		// Before the look at what has come already.
+		watched := come.of(s.queue.path) == nil
+		next := s.Limits.Sweep
+		if !s.drain(ctx, h) || !watched {
+			next = s.Limits.Drain
+		}
+		tick := time.NewTimer(next)
 		select {
 		case <-ctx.Done():
+			tick.Stop()
 			return
+		case <-come.wake:
+			tick.Stop()
 		case <-tick.C:
-			s.drain(ctx, h)
 		}
 	}
 }
 
-// drain carries out every queued DEL. What fails stays queued.
-func (s *Server) drain(ctx context.Context, h Handler) {
+// drain carries out every queued DEL. What fails stays queued, and is for the caller to try again.
+func (s *Server) drain(ctx context.Context, h Handler) (ok bool) {
 	limited, cancel := context.WithTimeout(ctx, drainPatience)
 	defer cancel()
 	ids, err := s.queue.all(time.Now())
@@ -60,9 +75,11 @@ func (s *Server) drain(ctx context.Context, h Handler) {
 	for err := range failed {
 		errs = append(errs, err)
 	}
+	err = errors.Join(errs...)
 	if ctx.Err() == nil {
-		s.logDrain(errors.Join(errs...))
+		s.logDrain(err)
 	}
+	return err == nil
 }
 
 // logDrain logs what is new: the draining is repeated every second.

@@ -39,13 +39,14 @@ type Limits struct {
 	Idle time.Duration
 	// Abort bounds Handler.Abort.
 	Abort time.Duration
-	// Drain is the time between two looks for queued DELs.
-	Drain time.Duration
+	// Drain is the time between two tries of queued DELs that failed, and Sweep that between two looks for
+	// ones that nobody told of.
+	Drain, Sweep time.Duration
 }
 
 // DefaultLimits are what Listen sets.
 func DefaultLimits() Limits {
-	return Limits{Connections: 256, RequestBytes: 1 << 20, Idle: time.Minute, Abort: 30 * time.Second, Drain: time.Second}
+	return Limits{Connections: 256, RequestBytes: 1 << 20, Idle: time.Minute, Abort: 30 * time.Second, Drain: time.Second, Sweep: time.Minute}
 }
 
 // Server answers on the agent's socket. Set Log and Limits before Serve.
