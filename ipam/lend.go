@@ -160,11 +160,7 @@ func (o *owned) leases(waiting int, reserved func(netip.Addr) bool) []netip.Addr
 
 // free says whether anybody could take the address by the newest copy.
 func (o *owned) free(addr netip.Addr) bool {
-	if o.newest == nil {
-		return false
-	}
-	_, held := o.newest.At(addr)
-	return !held
+	return o.newest != nil && free(o.newest, addr)
 }
 
 // see takes in the newest copy's terms and what became of the addresses that were given up.

@@ -26,7 +26,10 @@ func foreign(b *block.Block, al block.Allocation) bool {
 func merge(ours, base, have *block.Block) *block.Block {
 	merged := ours.Clone()
 	for addr, al := range have.All() {
-		if foreignAt(have, addr) || base != nil && foreign(have, al) && !same(base, have, addr) {
+		switch {
+		case foreignAt(have, addr),
+			base != nil && foreign(have, al) && !same(base, have, addr),
+			base != nil && al.Leased() && free(base, addr) && free(ours, addr):
 			merged.Match(addr, have)
 		}
 	}
@@ -44,6 +47,11 @@ func merge(ours, base, have *block.Block) *block.Block {
 		}
 	}
 	return merged
+}
+
+func free(b *block.Block, addr netip.Addr) bool {
+	_, held := b.At(addr)
+	return !held
 }
 
 // same says whether both have the address held by the same assignment, in the same state.
