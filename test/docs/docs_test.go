@@ -35,7 +35,7 @@ func TestFlags(t *testing.T) {
 			row := regexp.MustCompile("(?m)^\\| (`--[^|]*) \\|")
 			documented := map[string]bool{}
 			for _, m := range row.FindAllStringSubmatch(read(t, tc.page), -1) {
-				for _, name := range regexp.MustCompile("--([a-z-]+)").FindAllStringSubmatch(m[1], -1) {
+				for _, name := range regexp.MustCompile("--([a-z0-9-]+)").FindAllStringSubmatch(m[1], -1) {
 					documented[name[1]] = true
 				}
 			}
@@ -115,7 +115,7 @@ func flags(t *testing.T, command string) []string {
 		t.Fatalf("%s --help: %v\n%s", command, err, help)
 	}
 	var names []string
-	for _, m := range regexp.MustCompile(`(?m)^ +(?:-\w, )?--([a-z-]+)`).FindAllStringSubmatch(string(help), -1) {
+	for _, m := range regexp.MustCompile(`(?m)^ +(?:-\w, )?--([a-z0-9-]+)`).FindAllStringSubmatch(string(help), -1) {
 		if m[1] != "help" {
 			names = append(names, m[1])
 		}
