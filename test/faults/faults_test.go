@@ -54,7 +54,7 @@ func site(t *testing.T, hosts int, settings string) *Site {
 		}
 	}
 	s, err := NewSite(limit(t), lab.ClusterConfig{
-		Config: lab.Config{Dir: t.TempDir(), BinDir: binDir}, Hosts: hosts, Settings: settings,
+		Config: lab.Config{Dir: t.TempDir(), BinDir: binDir, Families: lab.Dual}, Hosts: hosts, Settings: settings,
 	})
 	if err != nil {
 		t.Fatal(err)

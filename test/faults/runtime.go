@@ -51,7 +51,7 @@ type pod struct {
 
 // NewRuntime makes the namespaces of n pods on a host. What its calls do at random follows from the seed.
 func NewRuntime(ctx context.Context, h *lab.Host, n int, ledger *Ledger, seed uint64) (*Runtime, error) {
-	r := &Runtime{Host: h, ledger: ledger, Config: lab.NetworkConfig, Step: func() {}}
+	r := &Runtime{Host: h, ledger: ledger, Config: h.NetworkConfig(), Step: func() {}}
 	var batch strings.Builder
 	for i := range n {
 		name := fmt.Sprintf("%s-%d", h.Name, i)

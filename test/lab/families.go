@@ -33,6 +33,9 @@ func (f Families) ipv6() bool { return f == IPv6 || f == Dual }
 // NetworkConfig is the network configuration that pods get unless they name another.
 const NetworkConfig = `{"cniVersion":"1.0.0","name":"korat","type":"korat"}`
 
+// NetworkConfig is the network configuration that the host's pods get unless they name another.
+func (h *Host) NetworkConfig() string { return h.lab.config.Families.network() }
+
 // network is NetworkConfig with what it takes to get an address of each family.
 func (f Families) network() string {
 	if !f.ipv6() {

@@ -63,7 +63,7 @@ func run() error {
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGINT, syscall.SIGTERM, syscall.SIGHUP)
 	defer stop()
 	fmt.Printf("soak: %d pods, seed %d; logs in %s\n", *pods, *seed, dir)
-	return soak(ctx, lab.ClusterConfig{Config: lab.Config{Dir: dir, BinDir: bin}, Hosts: 2}, *seed, *pods, *away)
+	return soak(ctx, lab.ClusterConfig{Config: lab.Config{Dir: dir, BinDir: bin, Families: lab.Dual}, Hosts: 2}, *seed, *pods, *away)
 }
 
 // soak makes two hosts. The first one's agent and speaker are killed, and the datastore; the second one's live all
