@@ -81,7 +81,7 @@ func TestNodeAddress(t *testing.T) {
 	}
 }
 
-// hasAddress waits until a node says that its address is this, and has registered it.
+// hasAddress waits until a node says that its IPv4 address is this, and has registered it.
 func (w *world) hasAddress(h *lab.Host, want string) {
 	w.Helper()
 	w.until(h.Name+" has the address "+want, func(ctx context.Context) error {
@@ -102,4 +102,76 @@ func (w *world) stop(agent *lab.Agent) {
 	if err := agent.Stop(w.limit()); err != nil {
 		w.Error(err)
 	}
+}
+
+// TestNodeAddressesOfEachFamily starts a node with two interfaces with all that its IPv6 address may come from, and
+// without either family.
+func TestNodeAddressesOfEachFamily(t *testing.T) {
+	w := hostsOf(t, lab.Dual, 2, "")
+	a, b := w.host("a"), w.host("b")
+	w.ready(w.start(a))
+	w.run(b, "ip link add side0 type veth peer name side1")
+	w.run(b, "ip link set side0 up")
+	w.run(b, "ip link set side1 up")
+	w.run(b, "ip address add fd00:9::9/64 dev side0 nodad")
+	w.run(b, "ip address add fd00:9::8/64 dev side0 nodad preferred_lft 0") // comes before the other
+	const v4, eth0, side0 = "192.168.100.101/24", "fd00:192:168::101/64", "fd00:9::9/64"
+	agent := w.start(b)
+	w.ready(agent)
+	for _, tc := range []struct{ flags, want4, want6 string }{
+		{"", v4, eth0},
+		{"--ip6-autodetection-method=interface=side.", v4, side0},
+		{"--ip6-autodetection-method=skip-interface=eth0", v4, side0},
+		{"--ip6-autodetection-method=cidr=fd00:8::/64,fd00:9::/64", v4, side0},
+		{"--ip6-autodetection-method=can-reach=fd00:9::1", v4, side0},
+		{"--ip6-autodetection-method=can-reach=fd00:192:168::1", v4, eth0},
+		{"--ip6=fd00:9::8", v4, "fd00:9::8/64"},
+		{"--ip6=none", v4, ""},
+		{"--ip=none", "", eth0},
+	} {
+		w.stop(agent)
+		w.try(a, "", "koratctl", "delete", "node", "b")
+		agent = w.start(b, strings.Fields(tc.flags)...)
+		w.ready(agent)
+		w.hasAddresses(b, tc.want4, tc.want6)
+	}
+
+	// What is registered stays, and a family that is switched off goes.
+	for _, tc := range []struct{ flags, want4, want6 string }{
+		{"--ip6-autodetection-method=interface=side0", v4, eth0},
+		{"--ip6=none", v4, ""},
+		{"--ip6-autodetection-method=interface=side0", v4, side0},
+	} {
+		w.stop(agent)
+		agent = w.start(b, strings.Fields(tc.flags)...)
+		w.ready(agent)
+		w.hasAddresses(b, tc.want4, tc.want6)
+	}
+	w.run(b, "sysctl -qw net.ipv6.conf.side0.disable_ipv6=1")
+	w.notReady(b, "address fd00:9::9, with which this node is registered, is on no interface")
+	w.run(b, "sysctl -qw net.ipv6.conf.side0.disable_ipv6=0")
+	w.run(b, "ip address add fd00:9::9/64 dev side0 nodad")
+	w.ready(agent)
+}
+
+// hasAddresses waits until a node says that its addresses are these, and has registered them and no others.
+func (w *world) hasAddresses(h *lab.Host, want4, want6 string) {
+	w.Helper()
+	w.until(fmt.Sprintf("%s has the addresses %q and %q", h.Name, want4, want6), func(ctx context.Context) error {
+		s, err := w.status(ctx, h)
+		if err != nil {
+			return err
+		}
+		registered, err := h.Exec(ctx, "koratctl", "get", "node", h.Name, "-o", "yaml")
+		if err != nil {
+			return err
+		}
+		found := func(field, want string) bool {
+			return strings.Contains(registered, field+": "+want+"\n") == (want != "") && strings.Contains(registered, field) == (want != "")
+		}
+		if s.Address != want4 || s.AddressIPv6 != want6 || !found("ipv4Address", want4) || !found("ipv6Address", want6) {
+			return fmt.Errorf("status says %q and %q, the datastore\n%s", s.Address, s.AddressIPv6, registered)
+		}
+		return nil
+	})
 }

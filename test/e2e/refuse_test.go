@@ -176,7 +176,7 @@ func TestNodeRefuses(t *testing.T) {
 		{"bad value", "", "", "--resync-interval=soon", `invalid argument "soon" for "--resync-interval" flag: time: invalid duration "soon"`},
 		{"out of range", "", "", "--resync-interval=1h", "--resync-interval: 1h0m0s: want 1s to 2m30s"},
 		{"bad node name", "", "", "--node-name=Host_A", `--node-name: Node/Host_A: metadata.name: "Host_A": must be a DNS-1123 subdomain: lower-case letters, digits, dashes and dots, beginning and ending with a letter or digit, at most 253 bytes`},
-		{"bad address", "", "", "--ip=10.0.0", `--ip: "10.0.0": want an address of this host, such as 192.0.2.1, or autodetect`},
+		{"bad address", "", "", "--ip=10.0.0", `--ip: "10.0.0": want an IPv4 address of this host, such as 192.0.2.1, or autodetect or none`},
 		{"bad method", "", "", "--ip-autodetection-method=fastest", `--ip-autodetection-method: address autodetection method "fastest": want first-found, can-reach=ADDRESS, interface=REGEX, skip-interface=REGEX or cidr=CIDR`},
 		{"bad expression", "", "", "--ip-autodetection-method=interface=eth(", "--ip-autodetection-method: address autodetection method \"interface=eth(\": error parsing regexp: missing closing ): `^(eth()$`"},
 		{"bad pool", "", "", "--default-pool-cidr=172.17.0.1/16", `--default-pool-cidr, --default-pool-block-size: IPPool/default-ipv4-ippool: spec.cidr: "172.17.0.1/16": has host bits set: use "172.17.0.0/16"`},

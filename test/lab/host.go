@@ -47,7 +47,7 @@ type Host struct {
 	Name  string
 	lab   *Lab
 	space *space
-	// addresses are the first interface's, IPv4 first.
+	// addresses are those of the first interface that has any, IPv4 first.
 	addresses []netip.Addr
 	// pods and processes are guarded by the lab's mutex.
 	pods      []*Pod
@@ -62,9 +62,10 @@ func (l *Lab) Host(ctx context.Context, config HostConfig) (*Host, error) {
 		return nil, fmt.Errorf("make host %q: the name must be a DNS label (a-z, 0-9, -; 63 at most)", config.Name)
 	}
 	h := &Host{Name: config.Name, lab: l}
-	if len(config.Interfaces) > 0 {
-		first := config.Interfaces[0]
-		h.addresses = slices.DeleteFunc([]netip.Addr{first.Address.Addr(), first.IPv6.Addr()}, func(a netip.Addr) bool { return !a.IsValid() })
+	for _, i := range config.Interfaces {
+		if len(h.addresses) == 0 {
+			h.addresses = slices.DeleteFunc([]netip.Addr{i.Address.Addr(), i.IPv6.Addr()}, func(a netip.Addr) bool { return !a.IsValid() })
+		}
 	}
 	if err := l.add(h); err != nil {
 		return nil, fmt.Errorf("make host %s: %w", config.Name, err)
@@ -183,7 +184,7 @@ func nodad(p netip.Prefix) string {
 	return " nodad"
 }
 
-// Address is the first address of the first interface: IPv4 if it has one; invalid if it has none at all.
+// Address is the first of Addresses; invalid if there is none.
 func (h *Host) Address() netip.Addr {
 	for _, a := range h.addresses {
 		return a
@@ -191,7 +192,7 @@ func (h *Host) Address() netip.Addr {
 	return netip.Addr{}
 }
 
-// Addresses are those of the first interface, IPv4 first.
+// Addresses are those of the first interface that has any, IPv4 first.
 func (h *Host) Addresses() []netip.Addr { return slices.Clone(h.addresses) }
 
 // path is where a file of the host can be reached from here.
