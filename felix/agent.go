@@ -129,11 +129,13 @@ const maxCalls = 256
 func New(cfg Config, parts Parts) *Agent {
 	pause := backoff.NewExponentialBackOff()
 	pause.InitialInterval, pause.MaxInterval = 50*time.Millisecond, 10*time.Second
+	alloc := ipam.NewAllocator(cfg.Node, time.Now)
+	alloc.SetFamilies(cfg.families()...)
 	return &Agent{
 		Config: cfg, Parts: parts, calls: make(chan call, maxCalls), steps: newSteps(parts.Tables), pause: pause,
 		at: &attachments{
 			node: cfg.Node, endpoints: map[endpoint.ID]endpoint.Endpoint{}, journal: parts.Journal,
-			alloc: ipam.NewAllocator(cfg.Node, time.Now), now: time.Now, log: parts.Log,
+			alloc: alloc, now: time.Now, log: parts.Log,
 			unfinished: map[endpoint.ID]struct{}{}, recovered: map[endpoint.ID]struct{}{},
 		},
 		world:  world{registration: newRegistration(time.Now)},

@@ -189,3 +189,28 @@ func text(err error) string {
 	}
 	return err.Error()
 }
+
+// A node that has IPv6 no more gives back the block that it had of it, claims no other, and reports
+// nothing.
+func TestNoBlocksOfAFamilyThatTheNodeLacks(t *testing.T) {
+	w := newWorld(t)
+	w.dual()
+	blocks := func() string {
+		var all []string
+		for _, obj := range w.list(api.KindIPAMBlock) {
+			all = append(all, obj.(*api.IPAMBlock).Spec.CIDR)
+		}
+		return strings.Join(all, " ")
+	}
+	n := w.start()
+	w.until("blocks of both families", func() bool { return len(strings.Fields(blocks())) == 2 })
+	n.stop()
+	w.ipv6, w.bootstrap.IPv6 = Source{}, DefaultPool{}
+	n = w.start()
+	n.untilReady()
+	w.until("the block of IPv6 to go back", func() bool { return !strings.Contains(blocks(), ":") && len(n.status().Problems) == 0 })
+	n.attachAs("web", 4)
+	if have := blocks(); strings.Contains(have, ":") || !strings.Contains(have, ".") {
+		t.Errorf("blocks %s", have)
+	}
+}

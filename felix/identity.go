@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"korat/api"
@@ -39,6 +40,11 @@ func (id Identity) source(f api.Family) Source {
 		return id.IPv4
 	}
 	return id.IPv6
+}
+
+// families gives those that the node is to have an address of, be it there or not.
+func (id Identity) families() []api.Family {
+	return slices.DeleteFunc(api.Families(), func(f api.Family) bool { return id.source(f).None() })
 }
 
 // perFamily is one T for each address family.

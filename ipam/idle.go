@@ -14,7 +14,8 @@ const spareFactor = 2
 // Idle is an own block of which nothing is in use, and which this node can do without.
 type Idle struct {
 	Block netip.Prefix
-	// Useless blocks are of no pool that gives this node addresses: there is no use in keeping one for a while.
+	// Useless blocks are of no pool that gives this node addresses, or of a family that it is not reached by: there
+	// is no use in keeping one for a while.
 	Useless bool
 }
 
@@ -28,7 +29,8 @@ func (a *Allocator) Idle() []Idle {
 	gone := map[netip.Prefix]bool{}
 	none := limitsIn(a.snap).none
 	for _, o := range a.blocks.empty() {
-		useless := o.rival != nil || !slices.ContainsFunc(a.enabled, func(p Pool) bool { return p.holds(o.prefix) })
+		useless := o.rival != nil || !a.blocks.rules.reached(familyOf(o.prefix.Addr())) ||
+			!slices.ContainsFunc(a.enabled, func(p Pool) bool { return p.holds(o.prefix) })
 		// Blocks that this node couldn't claim again stay.
 		if !useless && (none || !a.dispensable(o, gone)) {
 			continue

@@ -52,8 +52,8 @@ type demand struct {
 }
 
 // Needs gives the blocks that this node should claim now: what failed requests wait for, what
-// addresses in use belong to that the datastore has lost, and for each family one before the first
-// pod and another when free addresses run low.
+// addresses in use belong to that the datastore has lost, and for each family that the node has one before
+// the first pod and another when free addresses run low.
 func (a *Allocator) Needs() []Need {
 	if !a.snap.InSync {
 		return nil
@@ -69,7 +69,7 @@ func (a *Allocator) Needs() []Need {
 		}
 	}
 	for _, f := range api.Families() {
-		if ps := of(automatic(a.enabled, nil), f); len(ps) > 0 && !barred && a.low(ps) {
+		if ps := of(automatic(a.enabled, nil), f); len(ps) > 0 && !barred && a.blocks.rules.reached(f) && a.low(ps) {
 			n := Need{Pools: ps}
 			needs[n.key()] = n
 		}

@@ -3,6 +3,7 @@
 package ipam
 
 import (
+	"slices"
 	"time"
 
 	"korat/api"
@@ -14,10 +15,21 @@ type rules struct {
 	// agent tells this run of the node's agent from earlier ones; see lend.go.
 	agent string
 	now   func() time.Time
+	// unreached are the families that the node has no address of.
+	unreached []api.Family
 	// strict: addresses are neither lent nor borrowed.
 	strict   bool
 	cooldown time.Duration
 }
+
+// SetFamilies says of which families the node has an address itself: without one nobody would hear of its pods'
+// addresses. Of other families no block is claimed ahead of use, and those that nothing is in use of go back. Until
+// it is called, the node has both.
+func (a *Allocator) SetFamilies(families ...api.Family) {
+	a.blocks.rules.unreached = slices.DeleteFunc(api.Families(), func(f api.Family) bool { return slices.Contains(families, f) })
+}
+
+func (r *rules) reached(f api.Family) bool { return !slices.Contains(r.unreached, f) }
 
 // read takes in the configuration. Without one the defaults count.
 func (r *rules) read(table api.Table[*api.IPAMConfiguration]) {
