@@ -4,6 +4,7 @@ package etcd
 
 import (
 	"context"
+	"errors"
 	"fmt"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
@@ -34,18 +35,25 @@ func (s *Store) Get(ctx context.Context, key api.Key) (api.Object, error) {
 	return obj, nil
 }
 
+// listTries bounds the repeating of a List whose revision is compacted while it runs.
+const listTries = 5
+
 // List implements store.Reader.
 func (s *Store) List(ctx context.Context, kind api.Kind) ([]api.Object, string, error) {
-	var objs []api.Object
-	revision, err := s.Pages(ctx, kind, func(page []api.Object) { objs = append(objs, page...) })
-	if err != nil {
-		return nil, "", err
+	for try := 1; ; try++ {
+		var objs []api.Object
+		revision, err := s.Pages(ctx, kind, func(page []api.Object) { objs = append(objs, page...) })
+		if err == nil {
+			return objs, revision, nil
+		}
+		if try == listTries || !errors.Is(err, store.ErrCompacted) {
+			return nil, "", err
+		}
 	}
-	return objs, revision, nil
 }
 
-// Pages implements store.Pager. All pages are read at the revision of the first. A value that does
-// not decode is logged and left out.
+// Pages implements store.Pager. All pages are read at the revision of the first; ErrCompacted if that is
+// compacted meanwhile. A value that does not decode is logged and left out.
 func (s *Store) Pages(ctx context.Context, kind api.Kind, each func([]api.Object)) (string, error) {
 	if api.New(kind) == nil {
 		return "", fmt.Errorf("list %s: kind is not supported by korat", kind)
