@@ -24,7 +24,10 @@ type Faults struct {
 	held chan struct{}
 }
 
-var _ store.Store = (*Faults)(nil)
+var (
+	_ store.Store = (*Faults)(nil)
+	_ store.Pager = (*Faults)(nil)
+)
 
 // NewFaults gives a Store that does what inner does, until told otherwise.
 func NewFaults(inner store.Store) *Faults {
@@ -97,6 +100,21 @@ func (f *Faults) List(ctx context.Context, kind api.Kind) ([]api.Object, string,
 		return nil, "", err
 	}
 	return f.inner.List(ctx, kind)
+}
+
+// Pages implements store.Pager, in the parts of inner or in one.
+func (f *Faults) Pages(ctx context.Context, kind api.Kind, each func([]api.Object)) (string, error) {
+	if err := f.check("list " + string(kind)); err != nil {
+		return "", err
+	}
+	if pager, ok := f.inner.(store.Pager); ok {
+		return pager.Pages(ctx, kind, each)
+	}
+	objs, revision, err := f.inner.List(ctx, kind)
+	if err == nil {
+		each(objs)
+	}
+	return revision, err
 }
 
 // Create implements store.Writer.
