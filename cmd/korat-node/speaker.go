@@ -3,6 +3,7 @@
 package main
 
 import (
+	"fmt"
 	"os"
 	"path/filepath"
 
@@ -10,6 +11,7 @@ import (
 
 	"korat/bgp/speaker/process"
 	config "korat/cmd/settings"
+	"korat/cni-plugin/socket"
 )
 
 // speakerCommand runs the BGP speaker and nothing else. The agent starts it as its child, or a
@@ -31,7 +33,7 @@ On SIGTERM the speaker exits without telling its peers: they keep our routes for
 	flags.StringVar(&level, "log-level", "info", "debug, info, warn or error")
 	flags.StringVar(&format, "log-format", "text", "text or json")
 	file := flags.String(config.Config, "", "YAML file with the names of flags as keys")
-	socket := flags.String("socket", "", "the speaker's socket [RUN-DIR/speaker.sock]")
+	path := flags.String("socket", "", "the speaker's socket [RUN-DIR/speaker.sock]")
 	cmd.RunE = func(cmd *cobra.Command, _ []string) error {
 		if err := config.Fill(flags, *file, os.LookupEnv); err != nil {
 			return err
@@ -40,12 +42,23 @@ On SIGTERM the speaker exits without telling its peers: they keep our routes for
 		if err != nil {
 			return err
 		}
-		if *socket == "" {
-			*socket = filepath.Join(runDir, "speaker.sock")
+		if *path == "" {
+			*path = filepath.Join(runDir, "speaker.sock")
 		}
-		return process.Run(cmd.Context(), process.Config{Socket: *socket, StatusFile: statusFile(*socket), Log: log})
+		if err := checkSpeakerSocket(*path); err != nil {
+			return fmt.Errorf("--socket, --run-dir: %w", err)
+		}
+		return process.Run(cmd.Context(), process.Config{Socket: *path, StatusFile: statusFile(*path), Log: log})
 	}
 	return cmd
+}
+
+// checkSpeakerSocket refuses a socket that another than root could put there.
+func checkSpeakerSocket(path string) error {
+	if err := socket.CheckPath(path); err != nil {
+		return err
+	}
+	return socket.CheckDirectory(filepath.Dir(path))
 }
 
 // statusFile is where the speaker notes why sessions are down: beside its socket.

@@ -27,7 +27,8 @@ import (
 // run is the program's graph: it makes every part, starts those that have a life of their own and
 // runs the loop until ctx is done.
 func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) error {
-	if err := os.MkdirAll(s.runDir, 0o700); err != nil {
+	// Before anything in it is believed.
+	if err := socket.CheckDirectory(s.runDir); err != nil {
 		return fmt.Errorf("--run-dir: %w", err)
 	}
 	record, err := journal.Open[endpoint.Endpoint](s.journalFile())
@@ -172,6 +173,8 @@ func (s settings) speaker(log *slog.Logger) (*speaker.Client, *speaker.Superviso
 			Command: []string{self, "speaker", "--socket", path, "--log-level", s.log.level, "--log-format", s.log.format},
 			Socket:  path, Log: log,
 		})
+	} else if err := checkSpeakerSocket(path); err != nil {
+		return nil, nil, fmt.Errorf("--speaker-socket: %w", err)
 	}
 	return speaker.New(speaker.Config{Socket: path, StatusFile: statusFile(path), Log: log}), supervisor, nil
 }

@@ -45,11 +45,24 @@ func Listen(path string) (*Server, error) {
 	return newServer(listener, q), nil
 }
 
+// CheckDirectory makes a directory for sockets and what else only root may read or change, and refuses one
+// that others have a hand in, as Listen does.
+func CheckDirectory(path string) error {
+	dir, err := openDirectory(path)
+	if err != nil {
+		return err
+	}
+	return dir.Close()
+}
+
 // openDirectory makes and opens the socket's directory. An existing one keeps its mode, because it may
-// be /run itself, but only root may be able to put things there.
+// be /run itself, but only root may be able to put things there, and to say where it is.
 func openDirectory(path string) (*os.File, error) {
 	if err := os.MkdirAll(path, 0o700); err != nil {
 		return nil, fmt.Errorf("make its directory: %w", err)
+	}
+	if err := onlyRootsLink(path); err != nil {
+		return nil, err
 	}
 	dir, err := os.Open(path)
 	if err != nil {
@@ -59,6 +72,19 @@ func openDirectory(path string) (*os.File, error) {
 		return nil, errors.Join(fmt.Errorf("its directory %w, or choose another", err), dir.Close())
 	}
 	return dir, nil
+}
+
+// onlyRootsLink refuses a symbolic link that another than root has made: it may lead to any of root's directories.
+func onlyRootsLink(path string) error {
+	info, err := os.Lstat(path)
+	if err != nil {
+		return err
+	}
+	stat, ok := info.Sys().(*syscall.Stat_t)
+	if info.Mode().Type() == fs.ModeSymlink && (!ok || stat.Uid != uint32(os.Geteuid())) {
+		return fmt.Errorf("its directory %s is a symbolic link that another user has made: remove it, or choose another", path)
+	}
+	return nil
 }
 
 // onlyRoots refuses what others than root may write to.

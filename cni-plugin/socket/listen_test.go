@@ -53,6 +53,24 @@ func TestListenRefusals(t *testing.T) {
 				t.Fatal(err)
 			}
 		}, "is no socket"},
+		{"a directory of another user", func(t *testing.T, path string) {
+			chown(t, filepath.Dir(path))
+		}, "may be written by others than root"},
+		{"a queue of another user", func(t *testing.T, path string) {
+			if err := os.Mkdir(filepath.Join(filepath.Dir(path), QueueDirectory), 0o700); err != nil {
+				t.Fatal(err)
+			}
+			chown(t, filepath.Join(filepath.Dir(path), QueueDirectory))
+		}, "may be written by others than root"},
+		{"a link to a directory", func(t *testing.T, path string) { link(t, filepath.Dir(path)) }, ""},
+		{"another user's link to a directory", func(t *testing.T, path string) {
+			link(t, filepath.Dir(path))
+			chown(t, filepath.Dir(path))
+		}, "is a symbolic link that another user has made"},
+		{"a link for a queue", func(t *testing.T, path string) {
+			link(t, filepath.Join(filepath.Dir(path), QueueDirectory))
+		}, "directory for queued DELs: open " /* O_NOFOLLOW */},
+		{"a link for a socket", func(t *testing.T, path string) { link(t, path) }, "is no socket"},
 		{"a directory for all", func(t *testing.T, path string) {
 			if err := os.Chmod(filepath.Dir(path), 0o777); err != nil {
 				t.Fatal(err)
@@ -73,6 +91,28 @@ func TestListenRefusals(t *testing.T) {
 				t.Errorf("have %v, want it to say %q and name the socket", err, tt.want)
 			}
 		})
+	}
+}
+
+// link puts in a path's place a symbolic link to a directory that is good in itself.
+func link(t *testing.T, path string) {
+	t.Helper()
+	if err := os.RemoveAll(path); err != nil {
+		t.Fatal(err)
+	}
+	if err := os.Symlink(directory(t), path); err != nil {
+		t.Fatal(err)
+	}
+}
+
+// chown gives a path, itself even if it is a link, to another user.
+func chown(t *testing.T, path string) {
+	t.Helper()
+	if os.Geteuid() != 0 {
+		t.Skip("only root can give files away")
+	}
+	if err := os.Lchown(path, 65534, 65534); err != nil {
+		t.Fatal(err)
 	}
 }
 

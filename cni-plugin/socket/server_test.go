@@ -406,7 +406,7 @@ func TestOtherUsersAreRefused(t *testing.T) {
 	h := newFake(answer(false))
 	path, _ := serve(t, h, nil)
 	// Without these the mode refuses already, and the credentials are never looked at.
-	for name, mode := range map[string]os.FileMode{path: 0o666, filepath.Dir(path): 0o755, filepath.Dir(filepath.Dir(path)): 0o755} {
+	for name, mode := range map[string]os.FileMode{path: 0o777, filepath.Dir(path): 0o755, filepath.Dir(filepath.Dir(path)): 0o755} {
 		if err := os.Chmod(name, mode); err != nil {
 			t.Fatal(err)
 		}
