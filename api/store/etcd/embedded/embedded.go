@@ -182,7 +182,7 @@ func listenURL(cfg Config) (*url.URL, error) {
 		host = "127.0.0.1"
 	}
 	addr, err := netip.ParseAddr(host)
-	if err != nil {
+	if err != nil || addr.IsLoopback() && addr.Zone() != "" {
 		return nil, fmt.Errorf("listen address %q: %q must be an IP address, such as 127.0.0.1 or 0.0.0.0", cfg.Listen, host)
 	}
 	if (cfg.CertFile == "") != (cfg.KeyFile == "") {
