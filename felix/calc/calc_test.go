@@ -212,7 +212,19 @@ caliup/accept_ra=0`
 		"another uplink with IPv6": {func(in *Inputs) {
 			in.Host.Links["eth1"] = dataplane.HostLink{IPv6: true, AcceptRA: dataplane.AcceptRAHost, Addresses: []netip.Prefix{netip.MustParsePrefix("2001:db8::1/64")}}
 			in.Host.Links["eth2"] = dataplane.HostLink{IPv6: true, AcceptRA: dataplane.AcceptRAHost, Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24")}}
+			// The host forwards already: what did not heed routers is not to begin with it.
+			docker := in.Host.Links["eth1"]
+			docker.Forwards = true
+			in.Host.Links["docker0"] = docker
 		}, "all/forwarding=1\n" + pods + "\neth0/accept_ra=2\neth1/accept_ra=2"},
+		"uplinks that forward": {func(in *Inputs) {
+			eth0 := in.Host.Links["eth0"]
+			eth0.Forwards = true
+			in.Host.Links["eth1"] = eth0
+			eth0.Addresses = eth0.Addresses[:1]
+			in.Host.Links["eth0"] = eth0
+			in.Host.Links["eth2"] = dataplane.HostLink{IPv6: true, AcceptRA: dataplane.AcceptRAAlways, Forwards: true, Addresses: []netip.Prefix{netip.MustParsePrefix("2001:db8::1/64")}}
+		}, "all/forwarding=1\n" + pods + "\neth0/accept_ra=2\neth1/accept_ra=2\neth2/accept_ra=2"},
 		"an address of IPv6 only": {func(in *Inputs) { in.Blocks, in.Endpoints = nil, nil }, "all/forwarding=1\neth0/accept_ra=2"},
 		"a block of IPv6 only":    {func(in *Inputs) { in.Addresses, in.Endpoints = api.Addresses{}, nil }, "all/forwarding=1\neth0/accept_ra=2"},
 		"a pod of IPv6 only": {func(in *Inputs) {

@@ -48,7 +48,7 @@ func ipv6Sysctls(in Inputs, live []endpoint.Endpoint) map[string]dataplane.Sysct
 	if wantsIPv6(in, live) {
 		sysctls["net/ipv6/conf/all/forwarding"] = "1"
 		for name, link := range in.Host.Links {
-			if heedsRouters(name, link, in.Uplink) {
+			if in.heedsRouters(name, link) {
 				sysctls["net/ipv6/conf/"+name+"/accept_ra"] = "2"
 			}
 		}
@@ -76,9 +76,16 @@ func wantsIPv6(in Inputs, live []endpoint.Endpoint) bool {
 }
 
 // heedsRouters says whether a link of the host's is to go on heeding router advertisements, which accept_ra 1
-// does only while the host doesn't forward: an uplink, or any other in use for IPv6, of which accept_ra is
-// not 0. The kernel.Sysctls are written in such an order that it loses no route meanwhile.
-func heedsRouters(name string, link dataplane.HostLink, uplink string) bool {
-	used := name == uplink || slices.ContainsFunc(link.Addresses, func(p netip.Prefix) bool { return p.Addr().Is6() })
-	return used && name != "lo" && link.AcceptRA != dataplane.AcceptRANever
+// does only while the link doesn't forward: an uplink of which accept_ra is not 0, and any other link in use for
+// IPv6 that heeds them now. One that did not may lead to guests of the host, which could give it a default
+// route. The kernel.Sysctls are written in such an order that none loses a route meanwhile.
+func (in Inputs) heedsRouters(name string, link dataplane.HostLink) bool {
+	switch {
+	case name == "lo" || link.AcceptRA == dataplane.AcceptRANever:
+		return false
+	case name == in.Uplink || slices.Contains(link.Addresses, in.Addresses.IPv6):
+		return true
+	}
+	used := slices.ContainsFunc(link.Addresses, func(p netip.Prefix) bool { return p.Addr().Is6() })
+	return used && (link.AcceptRA == dataplane.AcceptRAAlways || !link.Forwards)
 }

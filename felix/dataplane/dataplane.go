@@ -156,8 +156,9 @@ type HostLink struct {
 	Unsettled []netip.Addr
 	// IPv6 says whether the kernel has IPv6 on the link at all: net/ipv6/conf/NAME exists.
 	IPv6 bool
-	// AcceptRA is net/ipv6/conf/NAME/accept_ra.
+	// AcceptRA is net/ipv6/conf/NAME/accept_ra, and Forwards whether net/ipv6/conf/NAME/forwarding is on.
 	AcceptRA AcceptRA
+	Forwards bool
 }
 
 // AcceptRA says when a link configures itself by router advertisements (RFC 4861). The kernel's values.
@@ -180,7 +181,7 @@ func (h Host) Equal(o Host) bool {
 func (l HostLink) Equal(o HostLink) bool {
 	return l.Index == o.Index && l.Type == o.Type && l.MTU == o.MTU && l.Up == o.Up && l.Running == o.Running &&
 		l.MAC == o.MAC && l.Alias == o.Alias && slices.Equal(l.Addresses, o.Addresses) && slices.Equal(l.Unsettled, o.Unsettled) &&
-		l.IPv6 == o.IPv6 && l.AcceptRA == o.AcceptRA
+		l.IPv6 == o.IPv6 && l.AcceptRA == o.AcceptRA && l.Forwards == o.Forwards
 }
 
 // HasIPv6 says whether the kernel has IPv6 at all.

@@ -175,6 +175,7 @@ type kernelLink struct {
 	mac               []byte
 	ipv6              bool
 	acceptRA          dataplane.AcceptRA
+	forwards          bool
 }
 
 func decodeLink(body []byte) (l kernelLink, ok bool) {
@@ -209,7 +210,7 @@ func decodeLink(body []byte) (l kernelLink, ok bool) {
 // decodeIPv6 finds what IPv6 says of a link in IFLA_AF_SPEC: its settings are a list of numbers (linux/ipv6.h,
 // DEVCONF_…).
 func (l *kernelLink) decodeIPv6(spec []byte) {
-	const devconfAcceptRA = 3
+	const devconfForwarding, devconfAcceptRA = 0, 3
 	for family, value := range attributes(spec, 0) {
 		if family != unix.AF_INET6 {
 			continue
@@ -217,6 +218,7 @@ func (l *kernelLink) decodeIPv6(spec []byte) {
 		for typ, value := range attributes(value, 0) {
 			if typ == unix.IFLA_INET6_CONF && len(value) >= 4*(devconfAcceptRA+1) {
 				l.ipv6, l.acceptRA = true, dataplane.AcceptRA(uint32Of(value[4*devconfAcceptRA:]))
+				l.forwards = uint32Of(value[4*devconfForwarding:]) != 0
 			}
 		}
 	}
@@ -226,6 +228,6 @@ func (l kernelLink) hostLink() dataplane.HostLink {
 	return dataplane.HostLink{
 		Index: int(l.Index), Type: l.kind, MTU: l.mtu,
 		Up: l.Flags&unix.IFF_UP != 0, Running: l.Flags&unix.IFF_UP != 0 && l.Flags&unix.IFF_RUNNING != 0,
-		MAC: net.HardwareAddr(l.mac).String(), Alias: l.alias, IPv6: l.ipv6, AcceptRA: l.acceptRA,
+		MAC: net.HardwareAddr(l.mac).String(), Alias: l.alias, IPv6: l.ipv6, AcceptRA: l.acceptRA, Forwards: l.forwards,
 	}
 }

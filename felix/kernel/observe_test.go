@@ -45,8 +45,9 @@ func TestObserve(t *testing.T) {
 		"link set br0 address 02:00:00:00:00:20", // else it may take that of a port
 	)
 	for name, accept := range map[string]string{"lo": "0", "eth0": "2", "peer0": "1", "br0": "1"} {
-		ns.Run("sysctl", "-qw", "net.ipv6.conf."+name+".accept_ra="+accept)
+		ns.Run("sysctl", "-qw", "net.ipv6.conf."+name+".forwarding=0", "net.ipv6.conf."+name+".accept_ra="+accept)
 	}
+	ns.Run("sysctl", "-qw", "net.ipv6.conf.br0.forwarding=1")
 	handle := host{ns, t}.open()
 	have := observe(t, handle)
 	for name, link := range have.Links {
@@ -77,7 +78,7 @@ func TestObserve(t *testing.T) {
 			IPv6:      true, AcceptRA: dataplane.AcceptRAAlways,
 		},
 		"peer0": {Type: "veth", MTU: 1500, MAC: "02:00:00:00:00:40", IPv6: true, AcceptRA: dataplane.AcceptRAHost},
-		"br0":   {Type: "bridge", MTU: 1500, MAC: "02:00:00:00:00:20", IPv6: true, AcceptRA: dataplane.AcceptRAHost},
+		"br0":   {Type: "bridge", MTU: 1500, MAC: "02:00:00:00:00:20", IPv6: true, AcceptRA: dataplane.AcceptRAHost, Forwards: true},
 	}}, have)
 
 	ns.Run("ip", "link", "set", "peer0", "up")
