@@ -31,7 +31,7 @@ var noon = time.Date(2026, 3, 1, 12, 0, 0, 0, time.UTC)
 //
 // An ADDRESS of a block is "A=HANDLE@NODE" (in use since ten in the morning), "A=HANDLE@NODE,now",
 // "A=HANDLE@NODE,cooling" or "A^NODE", which is a lease.
-func picture(t *testing.T, lines string) api.Snapshot {
+func picture(t testing.TB, lines string) api.Snapshot {
 	t.Helper()
 	snap := api.Snapshot{InSync: true}
 	for line := range strings.Lines(lines) {
@@ -47,7 +47,7 @@ func picture(t *testing.T, lines string) api.Snapshot {
 	return snap
 }
 
-func objects(t *testing.T, what string, f []string) []api.Object {
+func objects(t testing.TB, what string, f []string) []api.Object {
 	t.Helper()
 	switch what {
 	case "node":
@@ -92,7 +92,7 @@ func affinity(node, cidr, state string) *api.BlockAffinity {
 	}
 }
 
-func ipamBlock(t *testing.T, node, cidr string, held []string) *api.IPAMBlock {
+func ipamBlock(t testing.TB, node, cidr string, held []string) *api.IPAMBlock {
 	t.Helper()
 	p, owner := netip.MustParsePrefix(cidr), "host:"+node
 	if node == "-" {

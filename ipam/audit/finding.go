@@ -75,11 +75,16 @@ func (f Finding) identity() Finding {
 
 // Confirmed gives the findings that earlier ones have as well. What only one read shows may have been under way.
 func Confirmed(earlier, later []Finding) []Finding {
-	known := map[Finding]bool{}
-	for _, f := range earlier {
+	known := identities(earlier)
+	return slices.DeleteFunc(slices.Clone(later), func(f Finding) bool { return !known[f.identity()] })
+}
+
+func identities(all []Finding) map[Finding]bool {
+	known := make(map[Finding]bool, len(all))
+	for _, f := range all {
 		known[f.identity()] = true
 	}
-	return slices.DeleteFunc(slices.Clone(later), func(f Finding) bool { return !known[f.identity()] })
+	return known
 }
 
 // Findings gives all that is wrong, in the order of Kinds, and by address or object within one.

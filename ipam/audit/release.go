@@ -54,8 +54,9 @@ func (b *Book) Release(found []Finding, force bool, now time.Time) Plan {
 	p := planner{Book: b, chosen: map[netip.Addr]Allocation{}, force: force}
 	have := b.Findings(now)
 	still := Confirmed(found, have)
+	known := identities(have)
 	for _, f := range found {
-		if f.releasable() && !slices.ContainsFunc(still, f.Same) {
+		if f.releasable() && !known[f.identity()] {
 			p.keep(f.subject(), "it is no longer so")
 		}
 	}

@@ -7,7 +7,10 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"io"
+	"strings"
 	"time"
+	"unicode"
 )
 
 // reportVersion is the version of the form that this package writes, and the only one that it reads.
@@ -67,12 +70,18 @@ func (b *Book) counts() Counts {
 	return c
 }
 
-// ParseReport reads what a Report was written as.
+// ParseReport reads what a Report was written as. It may come from anybody: a finding in it counts only where
+// the datastore still has it.
 func ParseReport(data []byte) (Report, error) {
 	var r Report
 	dec := json.NewDecoder(bytes.NewReader(data))
 	dec.DisallowUnknownFields()
 	err := dec.Decode(&r)
+	if err == nil {
+		if _, more := dec.Token(); !errors.Is(more, io.EOF) {
+			err = errors.New("there is more after it")
+		}
+	}
 	switch {
 	case err != nil:
 		return r, fmt.Errorf("not a report of koratctl ipam check -o: %w", err)
@@ -83,5 +92,21 @@ func ParseReport(data []byte) (Report, error) {
 	case r.ClusterGUID == "":
 		return r, errors.New("clusterGUID: is missing: write it anew with koratctl ipam check -o")
 	}
+	for i, f := range r.Findings {
+		if err := f.check(); err != nil {
+			return r, fmt.Errorf("findings[%d].%w", i, err)
+		}
+	}
 	return r, nil
+}
+
+// check refuses what would not be printed as itself: a terminal obeys some characters.
+func (f Finding) check() error {
+	switch {
+	case strings.ContainsFunc(f.Object, func(r rune) bool { return r == unicode.ReplacementChar || !unicode.IsPrint(r) }):
+		return fmt.Errorf("object: %q: holds what cannot be printed", f.Object)
+	case f.Address.Zone() != "":
+		return fmt.Errorf("address: %q: an address of a pool has no zone", f.Address)
+	}
+	return nil
 }

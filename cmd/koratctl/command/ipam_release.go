@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"net/netip"
 	"os"
 
@@ -82,7 +83,7 @@ func (c *ctl) planner(f releaseFlags) (planning, error) {
 	return func(ctx context.Context, st store.Reader, book *audit.Book) (audit.Plan, error) {
 		have, err := clusterGUID(ctx, st)
 		if err == nil && have != guid {
-			err = fmt.Errorf("--from-report: %s is of cluster %s, but this is cluster %s: --etcd-endpoints says which", f.reports[0], guid, have)
+			err = fmt.Errorf("--from-report: %s is of cluster %q, but this is cluster %q: --etcd-endpoints says which", f.reports[0], guid, have)
 		}
 		if err != nil {
 			return audit.Plan{}, err
@@ -91,11 +92,31 @@ func (c *ctl) planner(f releaseFlags) (planning, error) {
 	}, nil
 }
 
+// maxReport is more than a report of a million addresses has.
+const maxReport = 512 << 20
+
+// readReport reads a file that anybody may have given us: it need not be one, nor have an end.
+func readReport(path string) ([]byte, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return nil, err
+	}
+	if !info.Mode().IsRegular() || info.Size() > maxReport {
+		return nil, fmt.Errorf("%s (mode %s, %d bytes): want a regular file of at most %d bytes", path, info.Mode(), info.Size(), maxReport)
+	}
+	return io.ReadAll(io.LimitReader(file, maxReport))
+}
+
 // readReports gives what all the reports have found.
 func readReports(paths []string) (found []audit.Finding, guid string, err error) {
 	times := map[int64]string{}
 	for i, path := range paths {
-		data, err := os.ReadFile(path)
+		data, err := readReport(path)
 		if err != nil {
 			return nil, "", fmt.Errorf("--from-report: %w", err)
 		}
@@ -112,7 +133,7 @@ func readReports(paths []string) (found []audit.Finding, guid string, err error)
 			continue
 		}
 		if r.ClusterGUID != guid {
-			return nil, "", fmt.Errorf("--from-report: %s is of cluster %s, and %s of cluster %s", paths[0], guid, path, r.ClusterGUID)
+			return nil, "", fmt.Errorf("--from-report: %s is of cluster %q, and %s of cluster %q", paths[0], guid, path, r.ClusterGUID)
 		}
 		found = audit.Confirmed(r.Findings, found)
 	}
