@@ -89,6 +89,9 @@ func badPath(path string) string {
 	if !filepath.IsAbs(path) {
 		return "it must be an absolute path"
 	}
+	if strings.Contains(path, "\x00") {
+		return "a path may not hold a zero byte"
+	}
 	if len(path) > maxPath {
 		return fmt.Sprintf("it has %d bytes: a path has at most %d", len(path), maxPath)
 	}
