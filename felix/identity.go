@@ -170,19 +170,29 @@ func (a *Agent) identifyBy(ctx context.Context, f api.Family) {
 			return errors.Join(a.conflict(w.snap, choice.Address.Addr()), a.overlap(w.snap, choice.Address))
 		})
 	}
+	registered := registeredAddresses(w.snap, a.Node).Of(f).Addr()
 	have.err = err
 	if err != nil {
 		if !have.taken {
-			have.Choice = choice
+			have.Choice, have.taken = a.resumed(f, w.host, registered, choice)
 		}
 		return
 	}
-	registered := registeredAddresses(w.snap, a.Node).Of(f).Addr()
 	if choice != have.Choice || !have.taken {
 		a.announce(f, choice, registered)
 	}
 	*have = self{Choice: choice, taken: true}
 	st.take(choice.Address.Addr(), registered, w.host)
+}
+
+// resumed gives what a node with an address in question goes on with: the address that it is registered with if that
+// is on the host and no other is configured. An earlier run had it without a doubt; its sessions and routes are up.
+func (id Identity) resumed(f api.Family, host dataplane.Host, registered netip.Addr, choice autodetect.Choice) (autodetect.Choice, bool) {
+	fixed := id.source(f).Address
+	if here, found := autodetect.FindAny(host, registered); found && (!fixed.IsValid() || fixed == registered) {
+		return here, true
+	}
+	return choice, false
 }
 
 // announce logs the node's address of one family.

@@ -9,6 +9,7 @@ import (
 	"testing"
 
 	"korat/api"
+	"korat/bgp"
 	"korat/felix/autodetect"
 	"korat/felix/dataplane"
 )
@@ -164,6 +165,53 @@ func TestConflictsOfEitherFamily(t *testing.T) {
 	}
 	w.carry(four, "fd00:194::1/64")
 	n.untilReady()
+}
+
+// An agent that restarts while the address of one family is in question goes on with it, as it would have without the
+// restart: its sessions and routes of that family stay.
+func TestRestartWithAnAddressInQuestion(t *testing.T) {
+	for name, c := range map[string]struct {
+		trouble func(*testWorld)
+		reason  string
+	}{
+		"claimed by another node": {func(w *testWorld) {
+			ghost := nodeObject("ghost", "192.168.100.109/24")
+			ghost.Spec.BGP.IPv6Address = six
+			w.create(ghost)
+		}, `address fd00:192::100 is held by node "ghost"`},
+		"no carrier": {func(w *testWorld) {
+			w.kernel.addLink("eth1", dataplane.HostLink{Index: 3, Up: true, IPv6: true, Addresses: []netip.Prefix{netip.MustParsePrefix(six)}})
+		}, "address fd00:192::100 given by --ip6 is on no running interface"},
+	} {
+		w := newWorld(t)
+		w.carry(four, six)
+		w.detect(api.IPv4)
+		w.ipv6 = Source{Address: netip.MustParseAddr("fd00:192::100")}
+		peer := nodeObject("peer", "192.168.100.101/24")
+		peer.Spec.BGP.IPv6Address = "fd00:192::101/64"
+		w.create(peer)
+		n := w.start()
+		n.untilReady()
+		w.until("the node is registered", func() bool { return strings.HasPrefix(w.registration(), four+", "+six+":") })
+		n.stop()
+		if name == "no carrier" {
+			w.carry(four)
+		}
+		c.trouble(w)
+		w.speaker.Want(bgp.Plan{}, false)
+		n = w.start()
+		n.untilNotReady("node address: " + c.reason)
+		planned := func(addr string) bool {
+			p, _ := w.speaker.wanted()
+			_, is := p.Peers[netip.MustParseAddr(addr)]
+			return is
+		}
+		w.until(name+": a plan", func() bool { return planned("192.168.100.101") })
+		if !planned("fd00:192::101") {
+			t.Errorf("%s: the session of IPv6 is given up", name)
+		}
+		n.stop()
+	}
 }
 
 // Two hosts with one name, of which each has a family that the other has not, would take it from the Node for ever.
