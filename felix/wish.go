@@ -8,6 +8,7 @@ import (
 
 	"korat/api"
 	"korat/cni-plugin/socket"
+	"korat/felix/autodetect"
 	"korat/felix/endpoint"
 	"korat/ipam"
 )
@@ -33,15 +34,12 @@ func wanted(ep endpoint.Endpoint, r socket.Request) (ipam.Request, error) {
 // address.
 func servable(r socket.Request, own api.Addresses) error {
 	for _, f := range r.Families {
-		family, flag := api.Family(f.Version), "--ip"
-		if family == api.IPv6 {
-			flag = "--ip6"
-		}
+		family := api.Family(f.Version)
 		if !own.Of(family).IsValid() {
 			return &socket.Error{
 				Code: socket.CodeInvalidConfig, Message: fmt.Sprintf("ipam.assign_ipv%d", f.Version),
 				Details: fmt.Sprintf("the network configuration asks for an %s address, but this node has none itself: start korat-node with %s, or set ipam.assign_ipv%d to \"false\"",
-					family, flag, f.Version),
+					family, autodetect.Flag(family), f.Version),
 			}
 		}
 	}
