@@ -195,6 +195,46 @@ func TestParallelSameAttachment(t *testing.T) {
 	wantText(t, netns.Run(t, "ip -o link"), before)
 }
 
+// ADD and DEL of one attachment at once, which no runtime should do: a DEL never fails, an ADD that is overtaken
+// says so or is undone, and the last DEL leaves nothing.
+func TestParallelAddAndDel(t *testing.T) {
+	h := newHost(t)
+	before := netns.Run(t, "ip -o link")
+	hostNS := netns.Here(t)
+	config := h.config("1.0.0", "")
+	const calls = 12
+	results := make(chan error, calls)
+	for i := range calls {
+		command := []string{"ADD", "DEL"}[i%2]
+		go func() {
+			o := h.pluginIn(hostNS, command, config)
+			var failure cniError
+			switch {
+			case o.ok:
+				results <- nil
+			case command == "DEL":
+				results <- fmt.Errorf("DEL: %s%s", o.stdout, o.stderr)
+			default:
+				if err := json.Unmarshal([]byte(o.stdout), &failure); err != nil || failure.Code == 0 || failure.Msg == "" {
+					results <- fmt.Errorf("ADD: %s%s", o.stdout, o.stderr)
+					return
+				}
+				results <- nil
+			}
+		}()
+	}
+	for range calls {
+		if err := <-results; err != nil {
+			t.Error(err)
+		}
+	}
+	h.must("DEL", config)
+	h.agent.wantNone()
+	wantText(t, netns.Run(t, "ip -o link"), before)
+	h.must("ADD", config)
+	h.must("DEL", config)
+}
+
 // A kubelet makes a pod's new sandbox, then removes the old one, twice.
 func TestNewSandboxBeforeDelOfTheOld(t *testing.T) {
 	h := newHost(t)

@@ -113,6 +113,35 @@ func TestIPv6Sysctls(t *testing.T) {
 	}
 }
 
+// A name is one element of a sysctl's path, whatever it is: with a dot it is still one interface's, and those that
+// would lead elsewhere are the kernel's to refuse, before anything is set.
+func TestSysctlsOfOddNames(t *testing.T) {
+	netns.Enter(t)
+	pod := netns.NewPod(t)
+	good := dual(pod)
+	good.IfName = "a.lo"
+	create(t, good)
+	wantText(t, netns.InPod(t, pod, "cat /proc/sys/net/ipv6/conf/a.lo/accept_dad /proc/sys/net/ipv6/conf/a.lo/disable_ipv6"), "0\n0")
+
+	const show = `sysctl -a -r ^net\.(ipv4\.ip_forward|ipv6\.conf\..*\.(accept_ra|accept_dad|disable_ipv6|forwarding))$`
+	netns.InPod(t, pod, "sysctl -qw net.ipv6.conf.all.accept_ra=1 net.ipv6.conf.default.accept_ra=1")
+	before := netns.InPod(t, pod, show)
+	if !strings.Contains(before, "net.ipv6.conf.lo.disable_ipv6") {
+		t.Fatalf("have %s", before)
+	}
+	for _, name := range []string{"all", "default", ".", "..", "../lo", "../../all", "a/b", "sixteen-bytes-xx", "a b", ""} {
+		bad := dual(pod)
+		bad.IfName, bad.Interface = name, "cali0123456789b"
+		if made, err := Create(bad); err == nil {
+			t.Errorf("%q: made %+v", name, made)
+		}
+		wantText(t, netns.InPod(t, pod, show), before)
+	}
+	if links := netns.Run(t, "ip -o link"); strings.Contains(links, "cali0123456789b") {
+		t.Errorf("left:\n%s", links)
+	}
+}
+
 // Both ways, and a second interface leaves the first its default route.
 func TestIPv6Traffic(t *testing.T) {
 	netns.Enter(t)
