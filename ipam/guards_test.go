@@ -3,13 +3,18 @@
 package ipam
 
 import (
+	"context"
+	"errors"
 	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
 	"time"
 
+	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
 	"korat/api"
+	"korat/api/store"
 	"korat/ipam/block"
 )
 
@@ -321,5 +326,72 @@ func TestReturnCalledOff(t *testing.T) {
 		if have := len(r.list()) > 0; have != begun {
 			t.Errorf("begun %t: still to be closed: %t", begun, have)
 		}
+	}
+}
+
+// TestClaimLooksAtItsPool: the Snapshot by which a block is claimed may be older than the end of its pool.
+func TestClaimLooksAtItsPool(t *testing.T) {
+	p, used := netip.MustParsePrefix("10.0.0.0/30"), addrs("10.0.0.1")
+	for name, c := range map[string]struct {
+		meanwhile func(*api.IPPool) *api.IPPool
+		used      []netip.Addr
+		claimed   bool
+	}{
+		"there":                      {func(o *api.IPPool) *api.IPPool { return o }, nil, true},
+		"terminating":                {terminating, nil, false},
+		"gone":                       {func(*api.IPPool) *api.IPPool { return nil }, nil, false},
+		"another range":              {func(*api.IPPool) *api.IPPool { return pool("p", "10.9.0.0/28", 30) }, nil, false},
+		"terminating, but with pods": {terminating, used, true},
+	} {
+		before := pool("p", "10.0.0.0/28", 30)
+		cs := newClaims(nil, "a", quiet())
+		cs.see(synced(before))
+		st := filled(t)
+		if now := c.meanwhile(pool("p", "10.0.0.0/28", 30)); now != nil {
+			st = filled(t, now)
+		}
+		cs.store, cs.used = st, c.used
+		err := cs.claim(t.Context(), p, noon)
+		want := ""
+		if c.claimed {
+			want = "10.0.0.0/30=a a:confirmed"
+		}
+		if have := owners(t, st); errors.Is(err, errClosed) == c.claimed || have != want {
+			t.Errorf("%s: %v, have %q", name, err, have)
+		}
+	}
+}
+
+func terminating(o *api.IPPool) *api.IPPool {
+	o.DeletionTimestamp, o.Finalizers = &metav1.Time{Time: noon}, []string{api.PoolFinalizer}
+	return o
+}
+
+// changing is a datastore in which somebody writes just before a delete.
+type changing struct {
+	store.Store
+	do func()
+}
+
+func (c changing) Delete(ctx context.Context, key api.Key, revision string) error {
+	c.do()
+	return c.Store.Delete(ctx, key, revision)
+}
+
+// TestPoolIsRemovedAsSeen: what others do to it in the last moment keeps it.
+func TestPoolIsRemovedAsSeen(t *testing.T) {
+	seen := terminating(pool("p", "10.0.0.0/28", 30))
+	st := filled(t, seen)
+	r := newRetirement(changing{st, func() {
+		obj, _ := st.Get(t.Context(), seen.Key())
+		next := obj.DeepCopyObject().(*api.IPPool)
+		next.Finalizers = append(next.Finalizers, "x/y")
+		if _, err := st.Update(t.Context(), next); err != nil {
+			t.Fatal(err)
+		}
+	}}, "a", quiet())
+	stored, _ := st.Get(t.Context(), seen.Key())
+	if err := r.remove(t.Context(), stored.(*api.IPPool), netip.MustParsePrefix("10.0.0.0/28")); err != nil || picture(t, st).IPPools.Len() != 1 {
+		t.Errorf("%v, pools %d", err, picture(t, st).IPPools.Len())
 	}
 }
