@@ -11,6 +11,7 @@ import (
 	"korat/api/store"
 	"korat/api/store/storetest"
 	"korat/felix/endpoint"
+	"korat/test/etcdtest"
 )
 
 // TestPodsOutliveTheWatch loses the datastore in every way while pods run, and has their objects and
@@ -34,48 +35,54 @@ func TestPodsOutliveTheWatch(t *testing.T) {
 			f.Break(store.ErrCompacted)
 		}, true},
 	} {
-		t.Run(tc.name, func(t *testing.T) {
-			w := newWorld(t)
-			faults := storetest.NewFaults(w.store)
-			n := w.startWith(faults, &sync.WaitGroup{})
-			var pods []endpoint.Endpoint
-			for _, name := range []string{"web", "db", "cache"} {
-				pods = append(pods, n.attach(name))
-			}
-			w.published(len(pods))
-			w.until("the endpoints are in the datastore", func() bool { return w.count(api.KindWorkloadEndpoint) == len(pods) })
-			n.untilReady()
-			w.writes()
-
-			tc.begin(faults)
-			w.create(nodeObject("b", "192.168.100.101/24"))
-			if tc.local {
-				for _, kind := range []api.Kind{api.KindWorkloadEndpoint, api.KindIPAMBlock, api.KindBlockAffinity, api.KindNode} {
-					w.deleteAll(kind)
+		for _, name := range []string{"memory", "etcd"} {
+			t.Run(tc.name+"/"+name, func(t *testing.T) {
+				t.Parallel()
+				w := newWorld(t)
+				if name == "etcd" {
+					w.store = etcdtest.Start(t)
 				}
-			}
-			w.store.Compact()
-			tc.end(faults)
-			// A session of b's is wanted once the agent has read all that happened.
-			w.create(nodeObject("c", "192.168.100.102/24"))
-			w.until("the agent sees c", func() bool {
-				plan, _ := w.speaker.wanted()
-				return len(plan.Peers) > 0 && n.Datastore.Snapshot().Nodes.Len() >= 2 && n.Datastore.Status().Connected
-			})
-			w.until("the endpoints are in the datastore again", func() bool { return w.count(api.KindWorkloadEndpoint) == len(pods) })
-			for _, line := range strings.Split(w.writes(), "\n") {
-				for _, ep := range pods {
-					if strings.Contains(line, ep.Addresses[0].String()+"/32") || strings.Contains(line, ep.Interface) {
-						t.Errorf("written though the pod did not change: %s", line)
+				faults := storetest.NewFaults(w.store)
+				n := w.startWith(faults, &sync.WaitGroup{})
+				var pods []endpoint.Endpoint
+				for _, name := range []string{"web", "db", "cache"} {
+					pods = append(pods, n.attach(name))
+				}
+				w.published(len(pods))
+				w.until("the endpoints are in the datastore", func() bool { return w.count(api.KindWorkloadEndpoint) == len(pods) })
+				n.untilReady()
+				w.writes()
+
+				tc.begin(faults)
+				w.create(nodeObject("b", "192.168.100.101/24"))
+				if tc.local {
+					for _, kind := range []api.Kind{api.KindWorkloadEndpoint, api.KindIPAMBlock, api.KindBlockAffinity, api.KindNode} {
+						w.deleteAll(kind)
 					}
 				}
-			}
-			for _, ep := range pods {
-				if !w.hasRoute(ep.Addresses[0].String() + "/32 dev " + ep.Interface) {
-					t.Errorf("no route to %s:\n%s", ep.Addresses[0], w.routes.Dump())
+				w.store.Compact()
+				tc.end(faults)
+				// A session of b's is wanted once the agent has read all that happened.
+				w.create(nodeObject("c", "192.168.100.102/24"))
+				w.until("the agent sees c", func() bool {
+					plan, _ := w.speaker.wanted()
+					return len(plan.Peers) > 0 && n.Datastore.Snapshot().Nodes.Len() >= 2 && n.Datastore.Status().Connected
+				})
+				w.until("the endpoints are in the datastore again", func() bool { return w.count(api.KindWorkloadEndpoint) == len(pods) })
+				for _, line := range strings.Split(w.writes(), "\n") {
+					for _, ep := range pods {
+						if strings.Contains(line, ep.Addresses[0].String()+"/32") || strings.Contains(line, ep.Interface) {
+							t.Errorf("written though the pod did not change: %s", line)
+						}
+					}
 				}
-			}
-		})
+				for _, ep := range pods {
+					if !w.hasRoute(ep.Addresses[0].String() + "/32 dev " + ep.Interface) {
+						t.Errorf("no route to %s:\n%s", ep.Addresses[0], w.routes.Dump())
+					}
+				}
+			})
+		}
 	}
 }
 

@@ -36,7 +36,7 @@ import (
 // datastore is the memory one, the journal a real file.
 type testWorld struct {
 	t       testing.TB
-	store   *memory.Store
+	store   datastore
 	kernel  *fakeKernel
 	speaker *fakeSpeaker
 	dir     string
@@ -53,6 +53,12 @@ type testWorld struct {
 	sysctls    *reconciletest.Table[string, dataplane.SysctlValue]
 	neighbours *reconciletest.Table[dataplane.NeighbourKey, dataplane.Neighbour]
 	routes     *reconciletest.Table[dataplane.RouteKey, dataplane.Route]
+}
+
+// datastore is a store whose history can be lost.
+type datastore interface {
+	store.Store
+	Compact()
 }
 
 func newWorld(t testing.TB) *testWorld {
