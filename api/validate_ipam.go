@@ -35,7 +35,9 @@ func (c *checker) ipPool(s *IPPoolSpec) {
 	pool, ok := c.prefix("spec.cidr", s.CIDR)
 	if ok {
 		c.poolRange(s.CIDR, pool)
-		c.blockSize(s.BlockSize, pool)
+	}
+	if pool.IsValid() {
+		c.blockSize(s.BlockSize, pool) // also of a CIDR that is wrong otherwise
 	}
 	c.oneOf("spec.ipipMode", s.IPIPMode, EncapNever)
 	c.oneOf("spec.vxlanMode", s.VXLANMode, EncapNever)
