@@ -81,19 +81,22 @@ func TestFrozenAgent(t *testing.T) {
 	h := newHost(t)
 	config := h.config("1.0.0", `"timeout": 1`)
 	h.must("ADD", config)
+	thawed := make(chan struct{})
 	h.agent.answer = func(ctx context.Context, _ socket.Request) *socket.Reply {
-		<-ctx.Done()
-		r := refuse(socket.CodeInternal, "given up")
-		return &r
+		select {
+		case <-thawed: // and does what it had taken
+			return nil
+		case <-ctx.Done():
+			r := refuse(socket.CodeInternal, "given up")
+			return &r
+		}
 	}
 	h.refused(socket.CodeTryAgainLater, []string{"did not answer ADD in time"}, "ADD", config, "CNI_CONTAINERID=c2")
 	o := h.plugin("DEL", config)
 	if !o.ok || !strings.Contains(o.stderr, "DEL queued for the agent's return") {
 		t.Errorf("DEL: %+v", o)
 	}
-	h.agent.mu.Lock()
-	h.agent.answer = nil // thawed
-	h.agent.mu.Unlock()
+	close(thawed)
 	h.agent.wantNone()
 	h.must("ADD", config)
 }
