@@ -7,6 +7,7 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
+	"runtime/debug"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -240,6 +241,9 @@ func (a *Agent) start(ctx context.Context) {
 	a.Log.Info("in sync", "nodes", a.world.snap.Nodes.Len(), "pools", a.world.snap.IPPools.Len(), "endpoints", len(a.at.endpoints))
 	a.at.learn()
 	a.bootstrap(ctx)
+	// The first lists of a large cluster leave as much garbage as they have objects; the heap's next goal
+	// would keep it for long.
+	go debug.FreeOSMemory()
 }
 
 // drain takes what has come since the last pass. An agent that hears no more of the kernel is of no use:

@@ -98,7 +98,7 @@ func (w *way) round(ctx context.Context, counts bool) error {
 			return err
 		}
 		var to time.Duration
-		if err := w.next.Call(ctx, "Monitor.Await", guest.Awaited{Prefix: w.prefix, Gone: !present}, &to); err != nil {
+		if err := w.next.Call(ctx, "Monitor.Await", guest.Awaited{Prefix: w.prefix, Gone: !present, After: from}, &to); err != nil {
 			return err
 		}
 		if present && counts {
@@ -114,14 +114,16 @@ type ways struct{ store, speaker, bird *way }
 // newWays sets them up. The guests are on our two hosts and BIRD's two.
 func newWays(ctx context.Context, guests []*guest.Guest, first *lab.Host) (ways, error) {
 	a, b, c, d := guests[0], guests[1], guests[2], guests[3]
-	store := &way{prefix: netip.MustParsePrefix("172.17.250.0/24"), next: b}
+	store := &way{prefix: netip.MustParsePrefix("172.18.250.0/24"), next: b}
 	store.set = func(ctx context.Context, present bool) (at time.Duration, err error) {
-		return at, a.Call(ctx, "Claim.Set", present, &at)
+		err = a.Call(ctx, "Claim.Set", present, &at)
+		return at, err
 	}
 	// The other way round, as the first host's agent is the datastore as well.
 	speaker := &way{prefix: netip.MustParsePrefix("172.17.251.0/24"), next: a}
 	speaker.set = func(ctx context.Context, present bool) (at time.Duration, err error) {
-		return at, b.Call(ctx, "Speaker.Set", guest.Originated{Prefix: speaker.prefix, Present: present}, &at)
+		err = b.Call(ctx, "Speaker.Set", guest.Originated{Prefix: speaker.prefix, Present: present}, &at)
+		return at, err
 	}
 	bird := &way{prefix: netip.MustParsePrefix("172.17.252.0/24"), next: d}
 	bird.set = func(ctx context.Context, present bool) (at time.Duration, err error) {
@@ -129,7 +131,8 @@ func newWays(ctx context.Context, guests []*guest.Guest, first *lab.Host) (ways,
 		if present {
 			cfg.Text = birdText(birdHosts()[0], birdHosts()[1], bird.prefix)
 		}
-		return at, c.Call(ctx, "Bird.Configure", cfg, &at)
+		err = c.Call(ctx, "Bird.Configure", cfg, &at)
+		return at, err
 	}
 	endpoint := fmt.Sprintf("https://%s:2379", first.Address())
 	return ways{store, speaker, bird}, errors.Join(

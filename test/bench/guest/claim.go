@@ -4,20 +4,24 @@ package guest
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net/netip"
 	"time"
 
 	"korat/api"
+	"korat/api/store"
 	"korat/api/store/etcd"
 	"korat/ipam/block"
 )
 
-// Claim is a block of a node in the datastore that the host's koratctl would use.
+// Claim is a block of a node, in the datastore that the host's koratctl would use. It comes and goes for the
+// other nodes: its pool says whether it is advertised. Whether it is the node's, nobody but the node's agent
+// can write: that completes or takes back what others begin.
 type Claim struct {
-	store    *etcd.Store
-	affinity *api.BlockAffinity
+	store *etcd.Store
+	pool  *api.IPPool
 }
 
 // ClaimConfig says which block, whose, and where.
@@ -28,8 +32,7 @@ type ClaimConfig struct {
 
 const claimTimeout = 30 * time.Second
 
-// Prepare writes the block with an affinity that is pending deletion: neither advertised nor used, and
-// left alone by the node's agent.
+// Prepare writes the block, with a pool of its own that keeps it from being advertised.
 func (c *Claim) Prepare(cfg ClaimConfig, _ *Nothing) error {
 	var err error
 	c.store, err = etcd.New(etcd.Config{
@@ -45,42 +48,39 @@ func (c *Claim) Prepare(cfg ClaimConfig, _ *Nothing) error {
 	}
 	blk := &api.IPAMBlock{Spec: empty.Spec()}
 	blk.Name = api.BlockName(cfg.Block)
-	c.affinity = &api.BlockAffinity{Spec: api.BlockAffinitySpec{
-		State: api.AffinityPendingDeletion, Node: cfg.Node, Type: api.AffinityHost, CIDR: cfg.Block.String(),
+	affinity := &api.BlockAffinity{Spec: api.BlockAffinitySpec{
+		State: api.AffinityConfirmed, Node: cfg.Node, Type: api.AffinityHost, CIDR: cfg.Block.String(),
 	}}
-	c.affinity.Name = api.AffinityName(cfg.Node, cfg.Block)
+	affinity.Name = api.AffinityName(cfg.Node, cfg.Block)
+	c.pool = &api.IPPool{Spec: api.IPPoolSpec{CIDR: cfg.Block.String(), BlockSize: cfg.Block.Bits(), DisableBGPExport: true}}
+	c.pool.Name = "bench"
+	api.Default(c.pool)
 	ctx, cancel := context.WithTimeout(context.Background(), claimTimeout)
 	defer cancel()
-	if _, err := c.store.Create(ctx, c.affinity); err != nil {
-		return fmt.Errorf("prepare block: %w", err)
-	}
-	if _, err := c.store.Create(ctx, blk); err != nil {
-		return fmt.Errorf("prepare block: %w", err)
+	for _, obj := range []api.Object{c.pool, affinity, blk} {
+		// The agent may complete it before we do.
+		if _, err := c.store.Create(ctx, obj); err != nil && !errors.Is(err, store.ErrExists) {
+			return fmt.Errorf("prepare block: %w", err)
+		}
 	}
 	return nil
 }
 
-// Set confirms the affinity, or takes that back, and says when the write began.
-func (c *Claim) Set(confirmed bool, at *time.Duration) error {
+// Set lets the block be advertised, or not, and says when the write began.
+func (c *Claim) Set(advertised bool, at *time.Duration) error {
 	ctx, cancel := context.WithTimeout(context.Background(), claimTimeout)
 	defer cancel()
-	fresh, err := c.store.Get(ctx, c.affinity.Key())
+	fresh, err := c.store.Get(ctx, c.pool.Key())
 	if err != nil {
-		return fmt.Errorf("set affinity: %w", err)
+		return fmt.Errorf("set pool: %w", err)
 	}
-	want := c.affinity.DeepCopy()
-	want.SetResourceVersion(fresh.GetResourceVersion())
-	want.SetUID(fresh.GetUID())
-	want.SetCreationTimestamp(fresh.GetCreationTimestamp())
-	want.Spec.State = api.AffinityPendingDeletion
-	if confirmed {
-		want.Spec.State = api.AffinityConfirmed
-	}
+	want := fresh.DeepCopyObject().(*api.IPPool)
+	want.Spec.DisableBGPExport = !advertised
 	if *at, err = now(); err != nil {
 		return err
 	}
 	if _, err := c.store.Update(ctx, want); err != nil {
-		return fmt.Errorf("set affinity: %w", err)
+		return fmt.Errorf("set pool: %w", err)
 	}
 	return nil
 }

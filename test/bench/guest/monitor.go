@@ -47,16 +47,17 @@ func (m *Monitor) note(prefix string, gone bool, at time.Duration) {
 
 func event(prefix string, gone bool) string { return fmt.Sprintf("%s gone %t", prefix, gone) }
 
-// Awaited is what is waited for: that a route comes, or that it goes.
+// Awaited is what is waited for: that a route comes, or that it goes, after a time.
 type Awaited struct {
 	Prefix netip.Prefix
 	Gone   bool
+	After  time.Duration
 }
 
 // awaitLimit ends a wait for what never happens.
 const awaitLimit = 30 * time.Second
 
-// Await waits for an event since the last Await of its kind, and says when it was.
+// Await waits for an event, and says when it was.
 func (m *Monitor) Await(a Awaited, at *time.Duration) error {
 	limit := time.NewTimer(awaitLimit)
 	defer limit.Stop()
@@ -67,7 +68,7 @@ func (m *Monitor) Await(a Awaited, at *time.Duration) error {
 		delete(m.seen, name)
 		more := m.more
 		m.mu.Unlock()
-		if ok {
+		if ok && when >= a.After {
 			*at = when
 			return nil
 		}
