@@ -52,44 +52,53 @@ func TestIPv6RoutesInOurWay(t *testing.T) {
 		after    string
 	}{
 		"before us at start": {
-			via("2001:db8::1"), []string{"route flush proto 75", "route add 2001:db8:1::/64 via 2001:db8::7"},
+			via("2001:db8::1"),
+			[]string{"route flush proto 75", "route add 2001:db8:1::/64 via 2001:db8::7"},
 			foreign, gateway,
 		},
 		"of the other class before us at start": {
-			via("2001:db8::1"), []string{"route flush proto 75", "route add blackhole 2001:db8:1::/64"},
+			via("2001:db8::1"),
+			[]string{"route flush proto 75", "route add blackhole 2001:db8:1::/64"},
 			"blackhole 2001:db8:1::/64 dev lo\n", gateway,
 		},
 		"one of each class before us at start": {
-			dev("cali1"), []string{"route flush proto 75", "route add 2001:db8:1::/64 via 2001:db8::7", "route append 2001:db8:1::/64 dev cali2"},
+			dev("cali1"),
+			[]string{"route flush proto 75", "route add 2001:db8:1::/64 via 2001:db8::7", "route append 2001:db8:1::/64 dev cali2"},
 			foreign + foreign2, direct,
 		},
 		"one of each class and an old one of ours": {
-			dev("cali1"), []string{
+			dev("cali1"),
+			[]string{
 				"route flush proto 75", "route add 2001:db8:1::/64 via 2001:db8::7",
 				"route append blackhole 2001:db8:1::/64", "route append 2001:db8:1::/64 dev cali2 proto 75",
 			},
 			foreign + "blackhole 2001:db8:1::/64 dev lo\n2001:db8:1::/64 dev cali2 proto 75\n", direct,
 		},
 		"replaced": {
-			blackhole(), []string{"route replace blackhole 2001:db8:1::/64"},
+			blackhole(),
+			[]string{"route replace blackhole 2001:db8:1::/64"},
 			"blackhole 2001:db8:1::/64 dev lo\n", nowhere,
 		},
 		"replaced with our protocol": {
-			via("2001:db8::1"), []string{"route replace 2001:db8:1::/64 via 2001:db8::7 dev eth0 proto 75"},
+			via("2001:db8::1"),
+			[]string{"route replace 2001:db8:1::/64 via 2001:db8::7 dev eth0 proto 75"},
 			"2001:db8:1::/64 via 2001:db8::7 dev eth0 proto 75\n", gateway,
 		},
 		"replaced by several of our protocol": {
-			via("2001:db8::1"), []string{
+			via("2001:db8::1"),
+			[]string{
 				"route replace 2001:db8:1::/64 proto 75 nexthop via 2001:db8::7 dev eth0 nexthop via 2001:db8::8 dev eth0",
 			},
 			"2001:db8:1::/64 proto 75\n\tnexthop via 2001:db8::7 dev eth0 weight 1\n\tnexthop via 2001:db8::8 dev eth0 weight 1\n", gateway,
 		},
 		"joined": {
-			via("2001:db8::1"), []string{"route append 2001:db8:1::/64 via 2001:db8::7"},
+			via("2001:db8::1"),
+			[]string{"route append 2001:db8:1::/64 via 2001:db8::7"},
 			"2001:db8:1::/64 proto 75\n\tnexthop via 2001:db8::1 dev eth0 weight 1 onlink\n\tnexthop via 2001:db8::7 dev eth0 weight 1\n", gateway,
 		},
 		"appended, which is no harm": {
-			via("2001:db8::1"), []string{"route append 2001:db8:1::/64 dev cali2"},
+			via("2001:db8::1"),
+			[]string{"route append 2001:db8:1::/64 dev cali2"},
 			gateway + foreign2, gateway + foreign2,
 		},
 		"deleted": {dev("cali1"), []string{"route delete 2001:db8:1::/64"}, "", direct},

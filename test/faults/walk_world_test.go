@@ -207,6 +207,7 @@ type frozen struct{ store.Store }
 func (frozen) Create(context.Context, api.Object) (api.Object, error) {
 	return nil, store.ErrUnavailable
 }
+
 func (frozen) Update(context.Context, api.Object) (api.Object, error) {
 	return nil, store.ErrUnavailable
 }

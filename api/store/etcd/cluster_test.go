@@ -333,7 +333,8 @@ func TestLeaderLoss(t *testing.T) {
 		c := startCluster(t)
 		var lost *member
 		writer := c.store()
-		return storetest.Rig{Store: c.store(), Writer: writer,
+		return storetest.Rig{
+			Store: c.store(), Writer: writer,
 			Begin: func() {
 				lost = c.members[c.leader()]
 				lost.kill()
