@@ -199,11 +199,3 @@ func (c *checker) keepalive(field string, d *metav1.Duration) {
 }
 
 func index(field string, i int) string { return field + "[" + strconv.Itoa(i) + "]" }
-
-// deref gives the value pointed to, or "" to show what is not set.
-func deref[T any](p *T) any {
-	if p == nil {
-		return ""
-	}
-	return *p
-}

@@ -62,4 +62,4 @@ func checkSpeakerSocket(path string) error {
 }
 
 // statusFile is where the speaker notes why sessions are down: beside its socket.
-func statusFile(socket string) string { return socket + ".status.json" }
+func statusFile(path string) string { return path + ".status.json" }

@@ -31,14 +31,11 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 	if err := socket.CheckDirectory(s.runDir); err != nil {
 		return fmt.Errorf("--run-dir: %w", err)
 	}
-	record, err := journal.Open[endpoint.Endpoint](s.journalFile())
+	record, err := s.openRecord(log)
 	if err != nil {
-		return fmt.Errorf("record of attached pods: %w", err)
+		return err
 	}
 	defer record.Close()
-	for _, damage := range record.Status().Damage {
-		log.Error("record of attached pods is damaged", "file", s.journalFile(), "damage", damage.String())
-	}
 	host, err := kernel.Open()
 	if err != nil {
 		return fmt.Errorf("open netlink: %w", err)
@@ -88,6 +85,18 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 		func(ctx context.Context) error { return plugins.Serve(ctx, agent) },
 		func(ctx context.Context) error { serveHTTP(ctx, health, agent.Handler(), log); return nil },
 	)...)
+}
+
+// openRecord opens the record of attached pods.
+func (s settings) openRecord(log *slog.Logger) (*journal.Journal[endpoint.Endpoint], error) {
+	record, err := journal.Open[endpoint.Endpoint](s.journalFile())
+	if err != nil {
+		return nil, fmt.Errorf("record of attached pods: %w", err)
+	}
+	for _, damage := range record.Status().Damage {
+		log.Error("record of attached pods is damaged", "file", s.journalFile(), "damage", damage.String())
+	}
+	return record, nil
 }
 
 // concerns says what the agent of a node has to know: everything but the pods of other nodes, which are

@@ -23,19 +23,7 @@ func (h *Handle) ObserveAfter(ctx context.Context, before dataplane.Host, n Noti
 	}
 	host := dataplane.Host{Links: maps.Clone(before.Links), DefaultRoute: before.DefaultRoute}
 	for name := range n.Links {
-		if err := ctx.Err(); err != nil {
-			return host, err
-		}
-		old := host.Links[name]
-		delete(host.Links, name)
-		err := h.conn.link(name, func(l kernelLink) {
-			link := l.hostLink()
-			if link.Index == old.Index {
-				link.Addresses, link.Unsettled = old.Addresses, old.Unsettled // changes of them come with a notice of their own
-			}
-			host.Links[name] = link
-		})
-		if err != nil {
+		if err := h.reread(ctx, host.Links, name); err != nil {
 			return host, err
 		}
 	}
@@ -52,6 +40,23 @@ func (h *Handle) ObserveAfter(ctx context.Context, before dataplane.Host, n Noti
 	var err error
 	host.DefaultRoute, err = h.foreignDefault()
 	return host, err
+}
+
+// reread brings one link up to date, or removes it. Its addresses stay: changes of them come with a
+// notice of their own.
+func (h *Handle) reread(ctx context.Context, links map[string]dataplane.HostLink, name string) error {
+	if err := ctx.Err(); err != nil {
+		return err
+	}
+	old := links[name]
+	delete(links, name)
+	return h.conn.link(name, func(l kernelLink) {
+		link := l.hostLink()
+		if link.Index == old.Index {
+			link.Addresses, link.Unsettled = old.Addresses, old.Unsettled
+		}
+		links[name] = link
+	})
 }
 
 // readdress gives the links the addresses that they have now.
