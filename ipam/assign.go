@@ -171,7 +171,7 @@ func (a *Allocator) specific(asked []netip.Addr, allowed []Pool) (addrs []netip.
 	return addrs, needs, nil
 }
 
-// one checks one address: the need is not nil if its block has to be claimed first.
+// one checks one address: the need is not nil if its block has to be claimed first, or the address leased.
 func (a *Allocator) one(addr netip.Addr, allowed []Pool) (*Need, error) {
 	pool, err := a.pools.of(addr, allowed)
 	if err != nil {
@@ -184,25 +184,7 @@ func (a *Allocator) one(addr netip.Addr, allowed []Pool) (*Need, error) {
 		return nil, err
 	}
 	if o := a.blocks.containing(addr); o != nil && o.confirmed {
-		if o.block == nil {
-			return nil, fmt.Errorf("address %s: %w: IPAMBlock/%s can't be used: %w", addr, ErrNoAddress, api.BlockName(o.prefix), o.broken)
-		}
-		al, held := o.block.At(addr)
-		if held && !al.Cooling() {
-			return nil, taken(addr, al.Holder)
-		}
-		if o.rival != nil {
-			return nil, fmt.Errorf("address %s: %w: its IPAMBlock/%s overlaps IPAMBlock/%s of node %q: delete one of the two",
-				addr, ErrNoAddress, api.BlockName(o.prefix), o.rival.Name, owner(o.rival))
-		}
-		if a.blocks.leaving[o.prefix] {
-			return &Need{Pools: []Pool{pool}, Block: o.prefix}, nil // it will be claimed again
-		}
-		if !o.usable(addr) {
-			o.lease.asked[addr] = a.now()
-			return &Need{Pools: []Pool{pool}, Block: o.prefix, Way: ByLease}, nil
-		}
-		return nil, nil
+		return a.oneOfOwn(addr, o, pool)
 	}
 	want := pool.blockOf(addr)
 	if obj, ok := a.snap.IPAMBlocks.Get(api.BlockName(want)); ok && !ownedBy(obj, a.node) {
@@ -212,6 +194,29 @@ func (a *Allocator) one(addr netip.Addr, allowed []Pool) (*Need, error) {
 		return nil, fmt.Errorf("address %s: %w", addr, err)
 	}
 	return &Need{Pools: []Pool{pool}, Block: want}, nil
+}
+
+// oneOfOwn checks one address of a block that is this node's: the need is not nil if the block is about to leave, or
+// the address has to be leased first.
+func (a *Allocator) oneOfOwn(addr netip.Addr, o *owned, pool Pool) (*Need, error) {
+	if o.block == nil {
+		return nil, fmt.Errorf("address %s: %w: IPAMBlock/%s can't be used: %w", addr, ErrNoAddress, api.BlockName(o.prefix), o.broken)
+	}
+	al, held := o.block.At(addr)
+	switch {
+	case held && !al.Cooling():
+		return nil, taken(addr, al.Holder)
+	case o.rival != nil:
+		return nil, fmt.Errorf("address %s: %w: its IPAMBlock/%s overlaps IPAMBlock/%s of node %q: delete one of the two",
+			addr, ErrNoAddress, api.BlockName(o.prefix), o.rival.Name, owner(o.rival))
+	case a.blocks.leaving[o.prefix]:
+		return &Need{Pools: []Pool{pool}, Block: o.prefix}, nil // it will be claimed again
+	case !o.usable(addr):
+		o.lease.asked[addr] = a.now()
+		return &Need{Pools: []Pool{pool}, Block: o.prefix, Way: ByLease}, nil
+	default:
+		return nil, nil
+	}
 }
 
 func taken(addr netip.Addr, by block.Holder) error {

@@ -188,28 +188,36 @@ func (c *claims) claimAny(ctx context.Context, n Need, now time.Time) error {
 		if c.full[pool.Name] {
 			continue
 		}
-		obs := c.obstacles(pool)
-		for {
-			b, ok := pool.free(c.node, obs)
-			if !ok {
-				c.full[pool.Name] = true
-				break
-			}
-			err := c.claim(ctx, b, now)
-			if errors.Is(err, errClosed) {
-				break // the next Snapshot says so
-			}
-			if !errors.Is(err, errTaken) {
-				return err
-			}
-			obs.exact[b] = true
-			var overlap *overlapError
-			if errors.As(err, &overlap) {
-				obs.add(pool, overlap.with.Spec.CIDR)
-			}
+		if none, err := c.claimOf(ctx, pool, now); !none {
+			return err
 		}
 	}
 	return nil
+}
+
+// claimOf claims one block of the pool; none if the pool has none for this node. It goes on to the next free block
+// for as long as other nodes are faster.
+func (c *claims) claimOf(ctx context.Context, pool Pool, now time.Time) (none bool, err error) {
+	obs := c.obstacles(pool)
+	for {
+		b, ok := pool.free(c.node, obs)
+		if !ok {
+			c.full[pool.Name] = true
+			return true, nil
+		}
+		err := c.claim(ctx, b, now)
+		if errors.Is(err, errClosed) {
+			return true, nil // the next Snapshot says so
+		}
+		if !errors.Is(err, errTaken) {
+			return false, err
+		}
+		obs.exact[b] = true
+		var overlap *overlapError
+		if errors.As(err, &overlap) {
+			obs.add(pool, overlap.with.Spec.CIDR)
+		}
+	}
 }
 
 // claim makes one block ours, from wherever an earlier attempt left off.

@@ -125,7 +125,13 @@ func (o *owned) want(waiting int, reserved func(netip.Addr) bool) *block.Block {
 // leases gives the free addresses to lease: those that are leased, more if they run low, and fewer
 // if they are many.
 func (o *owned) leases(waiting int, reserved func(netip.Addr) bool) []netip.Addr {
-	var have, more []netip.Addr
+	have, more := o.leasable(reserved)
+	return o.withAsked(o.level(have, more, waiting), more)
+}
+
+// leasable gives the free addresses that are leased, and those that could be. It gives up what is leased and
+// reserved by now.
+func (o *owned) leasable(reserved func(netip.Addr) bool) (have, more []netip.Addr) {
 	for addr := range o.block.Idle() {
 		switch barred := reserved != nil && reserved(addr); {
 		case o.ours(addr) && barred:
@@ -137,6 +143,11 @@ func (o *owned) leases(waiting int, reserved func(netip.Addr) bool) []netip.Addr
 			more = append(more, addr)
 		}
 	}
+	return have, more
+}
+
+// level adds to the leases if they run low for the requests that wait, and gives up some if they are many.
+func (o *owned) level(have, more []netip.Addr, waiting int) []netip.Addr {
 	water := min(maxLowWater, max(1, o.block.Size()/4))
 	low, high := water+waiting, 2*water+waiting
 	switch n := len(have); {
@@ -148,6 +159,11 @@ func (o *owned) leases(waiting int, reserved func(netip.Addr) bool) []netip.Addr
 		}
 		have = have[:high]
 	}
+	return have
+}
+
+// withAsked adds to the leases what was asked for by name, and forgets what was asked for long ago.
+func (o *owned) withAsked(have, more []netip.Addr) []netip.Addr {
 	for addr, at := range o.lease.asked {
 		if age := o.idle.rules.now().Sub(at); age > demandLife || age < -demandLife {
 			delete(o.lease.asked, addr)

@@ -19,8 +19,9 @@ func but(p *api.IPPool, change func(*api.IPPool)) *api.IPPool {
 	return p
 }
 
-func labelled(name string, labels map[string]string) *api.Node {
-	n := &api.Node{ObjectMeta: metav1.ObjectMeta{Name: name, Labels: labels}}
+// labelled gives node a with labels.
+func labelled(labels map[string]string) *api.Node {
+	n := &api.Node{ObjectMeta: metav1.ObjectMeta{Name: "a", Labels: labels}}
 	api.Default(n)
 	return n
 }
@@ -41,7 +42,7 @@ func TestNodeSelector(t *testing.T) {
 		"kubernetes.io/hostname == 'b'": `its nodeSelector is "kubernetes.io/hostname == 'b'"`,
 		"rack ==":                       `its nodeSelector is "rack =="`,
 	} {
-		s := synced(labelled("a", map[string]string{"rack": "r1"}), but(pool("p", "10.0.0.0/16", 30), selecting(selector)))
+		s := synced(labelled(map[string]string{"rack": "r1"}), but(pool("p", "10.0.0.0/16", 30), selecting(selector)))
 		a := node(own(t, s, "a", "10.0.0.0/30", ""))
 		if have := ask(a, auto("h")); !strings.HasSuffix(have, want) {
 			t.Errorf("%q: have %s, want %s", selector, have, want)
@@ -51,7 +52,7 @@ func TestNodeSelector(t *testing.T) {
 	if p := fmt.Sprint(bad.Problems()); !strings.Contains(p, `IPPool/p: spec.nodeSelector "rack ==" selects no node: selector `+"`rack ==`: column 8: want a quoted string") {
 		t.Errorf("problems %s", p)
 	}
-	known := node(synced(labelled("a", map[string]string{HostnameLabel: "host-1"}), but(pool("p", "10.0.0.0/16", 30), selecting("kubernetes.io/hostname == 'a'"))))
+	known := node(synced(labelled(map[string]string{HostnameLabel: "host-1"}), but(pool("p", "10.0.0.0/16", 30), selecting("kubernetes.io/hostname == 'a'"))))
 	if len(known.Needs()) > 0 {
 		t.Error("the Node's own label is the hostname, not the Node's name")
 	}
@@ -61,7 +62,7 @@ func TestNodeSelector(t *testing.T) {
 func TestLabelsChange(t *testing.T) {
 	s := synced(but(pool("p", "10.0.0.0/16", 30), selecting("rack == 'r1'")), pool("q", "10.1.0.0/16", 30))
 	s = own(t, own(t, s, "a", "10.0.0.0/30", ""), "a", "10.1.0.0/30", "")
-	a := node(s.With(labelled("a", nil)))
+	a := node(s.With(labelled(nil)))
 	for i, c := range []struct {
 		labels map[string]string
 		want   string
@@ -70,7 +71,7 @@ func TestLabelsChange(t *testing.T) {
 		{map[string]string{"rack": "r1"}, "10.0.0.0"},
 		{map[string]string{"rack": "r2"}, "10.1.0.1"},
 	} {
-		a.Update(s.With(labelled("a", c.labels)))
+		a.Update(s.With(labelled(c.labels)))
 		if have := ask(a, auto(fmt.Sprint(i))); have != c.want {
 			t.Errorf("labels %v: have %s, want %s", c.labels, have, c.want)
 		}

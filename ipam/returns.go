@@ -71,7 +71,7 @@ func (r *returns) see(w Wants, now time.Time) (due time.Duration) {
 	maps.DeleteFunc(r.since, func(p netip.Prefix, _ time.Time) bool { return !idle[p] })
 	maps.DeleteFunc(r.retry, func(p netip.Prefix, _ time.Time) bool { return !idle[p] })
 	maps.DeleteFunc(r.leaving, func(p netip.Prefix, begun bool) bool {
-		return !idle[p] && !(begun && slices.Contains(w.Closed, p))
+		return !idle[p] && (!begun || !slices.Contains(w.Closed, p))
 	})
 	return due
 }

@@ -42,9 +42,7 @@ func (b *borrower) all(ctx context.Context, w Wants, now time.Time) (next time.D
 			l.Take = 0
 		}
 		if left := publishInterval - now.Sub(b.last[name]); l.Take == 0 && left > 0 && left <= publishInterval {
-			if next == 0 || left < next {
-				next = left
-			}
+			next = sooner(next, left)
 			continue
 		}
 		if err := b.one(ctx, name, l, w.Reserved); err != nil {
@@ -62,16 +60,9 @@ func (b *borrower) all(ctx context.Context, w Wants, now time.Time) (next time.D
 // one writes a block by compare-and-swap on a fresh copy.
 func (b *borrower) one(ctx context.Context, name string, l Loan, reserved func(netip.Addr) bool) error {
 	for range casTries {
-		obj, err := b.store.Get(ctx, api.Key{Kind: api.KindIPAMBlock, Name: name})
-		if errors.Is(err, store.ErrNotFound) {
-			return nil
-		}
-		if err != nil {
+		have, err := b.lender(ctx, name, l.UID)
+		if err != nil || have == nil {
 			return err
-		}
-		have, ok := obj.(*api.IPAMBlock)
-		if !ok || string(have.UID) != l.UID || ownedBy(have, b.node) {
-			return nil
 		}
 		next, got, err := l.apply(have, b.node, reserved)
 		if err != nil || next == nil {
@@ -89,6 +80,19 @@ func (b *borrower) one(ctx context.Context, name string, l Loan, reserved func(n
 	return store.ErrConflict
 }
 
+// lender gives a fresh copy of another node's block; nil if it is gone, or another one by now, or this node's.
+func (b *borrower) lender(ctx context.Context, name, uid string) (*api.IPAMBlock, error) {
+	obj, err := b.store.Get(ctx, api.Key{Kind: api.KindIPAMBlock, Name: name})
+	if err != nil {
+		return nil, ignore(err, store.ErrNotFound)
+	}
+	have, ok := obj.(*api.IPAMBlock)
+	if !ok || string(have.UID) != uid || ownedBy(have, b.node) {
+		return nil, nil
+	}
+	return have, nil
+}
+
 // apply gives the block with the node's share as it ought to be, nil if it is so, and which addresses were taken. It
 // takes nothing that is not free, and nothing at all unless the owner lends; and it gives back no assignment but the
 // very one that was meant.
@@ -98,13 +102,8 @@ func (l Loan) apply(have *api.IPAMBlock, node string, reserved func(netip.Addr) 
 		return nil, nil, err
 	}
 	before := b.Sequence()
-	for addr, r := range l.Back {
-		// One that is stale has been given back already.
-		if al, ok := b.At(addr); ok && al.Attrs["node"] == node {
-			if err := b.Release(addr, r.Sequence, r.At); err != nil && !errors.Is(err, block.ErrStale) {
-				return nil, nil, err
-			}
-		}
+	if err := l.giveBack(b, node); err != nil {
+		return nil, nil, err
 	}
 	open := termsOf(have).lending == lendingOpen
 	for addr, h := range l.Pods {
@@ -126,4 +125,17 @@ func (l Loan) apply(have *api.IPAMBlock, node string, reserved func(netip.Addr) 
 	next = have.DeepCopy()
 	next.Spec = b.Spec()
 	return next, got, nil
+}
+
+// giveBack releases those of the node's assignments that go back. One that is stale has been given back already.
+func (l Loan) giveBack(b *block.Block, node string) error {
+	for addr, r := range l.Back {
+		if al, ok := b.At(addr); !ok || al.Attrs["node"] != node {
+			continue
+		}
+		if err := ignore(b.Release(addr, r.Sequence, r.At), block.ErrStale); err != nil {
+			return err
+		}
+	}
+	return nil
 }
