@@ -98,7 +98,7 @@ func TestClusterOfIPv6Only(t *testing.T) {
 	w.bootstrap = Bootstrap{IPv6: DefaultPool{Derived: true, BlockSize: 122}}
 	n := w.start()
 	n.untilReady()
-	ep := n.attachAs("web", 6)
+	ep := n.attachWeb(6)
 	pools, _, err := w.store.List(t.Context(), api.KindIPPool)
 	if err != nil || len(pools) != 1 {
 		t.Fatalf("pools %v, %v", pools, err)

@@ -36,15 +36,15 @@ func (w *testWorld) dual() {
 	})
 }
 
-// attachAs plays the whole ADD of a pod of the versions.
-func (n *node) attachAs(pod string, versions ...int) endpoint.Endpoint {
+// attachWeb plays the whole ADD of pod web with addresses of the versions.
+func (n *node) attachWeb(versions ...int) endpoint.Endpoint {
 	n.w.t.Helper()
-	ep, err := n.add(asking(pod, versions...))
+	ep, err := n.add(asking("web", versions...))
 	if err == nil {
 		err = n.ready(ep.ID)
 	}
 	if err != nil {
-		n.w.t.Fatalf("attach %s: %v", pod, err)
+		n.w.t.Fatalf("attach web: %v", err)
 	}
 	return ep
 }
@@ -57,7 +57,7 @@ func TestPodsOfBothFamilies(t *testing.T) {
 			w.dual()
 			n := w.start()
 			n.untilReady()
-			ep := n.attachAs("web", versions...)
+			ep := n.attachWeb(versions...)
 			if len(ep.Addresses) != len(versions) {
 				t.Fatalf("have %v", ep.Addresses)
 			}
@@ -209,7 +209,7 @@ func TestNoBlocksOfAFamilyThatTheNodeLacks(t *testing.T) {
 	n = w.start()
 	n.untilReady()
 	w.until("the block of IPv6 to go back", func() bool { return !strings.Contains(blocks(), ":") && len(n.status().Problems) == 0 })
-	n.attachAs("web", 4)
+	n.attachWeb(4)
 	if have := blocks(); strings.Contains(have, ":") || !strings.Contains(have, ".") {
 		t.Errorf("blocks %s", have)
 	}

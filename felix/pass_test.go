@@ -90,7 +90,7 @@ func TestBlockOfAnotherNode(t *testing.T) {
 	affinity := &api.BlockAffinity{Spec: api.BlockAffinitySpec{State: api.AffinityConfirmed, Node: "n7", CIDR: block.String()}}
 	affinity.Name = api.AffinityName("n7", block)
 	data.snap.BlockAffinities = data.snap.BlockAffinities.With(affinity.Name, affinity)
-	agent.pass(t.Context())
+	mustPass(t, agent)
 	if after := agent.memos.plan.sessions.generation; after != before {
 		t.Errorf("sessions planned anew: generation %d, then %d", before, after)
 	}

@@ -125,7 +125,7 @@ func TestAnIPv6PoolOverTheHostsSubnet(t *testing.T) {
 			t.Errorf("%s: %s", address, text)
 		}
 	}
-	ep := n.attachAs("web", 6)
+	ep := n.attachWeb(6)
 	for _, no := range []string{"fd00:192::/64", "fd00:193::/64"} {
 		if netip.MustParsePrefix(no).Contains(ep.Addresses[0]) {
 			t.Errorf("pod %v", ep.Addresses)

@@ -132,17 +132,17 @@ func TestSysctls(t *testing.T) {
 // ipv6Facts is a node with a dual-stack pod beside one of IPv4 only.
 func ipv6Facts() Inputs {
 	in := facts()
-	link := func(name string, accept dataplane.AcceptRA, addresses ...string) {
-		l := dataplane.HostLink{Up: true, Running: true, IPv6: true, AcceptRA: accept}
+	link := func(name string, addresses ...string) {
+		l := dataplane.HostLink{Up: true, Running: true, IPv6: true, AcceptRA: dataplane.AcceptRAHost}
 		for _, a := range addresses {
 			l.Addresses = append(l.Addresses, netip.MustParsePrefix(a))
 		}
 		in.Host.Links[name] = l
 	}
-	link("lo", dataplane.AcceptRAHost, "127.0.0.1/8", "::1/128")
-	link("eth0", dataplane.AcceptRAHost, "192.168.100.100/24", "fd00:192:168::100/64")
-	link("caliup", dataplane.AcceptRAHost)
-	link("calidual", dataplane.AcceptRAHost)
+	link("lo", "127.0.0.1/8", "::1/128")
+	link("eth0", "192.168.100.100/24", "fd00:192:168::100/64")
+	link("caliup")
+	link("calidual")
 	in.Endpoints = map[endpoint.ID]endpoint.Endpoint{}
 	for name, addresses := range map[string][]string{"caliup": {"172.17.8.2"}, "calidual": {"172.17.8.3", "fd00:172:17::3"}} {
 		ep := endpoint.Endpoint{ID: endpoint.ID{ContainerID: name}, Interface: name, MAC: "02:00:00:00:00:01", Ready: true}

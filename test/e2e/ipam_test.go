@@ -42,7 +42,9 @@ func TestLostHost(t *testing.T) {
 	w.pod(a, "p")
 	q := w.pod(b, "q")
 	w.sound(a)
-	w.Agents[1].Kill()
+	if err := w.Agents[1].Kill(); err != nil {
+		t.Fatal(err)
+	}
 	w.run(a, "koratctl delete node b")
 	for _, report := range []string{"/tmp/1.json", "/tmp/2.json"} {
 		r := w.try(a, "", "koratctl", "ipam", "check", "-o", report)

@@ -5,6 +5,7 @@ package e2e
 import (
 	"context"
 	"fmt"
+	"net/netip"
 	"slices"
 	"strings"
 	"testing"
@@ -26,26 +27,10 @@ func TestFamilyIsSwitchedOffAndOn(t *testing.T) {
 		agent = w.start(b, tc.flag)
 		w.ready(agent)
 		for i, addr := range b1.Addresses() {
-			if version(addr) != tc.off {
-				if err := reach(w.limit(), a1, addr); err != nil {
-					t.Errorf("%s: %v", tc.flag, err)
-				}
-			} else {
-				lost := fmt.Sprintf("block %s: this node has no IPv%s address that would be its next hop", block(addr), tc.off[1:])
-				w.until("the node says so", func(ctx context.Context) error {
-					s, err := w.status(ctx, b)
-					if err == nil && !slices.ContainsFunc(s.Problems, func(p string) bool { return strings.HasPrefix(p, lost) }) {
-						err = fmt.Errorf("problems %q", s.Problems)
-					}
-					return err
-				})
-				w.until("the other node has no route", func(ctx context.Context) error {
-					out, err := a.Exec(ctx, "ip", tc.off, "route", "show", block(addr).String())
-					if err == nil && out != "" {
-						err = fmt.Errorf("%s", out)
-					}
-					return err
-				})
+			if version(addr) == tc.off {
+				w.withdrawn(b, a, addr)
+			} else if err := reach(w.limit(), a1, addr); err != nil {
+				t.Errorf("%s: %v", tc.flag, err)
 			}
 			if err := reach(w.limit(), b2, b1.Addresses()[i]); err != nil {
 				t.Errorf("%s: %v", tc.flag, err)
@@ -63,4 +48,26 @@ func TestFamilyIsSwitchedOffAndOn(t *testing.T) {
 			}
 		}
 	}
+}
+
+// withdrawn waits until the node says that nobody hears of the block of its pod's address, and the other node has no
+// route to it.
+func (w *world) withdrawn(node, other *lab.Host, addr netip.Addr) {
+	w.Helper()
+	family := version(addr)
+	lost := fmt.Sprintf("block %s: this node has no IPv%s address that would be its next hop", block(addr), family[1:])
+	w.until("the node says so", func(ctx context.Context) error {
+		s, err := w.status(ctx, node)
+		if err == nil && !slices.ContainsFunc(s.Problems, func(p string) bool { return strings.HasPrefix(p, lost) }) {
+			err = fmt.Errorf("problems %q", s.Problems)
+		}
+		return err
+	})
+	w.until("the other node has no route", func(ctx context.Context) error {
+		out, err := other.Exec(ctx, "ip", family, "route", "show", block(addr).String())
+		if err == nil && out != "" {
+			err = fmt.Errorf("%s", out)
+		}
+		return err
+	})
 }

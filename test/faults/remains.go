@@ -185,23 +185,19 @@ func inJournal(ctx context.Context, left Remains, h *lab.Host) error {
 
 // inRoutes holds the routes of ours against the blocks: a blackhole for each own one, a way to each other one.
 func inRoutes(ctx context.Context, left Remains, h *lab.Host, owners map[string]string) error {
-	want, have := map[string]bool{}, map[string]bool{}
-	for cidr, owner := range owners {
-		want[cidr+" own: "+fmt.Sprint(owner == h.Name)] = true
-	}
+	want, have := blockRoutes(owners, h.Name), map[string]bool{}
 	for _, family := range []string{"-4", "-6"} {
 		out, err := h.Exec(ctx, "ip", "-o", family, "route", "show", "table", "all", "proto", "75")
 		if err != nil {
 			return err
 		}
 		for line := range strings.Lines(out) {
-			text, own := strings.CutPrefix(line, "blackhole ")
-			to, rest, _ := strings.Cut(text, " ")
-			if !own && !strings.Contains(rest, "via ") && to == endpoint.Gateway().String() {
+			route, ok := blockRoute(line)
+			if !ok {
 				continue
 			}
-			have[to+" own: "+fmt.Sprint(own)] = true
-			if !want[to+" own: "+fmt.Sprint(own)] {
+			have[route] = true
+			if !want[route] {
 				left.add("routes", h, strings.TrimSpace(line))
 			}
 		}
@@ -213,6 +209,27 @@ func inRoutes(ctx context.Context, left Remains, h *lab.Host, owners map[string]
 	}
 	return nil
 }
+
+// blockRoutes are the routes that the host has when it has no pods.
+func blockRoutes(owners map[string]string, host string) map[string]bool {
+	routes := map[string]bool{}
+	for cidr, owner := range owners {
+		routes[routeText(cidr, owner == host)] = true
+	}
+	return routes
+}
+
+// blockRoute reads a line of ip route; ok is false for the way to the pods' gateway, which is no block's.
+func blockRoute(line string) (route string, ok bool) {
+	text, own := strings.CutPrefix(line, "blackhole ")
+	to, rest, _ := strings.Cut(text, " ")
+	if !own && !strings.Contains(rest, "via ") && to == endpoint.Gateway().String() {
+		return "", false
+	}
+	return routeText(to, own), true
+}
+
+func routeText(to string, own bool) string { return fmt.Sprintf("%s own: %t", to, own) }
 
 // single says whether a block has one address: no blackhole is made for that.
 func single(route string) bool {

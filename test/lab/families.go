@@ -44,15 +44,16 @@ func (f Families) network() string {
 	return fmt.Sprintf(`{"cniVersion":"1.0.0","name":"korat","type":"korat","ipam":{"type":"korat-ipam","assign_ipv4":"%t","assign_ipv6":"true"}}`, f.ipv4())
 }
 
-// settings are an agent's lines for the families: IPv4 is what it has without any.
+// settings are an agent's lines for the families: IPv4, also by the zero value, is what it has without any.
 func (f Families) settings() string {
 	switch f {
 	case IPv6:
 		return "ip: none\nip6: autodetect\n"
 	case Dual:
 		return "ip6: autodetect\n"
+	default:
+		return ""
 	}
-	return ""
 }
 
 // Addressed is what has addresses: a Host or a Pod.
