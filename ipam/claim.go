@@ -222,7 +222,12 @@ func (c *claims) claimOf(ctx context.Context, pool Pool, now time.Time) (none bo
 
 // claim makes one block ours, from wherever an earlier attempt left off.
 func (c *claims) claim(ctx context.Context, p netip.Prefix, now time.Time) error {
-	err := c.advance(ctx, p)
+	return c.claimWith(ctx, p, nil, now)
+}
+
+// claimWith claims a block some of whose addresses have holders already.
+func (c *claims) claimWith(ctx context.Context, p netip.Prefix, held map[netip.Addr]block.Holder, now time.Time) error {
+	err := c.advance(ctx, p, held)
 	if err != nil {
 		return fmt.Errorf("claim block %s: %w", p, err)
 	}
@@ -232,9 +237,9 @@ func (c *claims) claim(ctx context.Context, p netip.Prefix, now time.Time) error
 
 // advance goes through the three steps. What is there already, made by an attempt whose answer was
 // lost, is taken as it is.
-func (c *claims) advance(ctx context.Context, p netip.Prefix) error {
+func (c *claims) advance(ctx context.Context, p netip.Prefix, held map[netip.Addr]block.Holder) error {
 	for range casTries {
-		err := c.attempt(ctx, p)
+		err := c.attempt(ctx, p, held)
 		if !errors.Is(err, store.ErrConflict) && !errors.Is(err, store.ErrNotFound) {
 			return err
 		}
@@ -242,12 +247,12 @@ func (c *claims) advance(ctx context.Context, p netip.Prefix) error {
 	return store.ErrConflict
 }
 
-func (c *claims) attempt(ctx context.Context, p netip.Prefix) error {
+func (c *claims) attempt(ctx context.Context, p netip.Prefix, held map[netip.Addr]block.Holder) error {
 	aff, err := c.pending(ctx, p)
 	if err != nil {
 		return err
 	}
-	blk, created, err := c.create(ctx, p)
+	blk, created, err := c.create(ctx, p, held)
 	if errors.Is(err, errTaken) {
 		return errors.Join(err, c.drop(ctx, aff))
 	}
@@ -297,10 +302,15 @@ func (c *claims) pending(ctx context.Context, p netip.Prefix) (*api.BlockAffinit
 }
 
 // create is the second step. It gives the block, and whether it is new.
-func (c *claims) create(ctx context.Context, p netip.Prefix) (blk *api.IPAMBlock, created bool, err error) {
+func (c *claims) create(ctx context.Context, p netip.Prefix, held map[netip.Addr]block.Holder) (blk *api.IPAMBlock, created bool, err error) {
 	b, err := block.New(p, affinityOf(c.node))
 	if err != nil {
 		return nil, false, err
+	}
+	for addr, h := range held {
+		if err := b.AssignAddr(addr, h); err != nil {
+			return nil, false, err
+		}
 	}
 	obj := &api.IPAMBlock{ObjectMeta: metav1.ObjectMeta{Name: api.BlockName(p)}, Spec: b.Spec()}
 	api.Default(obj)

@@ -12,6 +12,7 @@ import (
 
 	"korat/api"
 	"korat/api/store"
+	"korat/ipam/block"
 )
 
 // scanInterval is the least time between two searches of all blocks for ones without affinity.
@@ -118,8 +119,8 @@ func (c *claims) resume(ctx context.Context, p netip.Prefix, now time.Time) (pro
 }
 
 // recreate makes the object of a confirmed block anew. The addresses that are in use here are
-// published into it later; those of another node could not be known, so nobody else may have a
-// claim to any of it.
+// published into it later; those that pods of other nodes have borrowed are known from their endpoints. Nobody
+// else may have a claim to any of it.
 func (c *claims) recreate(ctx context.Context, p netip.Prefix, now time.Time) (problem string, err error) {
 	if why := c.rival(p); why != "" {
 		return fmt.Sprintf("its IPAMBlock/%s is gone, and %s: delete one of the two", api.BlockName(p), why), nil
@@ -133,8 +134,33 @@ func (c *claims) recreate(ctx context.Context, p netip.Prefix, now time.Time) (p
 			return fmt.Sprintf("its IPAMBlock/%s is gone, and node %q claims %s: delete one of the two", api.BlockName(p), other.Spec.Node, other.Spec.CIDR), nil
 		}
 	}
-	c.log.Warn("block object was deleted: making it anew", "block", p.String())
-	return "", ignore(c.claim(ctx, p, now), errTaken, errClosed)
+	borrowed, err := c.borrowed(ctx, p)
+	if err != nil {
+		return "", err
+	}
+	c.log.Warn("block object was deleted: making it anew", "block", p.String(), "borrowed", len(borrowed))
+	return "", ignore(c.claimWith(ctx, p, borrowed, now), errTaken, errClosed)
+}
+
+// borrowed gives what pods of other nodes have of a block, by their endpoints. Their node says later by which handle.
+func (c *claims) borrowed(ctx context.Context, p netip.Prefix) (map[netip.Addr]block.Holder, error) {
+	objs, _, err := c.store.List(ctx, api.KindWorkloadEndpoint)
+	if err != nil {
+		return nil, err
+	}
+	held := map[netip.Addr]block.Holder{}
+	for _, obj := range objs {
+		ep, ok := obj.(*api.WorkloadEndpoint)
+		if !ok || ep.Spec.Node == c.node {
+			continue
+		}
+		for _, text := range ep.Spec.IPNetworks {
+			if network, err := netip.ParsePrefix(text); err == nil && p.Contains(network.Addr()) {
+				held[network.Addr()] = block.Lease(ep.Spec.Node, "unknown")
+			}
+		}
+	}
+	return held, nil
 }
 
 // rival says who else has a claim to some of a block, by the Snapshot; empty if nobody.
