@@ -20,6 +20,14 @@ const (
 // Families gives both, in the order in which they are always named.
 func Families() []Family { return []Family{IPv4, IPv6} }
 
+// FamilyOf gives an address's family; an IPv4-mapped one stands for the IPv4 address.
+func FamilyOf(addr netip.Addr) Family {
+	if addr.Unmap().Is4() {
+		return IPv4
+	}
+	return IPv6
+}
+
 // String gives "IPv4" or "IPv6".
 func (f Family) String() string { return "IPv" + strconv.Itoa(int(f)) }
 

@@ -283,10 +283,10 @@ func (d *drill) remove(name string) {
 // settle lets everything be retried that can be.
 func (d *drill) settle() {
 	d.alive()
-	time.Sleep(time.Minute)
+	time.Sleep(time.Minute) // of synctest's clock
 	synctest.Wait()
-	d.alive() // It may have died of it.
-	time.Sleep(time.Minute)
+	d.alive()               // It may have died of it.
+	time.Sleep(time.Minute) // of synctest's clock
 	synctest.Wait()
 }
 

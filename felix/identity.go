@@ -283,10 +283,7 @@ func (s Source) given(host dataplane.Host, st *standing) (autodetect.Choice, err
 
 // flagFor names the setting of a node's address.
 func flagFor(addr netip.Addr) string {
-	if addr.Is4() {
-		return autodetect.Flag(api.IPv4)
-	}
-	return autodetect.Flag(api.IPv6)
+	return autodetect.Flag(api.FamilyOf(addr))
 }
 
 // take notes that the node is to be registered with addr.

@@ -5,6 +5,8 @@ package ipam
 import (
 	"net/netip"
 	"slices"
+
+	"korat/api"
 )
 
 // spareFactor keeps a node from giving a block back that it would soon claim again: it keeps so many times as many
@@ -29,7 +31,7 @@ func (a *Allocator) Idle() []Idle {
 	gone := map[netip.Prefix]bool{}
 	none := limitsIn(a.snap).none
 	for _, o := range a.blocks.empty() {
-		useless := o.rival != nil || !a.blocks.rules.reached(familyOf(o.prefix.Addr())) ||
+		useless := o.rival != nil || !a.blocks.rules.reached(api.FamilyOf(o.prefix.Addr())) ||
 			!slices.ContainsFunc(a.enabled, func(p Pool) bool { return p.holds(o.prefix) })
 		// Blocks that this node couldn't claim again stay.
 		if !useless && (none || !a.dispensable(o, gone)) {
@@ -43,7 +45,7 @@ func (a *Allocator) Idle() []Idle {
 
 // dispensable says whether the node has enough addresses without a block, and without those that are gone already.
 func (a *Allocator) dispensable(o *owned, gone map[netip.Prefix]bool) bool {
-	ps := of(automatic(a.enabled, nil), familyOf(o.prefix.Addr()))
+	ps := of(automatic(a.enabled, nil), api.FamilyOf(o.prefix.Addr()))
 	if !slices.ContainsFunc(ps, func(p Pool) bool { return p.holds(o.prefix) }) {
 		return true // those who ask for one of its addresses by name wait for a claim
 	}

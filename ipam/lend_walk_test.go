@@ -269,16 +269,7 @@ func (c *cluster) take(m *member, handle string, got []netip.Addr) error {
 }
 
 func (c *cluster) release(m *member) {
-	handles := slices.Sorted(maps.Keys(m.record))
-	if len(handles) == 0 {
-		return
-	}
-	handle := handles[c.r.IntN(len(handles))]
-	for _, addr := range m.record[handle] {
-		delete(c.live, addr)
-	}
-	delete(m.record, handle)
-	m.alloc.Release(handle)
+	releaseAny(c.r, m.alloc, m.record, c.live)
 }
 
 // settle lets everybody finish, and compares datastore and model.

@@ -16,17 +16,9 @@ import (
 	"korat/policy/selector"
 )
 
-// familyOf gives an address's family; an IPv4-mapped one stands for the IPv4 address.
-func familyOf(a netip.Addr) api.Family {
-	if a.Unmap().Is4() {
-		return api.IPv4
-	}
-	return api.IPv6
-}
-
 // anyOf says whether one of the addresses is of the family.
 func anyOf(addrs []netip.Addr, f api.Family) bool {
-	return slices.ContainsFunc(addrs, func(a netip.Addr) bool { return familyOf(a) == f })
+	return slices.ContainsFunc(addrs, func(a netip.Addr) bool { return api.FamilyOf(a) == f })
 }
 
 // Pool is an api.IPPool.
@@ -40,7 +32,7 @@ type Pool struct {
 }
 
 // family is that of the pool's addresses.
-func (p Pool) family() api.Family { return familyOf(p.CIDR.Addr()) }
+func (p Pool) family() api.Family { return api.FamilyOf(p.CIDR.Addr()) }
 
 // holds says whether a block lies in the pool.
 func (p Pool) holds(b netip.Prefix) bool {
@@ -219,7 +211,7 @@ func matches(name string) func(Pool) bool {
 // of gives the pool that an address asked for by name must come from.
 func (ps pools) of(a netip.Addr, allowed []Pool) (Pool, error) {
 	what := "address " + a.String()
-	allowed = of(allowed, familyOf(a))
+	allowed = of(allowed, api.FamilyOf(a))
 	for _, p := range allowed {
 		if p.CIDR.Contains(a) {
 			return p, nil

@@ -29,7 +29,7 @@ func TestPublish(t *testing.T) {
 			synctest.Wait()
 		}
 		later := func(d time.Duration) {
-			time.Sleep(d)
+			time.Sleep(d) // of synctest's clock
 			synctest.Wait()
 		}
 		updates := func() int { return f.count("update IPAMBlock") }

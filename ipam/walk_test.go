@@ -177,16 +177,21 @@ func (w *world) assign(h *host, r Request) error {
 }
 
 func (w *world) release(h *host) {
-	handles := slices.Sorted(maps.Keys(h.record))
+	releaseAny(w.r, h.alloc, h.record, w.live)
+}
+
+// releaseAny has a pod go, if there is one, from a node's record and from the model of who holds what.
+func releaseAny(r *rand.Rand, a *Allocator, record map[string][]netip.Addr, live map[netip.Addr]string) {
+	handles := slices.Sorted(maps.Keys(record))
 	if len(handles) == 0 {
 		return
 	}
-	handle := handles[w.r.IntN(len(handles))]
-	for _, addr := range h.record[handle] {
-		delete(w.live, addr)
+	handle := handles[r.IntN(len(handles))]
+	for _, addr := range record[handle] {
+		delete(live, addr)
 	}
-	delete(h.record, handle)
-	h.alloc.Release(handle)
+	delete(record, handle)
+	a.Release(handle)
 }
 
 // settle lets everybody finish, and compares datastore and model.

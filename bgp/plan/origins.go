@@ -34,7 +34,7 @@ func (b *builder) origins() map[netip.Prefix]struct{} {
 		case !within(block, exported): // of no use any more
 		case !b.in.Addresses.For(block.Addr()).IsValid():
 			b.report(fmt.Errorf("block %s: this node has no %s address that would be its next hop; not advertised, so other nodes can't reach its pods: %s",
-				block, family(block.Addr()), remedy(block.Addr())))
+				block, api.FamilyOf(block.Addr()), remedy(block.Addr())))
 		case cut:
 			b.report(fmt.Errorf("block %s overlaps %s, a subnet that this node is connected to; neither advertised nor routed: move its pods to an IPPool with another range", block, subnet))
 		default:
@@ -49,7 +49,7 @@ func (b *builder) origins() map[netip.Prefix]struct{} {
 			b.report(fmt.Errorf("borrowed address %s is in no IPPool; not advertised, so other nodes can't reach its pod: create the IPPool again, or remove it", addr))
 		case !b.in.Addresses.For(addr).IsValid():
 			b.report(fmt.Errorf("borrowed address %s: this node has no %s address that would be its next hop; not advertised, so other nodes can't reach its pod: %s",
-				addr, family(addr), remedy(addr)))
+				addr, api.FamilyOf(addr), remedy(addr)))
 		case cut:
 			b.report(fmt.Errorf("borrowed address %s is in %s, a subnet that this node is connected to; not advertised: move its pod to an IPPool with another range", addr, subnet))
 		default:
@@ -104,14 +104,6 @@ func overlapping(block netip.Prefix, subnets []netip.Prefix) (netip.Prefix, bool
 		return netip.Prefix{}, false
 	}
 	return subnets[i], true
-}
-
-// family names an address's family.
-func family(addr netip.Addr) string {
-	if addr.Is4() {
-		return "IPv4"
-	}
-	return "IPv6"
 }
 
 // remedy says how a node gets an address of the family that addr has.

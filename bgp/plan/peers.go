@@ -180,7 +180,7 @@ func (b *builder) configuredPeer(name string, s api.BGPPeerSpec, nodes map[netip
 		return bgp.Peer{}, fmt.Errorf("spec.peerIP %s is this node's own address", addr)
 	}
 	if s.Node != "" && !b.in.Addresses.For(addr).IsValid() {
-		return bgp.Peer{}, fmt.Errorf("spec.peerIP %s is %s, of which this node has no address: %s", addr, family(addr), remedy(addr))
+		return bgp.Peer{}, fmt.Errorf("spec.peerIP %s is %s, of which this node has no address: %s", addr, api.FamilyOf(addr), remedy(addr))
 	}
 	_, isNode := nodes[addr]
 	if port == 0 {

@@ -48,7 +48,7 @@ func inNamespace(t *testing.T, addresses ...string) bool {
 	out, err := cmd.CombinedOutput()
 	switch {
 	case cmd.Process == nil && os.Geteuid() != 0:
-		t.Skipf("neither root nor allowed to make a network namespace: %v", err)
+		t.Skipf("neither root nor allowed to make a network namespace: make test runs this as root: %v", err)
 	case err != nil || !strings.Contains(string(out), "--- PASS: "+t.Name()):
 		t.Errorf("in its namespace: %v\n%s", err, out)
 	}

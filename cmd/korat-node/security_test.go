@@ -21,7 +21,7 @@ import (
 // speaker is asked there.
 func TestDirectoriesOfOthers(t *testing.T) {
 	if os.Geteuid() != 0 {
-		t.Skip("only root can give files away")
+		t.Skip("only root can give files away: make test runs this as root")
 	}
 	good, bad := t.TempDir(), t.TempDir()
 	const record = "not a record of pods"

@@ -109,7 +109,7 @@ func link(t *testing.T, path string) {
 func chown(t *testing.T, path string) {
 	t.Helper()
 	if os.Geteuid() != 0 {
-		t.Skip("only root can give files away")
+		t.Skip("only root can give files away: make test runs this as root")
 	}
 	if err := os.Lchown(path, 65534, 65534); err != nil {
 		t.Fatal(err)

@@ -111,19 +111,36 @@ func TestRepairAfterNotice(t *testing.T) {
 			if h.all()+h.permanent() == before && name != "link went away for a while" {
 				t.Fatal("the commands changed nothing")
 			}
-			last := prefix("203.0.113.0/24").Prefix
-			h.Batch("route add 203.0.113.0/24 dev lo", "route delete 203.0.113.0/24 dev lo")
-			wait(t, handle, func(n kernel.Notice) bool { return n.Routes[last] }, func(n kernel.Notice) {
-				routeStep.Touch(n.TouchesRoute)
-				neighbourStep.Touch(n.TouchesNeighbour)
-			})
-			for _, r := range []reconcile.Result{apply(t, routeStep, wantRoutes), apply(t, neighbourStep, wantNeighbours)} {
-				if r.Read {
-					t.Error("a whole table was read")
-				}
-			}
+			repair(h, handle, routeTable{routeStep, wantRoutes}, neighbourTable{neighbourStep, wantNeighbours})
 			equal(t, "repaired", before, h.all()+h.permanent())
 		})
+	}
+}
+
+// tableOf is a table with what is wanted of it.
+type tableOf[K comparable, V reconcile.Value[V]] struct {
+	step *reconcile.Step[K, V]
+	want map[K]V
+}
+
+type (
+	routeTable     = tableOf[dataplane.RouteKey, dataplane.Route]
+	neighbourTable = tableOf[dataplane.NeighbourKey, dataplane.Neighbour]
+)
+
+// repair has the tables repaired by the notices that have come so far, without reading them whole.
+func repair(h host, handle *kernel.Handle, r routeTable, n neighbourTable) {
+	h.t.Helper()
+	last := prefix("203.0.113.0/24").Prefix
+	h.Batch("route add 203.0.113.0/24 dev lo", "route delete 203.0.113.0/24 dev lo")
+	wait(h.t, handle, func(n kernel.Notice) bool { return n.Routes[last] }, func(notice kernel.Notice) {
+		r.step.Touch(notice.TouchesRoute)
+		n.step.Touch(notice.TouchesNeighbour)
+	})
+	for _, result := range []reconcile.Result{apply(h.t, r.step, r.want), apply(h.t, n.step, n.want)} {
+		if result.Read {
+			h.t.Error("a whole table was read")
+		}
 	}
 }
 

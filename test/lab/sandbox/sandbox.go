@@ -68,6 +68,15 @@ func Main(run func() int) int {
 	return status
 }
 
+// Status gives the exit status for a program's error, which it prints after the program's name.
+func Status(program string, err error) int {
+	if err != nil {
+		fmt.Fprintf(os.Stderr, "%s: %v\n", program, err)
+		return 1
+	}
+	return 0
+}
+
 // Run starts a sandbox, hands signals on to the program inside, and returns its exit status; a
 // program that was killed by a signal gives 128 and the signal's number, as in a shell.
 func Run(config Config) (int, error) {

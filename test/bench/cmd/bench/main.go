@@ -22,20 +22,9 @@ import (
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == guest.Word {
 		// A benchmark that ends kills its guests and all that runs on their hosts.
-		exit(guest.Serve(context.Background()))
+		os.Exit(sandbox.Status("bench", guest.Serve(context.Background())))
 	}
-	os.Exit(sandbox.Main(func() int {
-		exit(run())
-		return 0
-	}))
-}
-
-func exit(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "bench:", err)
-		os.Exit(1)
-	}
-	os.Exit(0)
+	os.Exit(sandbox.Main(func() int { return sandbox.Status("bench", run()) }))
 }
 
 func run() error {

@@ -27,20 +27,9 @@ const patience = 3 * time.Minute
 
 func main() {
 	if len(os.Args) > 1 && os.Args[1] == faults.EtcdWord {
-		exit(faults.ServeEtcd(os.Stderr))
+		os.Exit(sandbox.Status("soak", faults.ServeEtcd(os.Stderr)))
 	}
-	os.Exit(sandbox.Main(func() int {
-		exit(run())
-		return 0
-	}))
-}
-
-func exit(err error) {
-	if err != nil {
-		fmt.Fprintln(os.Stderr, "soak:", err)
-		os.Exit(1)
-	}
-	os.Exit(0)
+	os.Exit(sandbox.Main(func() int { return sandbox.Status("soak", run()) }))
 }
 
 func run() error {
