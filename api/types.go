@@ -148,6 +148,12 @@ type WorkloadEndpointSpec struct {
 	// InterfaceName is the host's side, e.g. "cali0ef24b1b5c5".
 	InterfaceName string `json:"interfaceName"`
 	MAC           string `json:"mac,omitempty"`
+	// ServiceAccountName is the pod's service account, for rules to name.
+	ServiceAccountName string `json:"serviceAccountName,omitempty"`
+	// Profiles are the names of the profiles whose labels and rules it has: kns.<namespace> if it has none.
+	Profiles []string `json:"profiles,omitempty"`
+	// Ports are the pod's named ports.
+	Ports []EndpointPort `json:"ports,omitempty"`
 }
 
 // IPAMConfiguration is the singleton "default" with the cluster's address management settings.

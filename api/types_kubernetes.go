@@ -1,0 +1,145 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package api
+
+import metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+
+// KubernetesNetworkPolicy is the NetworkPolicy of networking.k8s.io/v1, whole. Its kind here has another name,
+// as Calico's own policy has that one.
+type KubernetesNetworkPolicy struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Spec              KubernetesNetworkPolicySpec `json:"spec,omitempty"`
+}
+
+// KubernetesNetworkPolicySpec says which pods of the namespace are isolated, and what they may do all the same.
+type KubernetesNetworkPolicySpec struct {
+	// PodSelector picks the pods; empty picks all of the namespace.
+	PodSelector metav1.LabelSelector `json:"podSelector"`
+	// PolicyTypes are Ingress, Egress or both; by default Ingress, and Egress if there are egress rules.
+	PolicyTypes []PolicyType                  `json:"policyTypes,omitempty"`
+	Ingress     []KubernetesPolicyIngressRule `json:"ingress,omitempty"`
+	Egress      []KubernetesPolicyEgressRule  `json:"egress,omitempty"`
+}
+
+// KubernetesPolicyIngressRule allows what comes from one of From (empty: from anywhere) to one of Ports
+// (empty: any).
+type KubernetesPolicyIngressRule struct {
+	Ports []KubernetesPolicyPort `json:"ports,omitempty"`
+	From  []KubernetesPolicyPeer `json:"from,omitempty"`
+}
+
+// KubernetesPolicyEgressRule allows what goes to one of To (empty: anywhere) and one of Ports (empty: any).
+type KubernetesPolicyEgressRule struct {
+	Ports []KubernetesPolicyPort `json:"ports,omitempty"`
+	To    []KubernetesPolicyPeer `json:"to,omitempty"`
+}
+
+// KubernetesPolicyPort is a port or a range of ports.
+type KubernetesPolicyPort struct {
+	// Protocol is TCP, UDP or SCTP ["TCP"].
+	Protocol *Protocol `json:"protocol,omitempty"`
+	// Port is a number or a name; nil is every port.
+	Port *Port `json:"port,omitempty"`
+	// EndPort makes it a range; it needs a Port that is a number.
+	EndPort *int32 `json:"endPort,omitempty"`
+}
+
+// KubernetesPolicyPeer is either an IPBlock, or pods picked by the labels of theirs and of their namespaces.
+type KubernetesPolicyPeer struct {
+	PodSelector       *metav1.LabelSelector `json:"podSelector,omitempty"`
+	NamespaceSelector *metav1.LabelSelector `json:"namespaceSelector,omitempty"`
+	IPBlock           *IPBlock              `json:"ipBlock,omitempty"`
+}
+
+// IPBlock is a CIDR without some of its parts.
+type IPBlock struct {
+	CIDR   string   `json:"cidr"`
+	Except []string `json:"except,omitempty"`
+}
+
+// ClusterNetworkPolicy is that of policy.networking.k8s.io/v1alpha2, the sig-network cluster policy.
+type ClusterNetworkPolicy struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	Spec              ClusterNetworkPolicySpec `json:"spec,omitempty"`
+}
+
+// ClusterNetworkPolicySpec stands before (tier Admin) or after (Baseline) the namespaces' own policies.
+type ClusterNetworkPolicySpec struct {
+	// Tier is Admin or Baseline: Calico's tiers kube-admin and kube-baseline.
+	Tier string `json:"tier"`
+	// Priority is 0..1000, lowest first.
+	Priority int32                 `json:"priority"`
+	Subject  ClusterPolicySubject  `json:"subject"`
+	Ingress  []ClusterPolicyRule   `json:"ingress,omitempty"`
+	Egress   []ClusterPolicyEgress `json:"egress,omitempty"`
+}
+
+// ClusterPolicySubject picks the pods that the policy is for. One of both must be set.
+type ClusterPolicySubject struct {
+	Namespaces *metav1.LabelSelector `json:"namespaces,omitempty"`
+	Pods       *NamespacedPods       `json:"pods,omitempty"`
+}
+
+// NamespacedPods are the pods with certain labels in namespaces with certain labels.
+type NamespacedPods struct {
+	NamespaceSelector metav1.LabelSelector `json:"namespaceSelector"`
+	PodSelector       metav1.LabelSelector `json:"podSelector"`
+}
+
+// ClusterPolicyRule is an ingress rule.
+type ClusterPolicyRule struct {
+	Name string `json:"name,omitempty"`
+	// Action is Accept, Deny or Pass.
+	Action string `json:"action"`
+	// From has 1 to 25 peers, one of which must match.
+	From []ClusterPolicyPeer `json:"from"`
+	// Protocols, if there are any, must have one that matches.
+	Protocols []ClusterPolicyProtocol `json:"protocols,omitempty"`
+}
+
+// ClusterPolicyEgress is an egress rule.
+type ClusterPolicyEgress struct {
+	Name string `json:"name,omitempty"`
+	// Action is Accept, Deny or Pass.
+	Action string `json:"action"`
+	// To has 1 to 25 peers, one of which must match.
+	To []ClusterPolicyPeer `json:"to"`
+	// Protocols, if there are any, must have one that matches.
+	Protocols []ClusterPolicyProtocol `json:"protocols,omitempty"`
+}
+
+// ClusterPolicyPeer is the other end of a flow. One of its fields must be set; Nodes and Networks in egress rules only.
+type ClusterPolicyPeer struct {
+	Namespaces *metav1.LabelSelector `json:"namespaces,omitempty"`
+	Pods       *NamespacedPods       `json:"pods,omitempty"`
+	Nodes      *metav1.LabelSelector `json:"nodes,omitempty"`
+	Networks   []string              `json:"networks,omitempty"`
+}
+
+// ClusterPolicyProtocol is one protocol, with its destination port. One of its fields must be set.
+type ClusterPolicyProtocol struct {
+	TCP  *ClusterPolicyPorts `json:"tcp,omitempty"`
+	UDP  *ClusterPolicyPorts `json:"udp,omitempty"`
+	SCTP *ClusterPolicyPorts `json:"sctp,omitempty"`
+	// DestinationNamedPort is the name of a port of the destination, of whatever protocol that has.
+	DestinationNamedPort string `json:"destinationNamedPort,omitempty"`
+}
+
+// ClusterPolicyPorts limits a protocol to a destination port; nil is every one.
+type ClusterPolicyPorts struct {
+	DestinationPort *ClusterPolicyPort `json:"destinationPort,omitempty"`
+}
+
+// ClusterPolicyPort is a port or a range of them. One of both must be set.
+type ClusterPolicyPort struct {
+	Number int32                   `json:"number,omitempty"`
+	Range  *ClusterPolicyPortRange `json:"range,omitempty"`
+}
+
+// ClusterPolicyPortRange is a range, both ends included.
+type ClusterPolicyPortRange struct {
+	Start int32 `json:"start"`
+	End   int32 `json:"end"`
+}

@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chain
+
+import (
+	"cmp"
+	"slices"
+
+	"korat/api"
+)
+
+// Table is one of the kernel's tables, named as iptables does.
+type Table string
+
+// The tables, in the order in which a packet meets them at one hook.
+const (
+	Raw    Table = "raw"
+	Mangle Table = "mangle"
+	NAT    Table = "nat"
+	Filter Table = "filter"
+)
+
+// Key names a chain. A Name in capitals is one of the kernel's own chains, of which only our rules are meant.
+type Key struct {
+	Family api.Family
+	Table  Table
+	Name   string
+}
+
+// Compare orders by family, table and name.
+func (k Key) Compare(o Key) int {
+	return cmp.Or(cmp.Compare(k.Family, o.Family), cmp.Compare(k.Table, o.Table), cmp.Compare(k.Name, o.Name))
+}
+
+// String gives "IPv4 filter cali-FORWARD".
+func (k Key) String() string { return k.Family.String() + " " + string(k.Table) + " " + k.Name }
+
+// MaxName is the longest name that a chain may have: XT_EXTENSION_MAXNAMELEN less the terminating zero.
+const MaxName = 28
+
+// Own says whether the chain is the kernel's own, which exists for ever and in which others have rules too.
+func (k Key) Own() bool {
+	return slices.Contains([]string{"PREROUTING", "INPUT", "FORWARD", "OUTPUT", "POSTROUTING"}, k.Name)
+}
+
+// Chain is a list of rules. It is never changed once made.
+type Chain struct {
+	// Rules come in their order; in one of the kernel's own chains they stand before everybody else's.
+	Rules []Rule
+	// Last are the rules that stand after everybody else's, in one of the kernel's own chains only.
+	Last []Rule
+	// Misplaced is reported of our rules in one of the kernel's own chains that stand elsewhere. It is never
+	// wanted.
+	Misplaced bool
+}
+
+// Equal says whether both have the same rules, by their IDs. A rule that is not ours has no ID and equals none.
+func (c *Chain) Equal(o *Chain) bool {
+	if c == o {
+		return true
+	}
+	return !c.Misplaced && !o.Misplaced && slices.EqualFunc(c.Rules, o.Rules, same) && slices.EqualFunc(c.Last, o.Last, same)
+}
+
+func same(a, b Rule) bool { return a.ID != "" && a.ID == b.ID }
+
+// Uses yields the chains of the same table that its rules jump or go to.
+func (c *Chain) Uses(yield func(name string) bool) {
+	for _, rules := range [][]Rule{c.Rules, c.Last} {
+		for _, r := range rules {
+			if target := r.Action.Chain(); target != "" && !yield(target) {
+				return
+			}
+		}
+	}
+}
+
+// Rule does Action with a packet of which all Conditions are true.
+type Rule struct {
+	// ID is a hash of the rest, as NewRule gives it; empty of a rule in the kernel that has none.
+	ID         string
+	Conditions []Condition
+	Action     Action
+	// Comment is for people.
+	Comment string
+}

@@ -1,0 +1,46 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package policy
+
+import (
+	"fmt"
+	"net/netip"
+
+	"korat/api"
+)
+
+// SetKind is what the members of a set are.
+type SetKind uint8
+
+// The kinds of sets, in the kernel hash:net, hash:ip,port and bitmap:port.
+const (
+	Prefixes SetKind = iota
+	AddressPorts
+	PortNumbers
+)
+
+// SetKey names a set in the kernel. Sets of the two families with one content have names of their own:
+// "cali40…" and "cali60…".
+type SetKey struct {
+	Name   string
+	Family api.Family
+	Kind   SetKind
+}
+
+// Member is one entry of a set: a prefix, an address (as a prefix of one) with protocol and port, or a port.
+type Member struct {
+	Prefix   netip.Prefix
+	Protocol Protocol
+	Port     uint16
+}
+
+// String gives "10.0.0.0/24", "10.0.0.1,6:8080" or "8080".
+func (m Member) String() string {
+	switch {
+	case !m.Prefix.IsValid():
+		return fmt.Sprint(m.Port)
+	case m.Protocol == 0:
+		return m.Prefix.String()
+	}
+	return fmt.Sprintf("%s,%d:%d", m.Prefix.Addr(), m.Protocol, m.Port)
+}
