@@ -113,8 +113,11 @@ func (a *attachment) request() socket.Request {
 		Pod:       a.pod.Pod,
 		NodeName:  a.conf.NodeName,
 		MTU:       a.conf.MTU,
-		Families:  a.conf.IPAM.asked(),
-		Addresses: merge(a.pod.Addresses, a.conf.Asked.Addresses),
+		Wish: socket.Wish{
+			Families:  a.conf.IPAM.asked(),
+			Addresses: merge(a.pod.Addresses, a.conf.Asked.Addresses),
+		},
+		Traits: a.conf.Asked.Traits,
 	}
 }
 

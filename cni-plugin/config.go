@@ -17,6 +17,7 @@ import (
 	"github.com/containernetworking/cni/pkg/types"
 
 	"korat/cni-plugin/socket"
+	"korat/felix/endpoint"
 )
 
 // Config is the network configuration.
@@ -51,6 +52,8 @@ type Asked struct {
 	Addresses []netip.Addr
 	// MAC of the pod's side; empty leaves it to the plugin.
 	MAC string
+	// Traits are what policies know the pod by.
+	Traits endpoint.Traits
 }
 
 // The defaults of what the configuration leaves out.
@@ -140,7 +143,7 @@ func containerFields() map[string]field {
 
 func argsFields() map[string]field {
 	return map[string]field{"cni": func(c *Config, raw json.RawMessage) error {
-		return readSome(c, raw, map[string]field{"ips": readIPs})
+		return readSome(c, raw, map[string]field{"ips": readIPs, "labels": readLabels, "ports": readPorts})
 	}}
 }
 

@@ -123,6 +123,7 @@ func (at *attachments) add(r socket.Request, mtu int) (endpoint.Endpoint, error)
 	ep := endpoint.Endpoint{
 		ID: r.ID, Network: r.Network, Namespace: r.Namespace, Pod: r.Pod, NetNS: r.NetNS,
 		Interface: endpoint.HostInterface(r.Namespace, r.Pod, r.IfName), MTU: r.MTU, Since: at.now(),
+		Traits: r.Traits,
 	}
 	if ep.MTU == 0 {
 		ep.MTU = mtu
@@ -176,6 +177,7 @@ func (at *attachments) repeat(ep endpoint.Endpoint, r socket.Request) (endpoint.
 	}
 	whole := ep
 	whole.ID, whole.Network, whole.Namespace, whole.Pod, whole.NetNS = r.ID, r.Network, r.Namespace, r.Pod, r.NetNS
+	whole.Traits = r.Traits
 	return whole, at.amend(ep, whole)
 }
 

@@ -70,7 +70,7 @@ func TestLostRecordIsRecoveredFromTheKernel(t *testing.T) {
 	if reply := n.Handle(t.Context(), socket.Request{Verb: socket.VerbCheck, ID: ep.ID}); reply.Error != nil {
 		t.Errorf("CHECK of the recovered attachment: %v", reply.Error)
 	}
-	if _, err := n.add(socket.Request{ID: endpoint.ID{ContainerID: "c2", IfName: "eth0"}, Namespace: "ns", Pod: "p2", Addresses: ep.Addresses}); err == nil {
+	if _, err := n.add(socket.Request{ID: endpoint.ID{ContainerID: "c2", IfName: "eth0"}, Namespace: "ns", Pod: "p2", Wish: socket.Wish{Addresses: ep.Addresses}}); err == nil {
 		t.Error("the recovered pod's address was given to another")
 	}
 	if err := n.detach(ep.ID); err != nil {
@@ -89,7 +89,7 @@ func TestRouteAloneKeepsAnAddress(t *testing.T) {
 	n = w.start()
 	n.untilReady()
 	for range 2 {
-		_, err := n.add(socket.Request{ID: endpoint.ID{ContainerID: "c2", IfName: "eth0"}, Namespace: "ns", Pod: "p2", Addresses: ep.Addresses})
+		_, err := n.add(socket.Request{ID: endpoint.ID{ContainerID: "c2", IfName: "eth0"}, Namespace: "ns", Pod: "p2", Wish: socket.Wish{Addresses: ep.Addresses}})
 		if text := describeReply(err); err == nil {
 			t.Errorf("the address of an interface in use was given away: %s", text)
 		}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"time"
 
 	"korat/api"
@@ -239,6 +240,10 @@ func workloadEndpoints(node string, eps map[endpoint.ID]endpoint.Endpoint) []*ap
 		wep.Spec = api.WorkloadEndpointSpec{
 			Orchestrator: orchestrator, Workload: ep.Pod, Node: node, ContainerID: ep.ContainerID, Pod: ep.Pod,
 			Endpoint: ep.IfName, InterfaceName: ep.Interface, MAC: ep.MAC,
+		}
+		wep.Labels = maps.Clone(ep.Traits.Labels)
+		for _, p := range ep.Traits.Ports {
+			wep.Spec.Ports = append(wep.Spec.Ports, api.EndpointPort{Name: p.Name, Protocol: api.Protocol(p.Protocol), Port: p.Port})
 		}
 		for _, addr := range ep.Addresses {
 			prefix, err := addr.Prefix(addr.BitLen())

@@ -21,22 +21,29 @@ const burst = 4096
 // Follower keeps a Snapshot equal to a datastore. Disconnects, compaction and slow readers only
 // delay it: it lists again, and changes only what differs.
 type Follower struct {
-	// Keep says which objects the Snapshot has; nil means all. It is set before Run.
-	Keep func(api.Object) bool
+	// Keep gives what the Snapshot has of an object: the object, another with less in it, or nil for
+	// nothing. A nil Keep keeps all. It is set before Run.
+	Keep func(api.Object) api.Object
+	// Track says of which kinds Take tells what changed. It is set before Run.
+	Track func(api.Kind) bool
 
 	store Store
 	kinds []api.Kind
 
 	snapshot atomic.Pointer[api.Snapshot]
-	wake     wake.Signal
-	changes  chan change
-	status   *tracker
+	// mu guards changed, and keeps it in step with snapshot.
+	mu      sync.Mutex
+	changed map[api.Key]struct{}
+
+	wake    wake.Signal
+	changes chan change
+	status  *tracker
 }
 
 // NewFollower gives a Follower of the kinds; Run makes it work.
 func NewFollower(st Store, kinds []api.Kind, log *slog.Logger) *Follower {
 	f := &Follower{
-		store: st, kinds: kinds,
+		store: st, kinds: kinds, changed: map[api.Key]struct{}{},
 		wake: wake.New(), changes: make(chan change, 64), status: newTracker(kinds, log),
 	}
 	f.snapshot.Store(&api.Snapshot{})
@@ -46,6 +53,18 @@ func NewFollower(st Store, kinds []api.Kind, log *slog.Logger) *Follower {
 // Snapshot gives the latest picture. It is InSync once every kind has been listed, and stays so:
 // after a disconnect it is merely old, as Status tells.
 func (f *Follower) Snapshot() api.Snapshot { return *f.snapshot.Load() }
+
+// Take is Snapshot for the one who keeps something up to date with it: it gives as well which objects of the
+// tracked kinds are not as they were in the Snapshot that Take gave before.
+func (f *Follower) Take() (api.Snapshot, map[api.Key]struct{}) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	changed := f.changed
+	if len(changed) > 0 {
+		f.changed = map[api.Key]struct{}{}
+	}
+	return f.Snapshot(), changed
+}
 
 // Wake is poked after each new Snapshot. Several pokes become one.
 func (f *Follower) Wake() <-chan struct{} { return f.wake }
@@ -95,54 +114,65 @@ func (f *Follower) gather(first change) []change {
 // apply puts changes into a new Snapshot, if they make a difference.
 func (f *Follower) apply(batch []change, listed map[api.Kind]bool) {
 	have := f.Snapshot()
-	snap, changed := have, false
+	snap := have
+	var changed []api.Key
 	for _, c := range batch {
-		var differs bool
 		if c.event != nil {
-			snap, differs = withEvent(snap, *c.event)
+			snap, changed = withEvent(snap, *c.event, changed)
 		} else {
-			snap, differs = withList(snap, c.kind, c.list)
+			snap, changed = withList(snap, c.kind, c.list, changed)
 			listed[c.kind] = true
 		}
-		changed = changed || differs
 	}
 	snap.InSync = len(listed) == len(f.kinds)
-	if !changed && snap.InSync == have.InSync {
+	if len(changed) == 0 && snap.InSync == have.InSync {
 		return
 	}
-	f.snapshot.Store(&snap)
+	f.publish(snap, changed)
 	f.wake.Poke()
 }
 
-// withEvent gives the Snapshot after an event, and whether it differs.
-func withEvent(snap api.Snapshot, ev Event) (api.Snapshot, bool) {
+// publish makes the Snapshot the latest.
+func (f *Follower) publish(snap api.Snapshot, changed []api.Key) {
+	f.mu.Lock()
+	defer f.mu.Unlock()
+	f.snapshot.Store(&snap)
+	for _, key := range changed {
+		if f.Track != nil && f.Track(key.Kind) {
+			f.changed[key] = struct{}{}
+		}
+	}
+}
+
+// withEvent gives the Snapshot after an event, and adds to changed what differs.
+func withEvent(snap api.Snapshot, ev Event, changed []api.Key) (api.Snapshot, []api.Key) {
 	old, ok := snap.Get(ev.Key)
 	switch {
 	case ev.Object == nil && !ok:
-		return snap, false
+		return snap, changed
 	case ev.Object == nil:
-		return snap.Without(ev.Key), true
+		return snap.Without(ev.Key), append(changed, ev.Key)
 	case ok && sameVersion(old, ev.Object):
-		return snap, false
+		return snap, changed
 	}
-	return snap.With(ev.Object), true
+	return snap.With(ev.Object), append(changed, ev.Key)
 }
 
-// withList gives the Snapshot with exactly the listed objects of a kind, and whether it differs. An
+// withList gives the Snapshot with exactly the listed objects of a kind, and adds to changed what differs. An
 // object that did not change keeps its identity.
-func withList(snap api.Snapshot, kind api.Kind, objs []api.Object) (next api.Snapshot, changed bool) {
-	next = snap
+func withList(snap api.Snapshot, kind api.Kind, objs []api.Object, changed []api.Key) (api.Snapshot, []api.Key) {
+	next := snap
 	present := make(map[api.Key]bool, len(objs))
 	for _, obj := range objs {
 		key := obj.Key()
 		present[key] = true
 		if old, ok := snap.Get(key); !ok || !sameObject(old, obj) {
-			next, changed = next.With(obj), true
+			next, changed = next.With(obj), append(changed, key)
 		}
 	}
 	for obj := range snap.Objects(kind) {
 		if key := obj.Key(); !present[key] {
-			next, changed = next.Without(key), true
+			next, changed = next.Without(key), append(changed, key)
 		}
 	}
 	return next, changed
@@ -168,7 +198,7 @@ func Load(ctx context.Context, r Reader, kinds []api.Kind) (api.Snapshot, error)
 		if err != nil {
 			return api.Snapshot{}, fmt.Errorf("load snapshot: %w", err)
 		}
-		snap, _ = withList(snap, kind, objs)
+		snap, _ = withList(snap, kind, objs, nil)
 	}
 	snap.InSync = true
 	return snap, nil

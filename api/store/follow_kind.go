@@ -62,9 +62,7 @@ func (f *Follower) listAndWatch(ctx context.Context, kind api.Kind) error {
 		if ev.Err != nil {
 			return ev.Err
 		}
-		if f.Keep != nil && ev.Object != nil && !f.Keep(ev.Object) {
-			ev.Object = nil
-		}
+		ev.Object = f.kept(ev.Object)
 		if !f.send(ctx, change{kind: kind, event: &ev}) {
 			return ctx.Err()
 		}
@@ -76,7 +74,7 @@ func (f *Follower) listAndWatch(ctx context.Context, kind api.Kind) error {
 func (f *Follower) list(ctx context.Context, kind api.Kind) (objs []api.Object, revision string, err error) {
 	keep := func(page []api.Object) {
 		for _, obj := range page {
-			if f.Keep == nil || f.Keep(obj) {
+			if obj = f.kept(obj); obj != nil {
 				objs = append(objs, obj)
 			}
 		}
@@ -88,6 +86,14 @@ func (f *Follower) list(ctx context.Context, kind api.Kind) (objs []api.Object, 
 	all, revision, err := f.store.List(ctx, kind)
 	keep(all)
 	return objs, revision, err
+}
+
+// kept is what is to be kept of an object.
+func (f *Follower) kept(obj api.Object) api.Object {
+	if obj == nil || f.Keep == nil {
+		return obj
+	}
+	return f.Keep(obj)
 }
 
 func (f *Follower) send(ctx context.Context, c change) bool {

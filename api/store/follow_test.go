@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"log/slog"
 	"math/rand/v2"
+	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -157,9 +158,11 @@ func TestKeep(t *testing.T) {
 		if paged {
 			l.follower = store.NewFollower(pager{l.inner}, api.Kinds(), slog.New(slog.DiscardHandler))
 		}
-		l.follower.Keep = func(obj api.Object) bool {
-			ep, ok := obj.(*api.WorkloadEndpoint)
-			return !ok || ep.Spec.Node == "here"
+		l.follower.Keep = func(obj api.Object) api.Object {
+			if ep, ok := obj.(*api.WorkloadEndpoint); ok && ep.Spec.Node != "here" {
+				return nil
+			}
+			return obj
 		}
 		moving := l.create(endpoint("moving", "here"))
 		l.create(endpoint("listed-elsewhere", "there"))
@@ -337,4 +340,37 @@ func (l *lab) awaitStatus(connected bool) {
 			l.Fatalf("status is still %+v; log:\n%s", l.follower.Status(), l.log)
 		}
 	}
+}
+
+// Take tells of every object that is not as it was, once, and of no other.
+func TestTake(t *testing.T) {
+	l := newLab(t)
+	l.follower.Track = func(kind api.Kind) bool { return kind == api.KindIPPool }
+	l.create(storetest.Pool("a", "10.0.0.0/16"))
+	l.create(storetest.Endpoint("ns", "untracked"))
+	l.run()
+	taken := func(what string, want ...string) {
+		t.Helper()
+		snap, changed := l.follower.Take()
+		var have []string
+		for key := range changed {
+			_, exists := snap.Get(key)
+			have = append(have, fmt.Sprintf("%s %t", key, exists))
+		}
+		slices.Sort(have)
+		if !slices.Equal(have, want) {
+			t.Errorf("%s: changed %q, want %q", what, have, want)
+		}
+	}
+	l.await("InSync", func(s api.Snapshot) bool { return s.InSync })
+	taken("first", "IPPool/a true")
+	taken("nothing new")
+	l.create(storetest.Pool("b", "10.1.0.0/16"))
+	l.create(storetest.Pool("c", "10.2.0.0/16"))
+	l.await("pool c", hasPool("c"))
+	if err := l.inner.Delete(t.Context(), storetest.Pool("b", "10.1.0.0/16").Key(), ""); err != nil {
+		t.Fatal(err)
+	}
+	l.await("pool b deleted", func(s api.Snapshot) bool { return !hasPool("b")(s) })
+	taken("made, and made and deleted", "IPPool/b false", "IPPool/c true")
 }

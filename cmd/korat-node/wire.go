@@ -60,7 +60,7 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 	defer data.close()
 
 	follower := store.NewFollower(data, api.Kinds(), log)
-	follower.Keep = concerns(cfg.Node)
+	follower.Keep = concise(cfg.Node)
 	keeper := ipam.NewKeeper(data, cfg.Node, log)
 	copies := mirror.New(data, cfg.Node, log)
 	client, supervisor, err := s.speaker(log)
@@ -99,12 +99,21 @@ func (s settings) openRecord(log *slog.Logger) (*journal.Journal[endpoint.Endpoi
 	return record, nil
 }
 
-// concerns says what the agent of a node has to know: everything but the pods of other nodes, which are
-// most of what a large cluster has.
-func concerns(node string) func(api.Object) bool {
-	return func(obj api.Object) bool {
+// concise gives what the agent of a node has to know of an object: all of it, but of the pods of other nodes,
+// which are most of what a large cluster has, only what policies ask for.
+func concise(node string) func(api.Object) api.Object {
+	return func(obj api.Object) api.Object {
 		ep, ok := obj.(*api.WorkloadEndpoint)
-		return !ok || ep.Spec.Node == node
+		if !ok || ep.Spec.Node == node {
+			return obj
+		}
+		brief := &api.WorkloadEndpoint{Spec: api.WorkloadEndpointSpec{
+			Orchestrator: ep.Spec.Orchestrator, Node: ep.Spec.Node, IPNetworks: ep.Spec.IPNetworks,
+			ServiceAccountName: ep.Spec.ServiceAccountName, Profiles: ep.Spec.Profiles, Ports: ep.Spec.Ports,
+		}}
+		brief.Namespace, brief.Name, brief.Labels = ep.Namespace, ep.Name, ep.Labels
+		brief.UID, brief.ResourceVersion = ep.UID, ep.ResourceVersion
+		return brief
 	}
 }
 

@@ -57,14 +57,21 @@ type Request struct {
 	NodeName string `json:"nodeName,omitempty"`
 	// MTU overrides the agent's; 0 leaves it to the agent.
 	MTU int `json:"mtu,omitempty"`
-	// Families asks for one address of each of these families. (Add)
-	Families []Family `json:"families,omitempty"`
-	// Addresses are those that the pod is to have of their families; the agent chooses the others'.
-	Addresses []netip.Addr `json:"addresses,omitempty"`
+	Wish
+	// Traits are what policies know the pod by. (Add)
+	Traits endpoint.Traits `json:"traits,omitzero"`
 	// MAC of the pod's side. (Ready)
 	MAC string `json:"mac,omitempty"`
 	// Valid are the attachments that the runtime still knows. (GC)
 	Valid []endpoint.ID `json:"valid,omitempty"`
+}
+
+// Wish is which addresses a pod asks for. (Add)
+type Wish struct {
+	// Families asks for one address of each of these families.
+	Families []Family `json:"families,omitempty"`
+	// Addresses are those that the pod is to have of their families; the agent chooses the others'.
+	Addresses []netip.Addr `json:"addresses,omitempty"`
 }
 
 // Family asks for an address of one family.

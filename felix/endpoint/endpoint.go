@@ -41,6 +41,8 @@ type Endpoint struct {
 	Ready bool `json:"ready"`
 	// Since is when the addresses were handed out.
 	Since time.Time `json:"since"`
+	// Traits are what the runtime said of the pod at ADD.
+	Traits Traits `json:"traits,omitzero"`
 }
 
 // Handle is the IPAM handle, "<network>.<container ID>.<interface>".

@@ -81,7 +81,6 @@ func (s *Step[K, V]) Apply(ctx context.Context, want map[K]V, keep func(K, V) bo
 	if len(s.doubt) == 0 && s.met != nil && same(s.met, want) {
 		return r, nil
 	}
-	s.met = nil
 	d := Compare(want, s.have, func(k K, v V) bool {
 		stays := keep != nil && keep(k, v)
 		if stays {
@@ -94,6 +93,34 @@ func (s *Step[K, V]) Apply(ctx context.Context, want map[K]V, keep func(K, V) bo
 			d.Set[k] = w
 		}
 	}
+	return s.write(ctx, d, want, r)
+}
+
+// ApplyChanged is Apply for one and the same map, which its owner changes from one call to the next: only the
+// entries of the changed keys differ from the last call's, be they set, replaced or gone. It costs what has
+// changed, unless all that the table holds is in doubt. It keeps nothing that is not wanted.
+func (s *Step[K, V]) ApplyChanged(ctx context.Context, want map[K]V, changed []K) (Result, error) {
+	if s.have == nil || s.stale || len(s.doubt) > 0 || s.met == nil || !same(s.met, want) {
+		s.met = nil // the map may be the same, and is another
+		return s.Apply(ctx, want, nil)
+	}
+	d := Diff[K, V]{Set: map[K]V{}, Delete: map[K]V{}}
+	for _, k := range changed {
+		w, wanted := want[k]
+		h, held := s.have[k]
+		switch {
+		case wanted && (!held || !w.Equal(h)):
+			d.Set[k] = w
+		case !wanted && held:
+			d.Delete[k] = h
+		}
+	}
+	return s.write(ctx, d, want, Result{})
+}
+
+// write makes the changes that turn what is held into want.
+func (s *Step[K, V]) write(ctx context.Context, d Diff[K, V], want map[K]V, r Result) (Result, error) {
+	s.met = nil
 	clear(s.doubt)
 	if d.Len() > 0 {
 		err := s.table.Write(ctx, d)

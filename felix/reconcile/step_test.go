@@ -92,6 +92,39 @@ func TestApply(t *testing.T) {
 	equal(t, "dump", "", tab.Dump())
 }
 
+// ApplyChanged looks at no entry but the changed ones, until something is in doubt.
+func TestApplyChanged(t *testing.T) {
+	tab := &table{Have: entries{"stale": "1"}}
+	step := reconcile.NewStep("things", tab)
+	want := entries{"a": "1", "b": "1"}
+	changed := func(keys ...string) reconcile.Result {
+		t.Helper()
+		r, err := step.ApplyChanged(t.Context(), want, keys)
+		if err != nil {
+			t.Fatal(err)
+		}
+		return r
+	}
+	equal(t, "first", reconcile.Result{Read: true, Set: 2, Deleted: 1}, changed())
+	tab.TakeWrites()
+	want["a"], want["unsaid"] = "2", "1"
+	delete(want, "b")
+	equal(t, "changed", reconcile.Result{Set: 1, Deleted: 1}, changed("a", "b", "never"))
+	equal(t, "writes", "+ a 2\n- b 1\n", tab.TakeWrites())
+	equal(t, "nothing changed", reconcile.Result{}, changed("a"))
+	step.Invalidate()
+	equal(t, "all in doubt", reconcile.Result{Read: true, Set: 1}, changed())
+	equal(t, "dump", "a 2\nunsaid 1\n", tab.Dump())
+
+	tab.Bad = map[string]error{"bad": errors.New("down")}
+	want["bad"] = "1"
+	if _, err := step.ApplyChanged(t.Context(), want, []string{"bad"}); err == nil {
+		t.Error("no error")
+	}
+	tab.Bad = nil
+	equal(t, "what failed is tried again unsaid", reconcile.Result{Set: 1}, changed())
+}
+
 func TestTouch(t *testing.T) {
 	tab := &table{}
 	step := reconcile.NewStep("things", tab)

@@ -195,7 +195,7 @@ func (w *walk) flap() {
 func (w *walk) attach(pod string) {
 	w.next++
 	id := endpoint.ID{ContainerID: fmt.Sprint("sandbox", w.next), IfName: "eth0"}
-	ep := w.ask(socket.Request{Verb: socket.VerbAdd, ID: id, Network: "korat", Namespace: "ns", Pod: pod, Families: []socket.Family{{Version: 4}, {Version: 6}}})
+	ep := w.ask(socket.Request{Verb: socket.VerbAdd, ID: id, Network: "korat", Namespace: "ns", Pod: pod, Wish: socket.Wish{Families: []socket.Family{{Version: 4}, {Version: 6}}}})
 	if ep == nil {
 		return
 	}
