@@ -24,5 +24,7 @@
 // an endpoint or network set, not those of its namespace. Calico allows it as the whole of a rule's
 // namespaceSelector and nowhere else; HasGlobal helps to check that.
 //
+// A program makes Selectors with In, Has, Not, And and Prefixed, which need no text and so no quoting.
+//
 // Open parse.go first for the grammar, node.go for the meaning.
 package selector
