@@ -79,6 +79,9 @@ var Directions = []Direction{
 	{"bgp/speaker/...", []string{"bgp", "bgp/speaker/...", "api/wake"}},
 
 	{"policy/selector", nil},
+	// A second opinion that shares nothing with the first.
+	{"policy/explain", []string{"api", "policy", "policy/selector"}},
+	{"policy/...", []string{"api", "policy/..."}},
 
 	{"ipam/block", []string{"api"}},
 	{"ipam/audit", []string{"api", "ipam/block"}},
@@ -91,7 +94,8 @@ var Directions = []Direction{
 	{"cmd/korat", []string{"cni-plugin/..."}},
 	{"cmd/settings", nil},
 	{"cmd/koratctl/...", []string{
-		"api", "api/store/...", "cni-plugin/socket", "felix", "ipam/block", "ipam/audit", "cmd/koratctl/...", "cmd/settings",
+		"api", "api/store/...", "cni-plugin/socket", "felix", "ipam/block", "ipam/audit", "policy", "policy/explain",
+		"cmd/koratctl/...", "cmd/settings",
 	}},
 	{"cmd/korat-node/...", []string{
 		"api", "api/store/...", "felix/...", "bgp/...", "ipam/...", "cni-plugin/socket", "cmd/korat-node/...", "cmd/settings",
