@@ -39,6 +39,7 @@ type Exception struct {
 const (
 	netlinkModule    = "github.com/vishvananda/netlink"
 	netnsModule      = "github.com/vishvananda/netns"
+	iptablesModule   = "github.com/coreos/go-iptables"
 	gobgpModule      = "github.com/osrg/gobgp"
 	etcdModules      = "go.etcd.io"
 	grpcModule       = "google.golang.org/grpc"
@@ -68,7 +69,9 @@ var Directions = []Direction{
 	{"felix/endpoint", nil},
 	{"felix/reconcile/...", []string{"felix/reconcile"}},
 	{"felix/calc", []string{"api", "bgp", "felix/dataplane", "felix/endpoint"}},
-	{"felix/kernel/...", []string{"felix/dataplane", "felix/reconcile", "felix/kernel/...", "api/wake"}},
+	{"felix/kernel/...", []string{
+		"api", "api/wake", "felix/dataplane", "felix/reconcile", "felix/kernel/...", "policy", "policy/chain", "policy/render",
+	}},
 	{"felix/...", []string{
 		"api", "api/store", "bgp", "bgp/plan", "bgp/fib", "ipam/...", "felix/...", "cni-plugin/socket", "api/wake",
 	}},
@@ -79,6 +82,9 @@ var Directions = []Direction{
 	{"bgp/speaker/...", []string{"bgp", "bgp/speaker/...", "api/wake"}},
 
 	{"policy/selector", nil},
+	{"policy", []string{"api", "policy/selector"}},
+	{"policy/chain", []string{"api", "policy"}},
+	{"policy/render", []string{"api", "policy", "policy/chain"}},
 	// A second opinion that shares nothing with the first.
 	{"policy/explain", []string{"api", "policy", "policy/selector"}},
 	{"policy/...", []string{"api", "policy/..."}},
@@ -108,12 +114,12 @@ var Directions = []Direction{
 // Bans keep foreign packages at the edges.
 var Bans = []Ban{
 	{
-		In: pure, Of: []string{netlinkModule, netnsModule, clientGo, etcdModules, gobgpModule, "os/exec"}, Deep: true,
+		In: pure, Of: []string{netlinkModule, netnsModule, iptablesModule, clientGo, etcdModules, gobgpModule, "os/exec"}, Deep: true,
 		Why: "a pure package computes values; kernel, datastore, BGP and commands are the edges' business",
 	},
 	{
 		In: []string{"..."}, But: []string{"felix/kernel/...", "cni-plugin/podnet/...", "test/..."},
-		Of:  []string{netlinkModule, netnsModule},
+		Of:  []string{netlinkModule, netnsModule, iptablesModule},
 		Why: "only felix/kernel and cni-plugin/podnet touch the kernel",
 	},
 	{

@@ -1,0 +1,131 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render
+
+import (
+	"errors"
+	"fmt"
+	"strings"
+
+	"korat/api"
+	"korat/policy"
+	"korat/policy/chain"
+)
+
+// Rule gives a rule as it follows a command and a chain's name ("-A cali-FORWARD ") in iptables-restore's text.
+func Rule(r chain.Rule, f api.Family) (string, error) {
+	l := line{family: f}
+	if err := name("the rule's ID", r.ID, maxComment-len(prefix)); err != nil {
+		return "", err
+	}
+	l.add("-m comment --comment", `"`+prefix+r.ID+`"`)
+	if r.Comment != "" {
+		l.add("-m comment --comment", quote(r.Comment, maxComment))
+	}
+	// What iptables itself matches comes before what its extensions do: some of these ask for -p.
+	for _, c := range r.Conditions {
+		l.basic(c)
+	}
+	for _, c := range r.Conditions {
+		l.extended(c)
+	}
+	l.action(r.Action)
+	if len(l.text) > maxLine {
+		l.fail(fmt.Errorf("%d bytes long, iptables-restore takes %d", len(l.text), maxLine))
+	}
+	if l.err != nil {
+		return "", fmt.Errorf("rule %q: %w", r.String(), l.err)
+	}
+	return string(l.text), nil
+}
+
+// ID gives the ID of a rule in a line of iptables-save's, and "" if it has none.
+func ID(line string) string {
+	for _, before := range []string{` --comment "` + prefix, ` --comment ` + prefix} {
+		_, rest, found := strings.Cut(line, before)
+		if !found {
+			continue
+		}
+		if end := strings.IndexAny(rest, `" `); end > 0 {
+			return rest[:end]
+		}
+	}
+	return ""
+}
+
+// line is a rule in the making.
+type line struct {
+	family api.Family
+	text   []byte
+	err    error
+	// Each of these can be said once.
+	in, out, proto, source, destination bool
+	// number is the protocol that is asked for, and 0 if none is.
+	number policy.Protocol
+}
+
+func (l *line) add(words ...string) {
+	for _, w := range words {
+		if len(l.text) > 0 {
+			l.text = append(l.text, ' ')
+		}
+		l.text = append(l.text, w...)
+	}
+}
+
+func (l *line) fail(err error) { l.err = errors.Join(l.err, err) }
+
+// once fails if a thing that can be said once was said before.
+func (l *line) once(said *bool, what string) {
+	if *said {
+		l.fail(fmt.Errorf("%s is asked for twice, iptables takes one", what))
+	}
+	*said = true
+}
+
+func (l *line) action(a chain.Action) {
+	switch a.Verb {
+	case chain.Accept:
+		l.add("-j ACCEPT")
+	case chain.Drop:
+		l.add("-j DROP")
+	case chain.Reject:
+		l.add("-j REJECT")
+	case chain.Return:
+		l.add("-j RETURN")
+	case chain.Jump:
+		l.lead("-j", a.Text)
+	case chain.Goto:
+		l.lead("-g", a.Text)
+	case chain.SetMark:
+		if a.Value&^a.Mask != 0 {
+			l.fail(fmt.Errorf("mark %#x: has bits that are not in the mask %#x", a.Value, a.Mask))
+		}
+		l.add(fmt.Sprintf("-j MARK --set-xmark %#x/%#x", a.Value, a.Mask))
+	case chain.NoTrack:
+		l.add("-j CT --notrack")
+	case chain.Report:
+		l.log(fmt.Sprintf("-j NFLOG --nflog-group %d --nflog-prefix", a.Group), a.Text, maxReport)
+	case chain.KernelLog:
+		l.log("-j LOG --log-prefix", a.Text, maxLog)
+	case chain.Masquerade:
+		l.add("-j MASQUERADE --random-fully")
+	default:
+		l.fail(fmt.Errorf("verb %d: unknown", a.Verb))
+	}
+}
+
+func (l *line) lead(how, to string) {
+	if err := name("chain", to, chain.MaxName); err != nil {
+		l.fail(err)
+	}
+	l.add(how, to)
+}
+
+func (l *line) log(how, text string, longest int) {
+	quoted, err := exact("log prefix", text, longest)
+	if err != nil {
+		l.fail(err)
+	}
+	l.add(how, quoted)
+}

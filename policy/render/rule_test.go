@@ -1,0 +1,251 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render_test
+
+import (
+	"net/netip"
+	"strings"
+	"testing"
+
+	"korat/api"
+	"korat/policy"
+	"korat/policy/chain"
+	"korat/policy/render"
+)
+
+func prefix(s string) netip.Prefix { return netip.MustParsePrefix(s) }
+
+func rule(action chain.Action, conditions ...chain.Condition) chain.Rule {
+	return chain.NewRule("", action, conditions...)
+}
+
+var (
+	drop = chain.Action{Verb: chain.Drop}
+	tcp  = chain.Proto{Number: policy.TCP}
+)
+
+// body gives a rule's text without the comment that all have.
+func body(t *testing.T, r chain.Rule, f api.Family) string {
+	t.Helper()
+	text, err := render.Rule(r, f)
+	if err != nil {
+		t.Fatal(err)
+	}
+	rest, ok := strings.CutPrefix(text, `-m comment --comment "cali:`+r.ID+`" `)
+	if !ok {
+		t.Fatalf("no ID: %s", text)
+	}
+	if id := render.ID("-A cali-x " + text); id != r.ID {
+		t.Errorf("have ID %q of %s, want %q", id, text, r.ID)
+	}
+	return rest
+}
+
+func TestConditions(t *testing.T) {
+	for _, c := range []struct {
+		want       string
+		conditions []chain.Condition
+	}{
+		{"", nil},
+		{"-i cali+", []chain.Condition{chain.In("cali+")}},
+		{"-o cali12", []chain.Condition{chain.Out("cali12")}},
+		{"-p tcp", []chain.Condition{tcp}},
+		{"! -p udp", []chain.Condition{chain.Proto{Not: true, Number: policy.UDP}}},
+		{"-p udplite", []chain.Condition{chain.Proto{Number: policy.UDPLite}}},
+		{"-p sctp", []chain.Condition{chain.Proto{Number: policy.SCTP}}},
+		{"-p 4", []chain.Condition{chain.Proto{Number: 4}}},
+		{"-s 10.0.0.0/8", []chain.Condition{chain.Net{Prefix: prefix("10.0.0.0/8")}}},
+		{"! -d 10.1.2.3/32", []chain.Condition{chain.Net{Side: chain.Destination, Not: true, Prefix: prefix("10.1.2.3/32")}}},
+		{"-s 10.1.0.0/16", []chain.Condition{chain.Net{Prefix: prefix("10.1.2.3/16")}}},
+		{"-s 10.0.0.0/8 -m iprange ! --src-range 10.1.0.0-10.1.255.255 -m iprange ! --src-range 10.2.2.2-10.2.2.2", []chain.Condition{
+			chain.Net{Prefix: prefix("10.0.0.0/8")},
+			chain.Net{Not: true, Prefix: prefix("10.1.0.0/16")},
+			chain.Net{Not: true, Prefix: prefix("10.2.2.2/32")},
+		}},
+		{"-m set --match-set cali40s:abc src", []chain.Condition{chain.InSet{Set: "cali40s:abc"}}},
+		{"-m set ! --match-set cali40n:abc dst,dst", []chain.Condition{
+			chain.InSet{Side: chain.Destination, Not: true, Set: "cali40n:abc", Port: true},
+		}},
+		{"-p tcp -m multiport --dports 80,8000:8010 -m multiport ! --sports 1:1023", []chain.Condition{
+			// The protocol goes before the ports wherever it stands.
+			chain.Ports{Side: chain.Destination, Ranges: []policy.PortRange{{First: 80, Last: 80}, {First: 8000, Last: 8010}}},
+			chain.Ports{Not: true, Ranges: []policy.PortRange{{First: 1, Last: 1023}}},
+			tcp,
+		}},
+		{"-p icmp -m icmp --icmp-type 8/0", []chain.Condition{
+			chain.Proto{Number: policy.ICMP}, chain.ICMP{ICMPType: policy.ICMPType{Type: 8}},
+		}},
+		{"-p icmp -m icmp ! --icmp-type 3", []chain.Condition{
+			chain.Proto{Number: policy.ICMP}, chain.ICMP{Not: true, ICMPType: policy.ICMPType{Type: 3, Code: -1}},
+		}},
+		{"-m mark --mark 0x10000/0x30000", []chain.Condition{chain.Mark{Value: 0x10000, Mask: 0x30000}}},
+		{"-m conntrack --ctstate RELATED,ESTABLISHED", []chain.Condition{chain.CTState{States: "RELATED,ESTABLISHED"}}},
+		{"-m conntrack ! --ctstate DNAT", []chain.Condition{chain.CTState{Not: true, States: "DNAT"}}},
+		{"-m addrtype --dst-type LOCAL", []chain.Condition{chain.AddrType{Side: chain.Destination, Type: "LOCAL"}}},
+		{"-m addrtype ! --src-type BROADCAST", []chain.Condition{chain.AddrType{Not: true, Type: "BROADCAST"}}},
+		{"-m rpfilter --validmark --invert", []chain.Condition{chain.Spoofed{}}},
+		{"-m limit --limit 10/sec --limit-burst 5", []chain.Condition{chain.Rate{PerSecond: 10, Burst: 5}}},
+	} {
+		want := strings.TrimPrefix(c.want+" -j DROP", " ")
+		if have := body(t, rule(drop, c.conditions...), api.IPv4); have != want {
+			t.Errorf("have %s\nwant %s", have, want)
+		}
+	}
+}
+
+func TestConditionsOfIPv6(t *testing.T) {
+	for want, conditions := range map[string][]chain.Condition{
+		"-s 2001:db8::/64": {chain.Net{Prefix: prefix("2001:db8::1/64")}},
+		"! -d 2001:db8::/64 -m iprange --dst-range 2001:db8:1::-2001:db8:1:ffff:ffff:ffff:ffff:ffff": {
+			chain.Net{Side: chain.Destination, Not: true, Prefix: prefix("2001:db8::/64")},
+			chain.Net{Side: chain.Destination, Prefix: prefix("2001:db8:1::/48")},
+		},
+		"-p ipv6-icmp -m icmp6 --icmpv6-type 135": {
+			chain.Proto{Number: policy.ICMPv6}, chain.ICMP{ICMPType: policy.ICMPType{Type: 135, Code: -1}},
+		},
+		"-p ipv6-icmp -m icmp6 ! --icmpv6-type 1/4": {
+			chain.Proto{Number: policy.ICMPv6}, chain.ICMP{Not: true, ICMPType: policy.ICMPType{Type: 1, Code: 4}},
+		},
+	} {
+		if have := body(t, rule(drop, conditions...), api.IPv6); have != want+" -j DROP" {
+			t.Errorf("have %s\nwant %s -j DROP", have, want)
+		}
+	}
+}
+
+func TestActions(t *testing.T) {
+	for want, action := range map[string]chain.Action{
+		"-j ACCEPT":                     {},
+		"-j DROP":                       drop,
+		"-j REJECT":                     {Verb: chain.Reject},
+		"-j RETURN":                     {Verb: chain.Return},
+		"-j cali-FORWARD":               {Verb: chain.Jump, Text: "cali-FORWARD"},
+		"-g cali-pi-knp/shop/allow.web": {Verb: chain.Goto, Text: "cali-pi-knp/shop/allow.web"},
+		"-j MARK --set-xmark 0x10000/0x30000": {
+			Verb: chain.SetMark, Value: 0x10000, Mask: 0x30000,
+		},
+		"-j CT --notrack": {Verb: chain.NoTrack},
+		`-j NFLOG --nflog-group 2 --nflog-prefix "D|abcdefghijklmnop"`: {Verb: chain.Report, Group: 2, Text: "D|abcdefghijklmnop"},
+		`-j LOG --log-prefix "calico-packet: "`:                        {Verb: chain.KernelLog, Text: "calico-packet: "},
+		"-j MASQUERADE --random-fully":                                 {Verb: chain.Masquerade},
+	} {
+		if have := body(t, rule(action), api.IPv4); have != want {
+			t.Errorf("have %s\nwant %s", have, want)
+		}
+	}
+}
+
+func TestComments(t *testing.T) {
+	for comment, want := range map[string]string{
+		"GlobalNetworkPolicy allow-web ingress": "GlobalNetworkPolicy allow-web ingress",
+		"a\"b\\c'd`e\nf\x00g\x7fh":              "a_b_c_d_e_f_g_h",
+		"Größe, 大きさ":                            "Gr__e, ___",
+		"\xff\xfe":                              "__",
+		"-t nat -j ACCEPT":                      "_t nat -j ACCEPT",
+		"! --comment $(reboot) ; # %s":          "! --comment $(reboot) ; # %s",
+		strings.Repeat("x", 300):                strings.Repeat("x", 255),
+		strings.Repeat("ü", 300):                strings.Repeat("_", 255),
+	} {
+		if have := body(t, chain.NewRule(comment, drop), api.IPv4); have != `-m comment --comment "`+want+`" -j DROP` {
+			t.Errorf("%q: have %s", comment, have)
+		}
+	}
+}
+
+func TestRuleErrors(t *testing.T) {
+	ports := func(n int) chain.Ports {
+		return chain.Ports{Ranges: make([]policy.PortRange, n)}
+	}
+	for want, r := range map[string]chain.Rule{
+		`chain "cali-x\nCOMMIT": not a name of 1 to 28 bytes of printable ASCII`:                 rule(chain.Action{Verb: chain.Jump, Text: "cali-x\nCOMMIT"}),
+		`chain "cali-01234567890123456789abcd": not a name of 1 to 28 bytes of printable ASCII`:  rule(chain.Action{Verb: chain.Goto, Text: "cali-01234567890123456789abcd"}),
+		`chain "": not a name of 1 to 28 bytes of printable ASCII`:                               rule(chain.Action{Verb: chain.Jump}),
+		`interface "cali 1": not a name of 1 to 15 bytes of printable ASCII`:                     rule(drop, chain.In("cali 1")),
+		`interface "cali456789abcdef": not a name of 1 to 15 bytes of printable ASCII`:           rule(drop, chain.Out("cali456789abcdef")),
+		`the interface of -i is asked for twice, iptables takes one`:                             rule(drop, chain.In("cali1"), chain.In("cali+")),
+		`the protocol is asked for twice, iptables takes one`:                                    rule(drop, tcp, chain.Proto{Not: true, Number: policy.UDP}),
+		`protocol 0: matches nothing that could be meant`:                                        rule(drop, chain.Proto{}),
+		`prefix 2001:db8::/64: not of IPv4`:                                                      rule(drop, chain.Net{Prefix: prefix("2001:db8::/64")}),
+		`prefix invalid Prefix: not of IPv4`:                                                     rule(drop, chain.Net{}),
+		`set "cali40s:-0123456789abcdefghijklm": not a name of 1 to 31 bytes of printable ASCII`: rule(drop, chain.InSet{Set: "cali40s:-0123456789abcdefghijklm"}),
+		`src ports 80: the rule asks for no protocol that has ports`:                             rule(drop, chain.Ports{Ranges: []policy.PortRange{{First: 80, Last: 80}}}),
+		`ports 2:1: the range ends before it begins`:                                             rule(drop, tcp, chain.Ports{Ranges: []policy.PortRange{{First: 2, Last: 1}}}),
+		`0,0: 16 ports (a range counts as two), the match takes 1 to 15`:                         rule(drop, tcp, ports(16)),
+		`src ports : 0 ports (a range counts as two), the match takes 1 to 15`:                   rule(drop, tcp, ports(0)),
+		`icmp 8/0: the rule does not ask for protocol 1, IPv4's ICMP`:                            rule(drop, chain.Proto{Number: 58}, chain.ICMP{ICMPType: policy.ICMPType{Type: 8}}),
+		`icmp 255/-1: iptables takes type 255 for any`:                                           rule(drop, chain.Proto{Number: 1}, chain.ICMP{ICMPType: policy.ICMPType{Type: 255, Code: -1}}),
+		`icmp 8/256: a code is at most 255`:                                                      rule(drop, chain.Proto{Number: 1}, chain.ICMP{ICMPType: policy.ICMPType{Type: 8, Code: 256}}),
+		`connection state "NEW,OLD": "OLD" is none of NEW, ESTABLISHED`:                          rule(drop, chain.CTState{States: "NEW,OLD"}),
+		`address type "local": "local" is none of UNSPEC, UNICAST`:                               rule(drop, chain.AddrType{Type: "local"}),
+		`rate 0/s burst 5: the rate and the burst must be 1 to 10000`:                            rule(drop, chain.Rate{Burst: 5}),
+		`mark 0x40000: has bits that are not in the mask 0x30000`:                                rule(chain.Action{Verb: chain.SetMark, Value: 0x40000, Mask: 0x30000}),
+		`log prefix "D|\"": only printable ASCII without quotation marks and backslashes can be`: rule(chain.Action{Verb: chain.Report, Text: `D|"`}),
+		`log prefix "` + strings.Repeat("x", 64) + `": longer than 63 bytes`:                     rule(chain.Action{Verb: chain.Report, Text: strings.Repeat("x", 64)}),
+		`log prefix "` + strings.Repeat("x", 30) + `": longer than 29 bytes`:                     rule(chain.Action{Verb: chain.KernelLog, Text: strings.Repeat("x", 30)}),
+		`verb 99: unknown`:             rule(chain.Action{Verb: 99}),
+		`the rule's ID "": not a name`: {Action: drop},
+	} {
+		text, err := render.Rule(r, api.IPv4)
+		if err == nil {
+			t.Errorf("have %s\nwant the error %s", text, want)
+		} else if !strings.Contains(err.Error(), want) {
+			t.Errorf("have %v\nwant %s", err, want)
+		}
+	}
+}
+
+func TestID(t *testing.T) {
+	for line, want := range map[string]string{
+		`-A FORWARD -m comment --comment "cali:wUHhoiAYhphO9Mso" -j cali-FORWARD`: "wUHhoiAYhphO9Mso",
+		`-A FORWARD -m comment --comment cali:wUHhoiAYhphO9Mso -j cali-FORWARD`:   "wUHhoiAYhphO9Mso",
+		`-A FORWARD -j cali-FORWARD`: "",
+		`-A FORWARD -m comment --comment "not cali:wUHhoiAYhphO9Mso" -j ACCEPT`: "",
+		`-A FORWARD -m comment --comment "cali:`:                                "",
+	} {
+		if have := render.ID(line); have != want {
+			t.Errorf("%s: have %q, want %q", line, have, want)
+		}
+	}
+}
+
+func TestSet(t *testing.T) {
+	for _, c := range []struct {
+		key     policy.SetKey
+		members []policy.Member
+		want    string
+	}{
+		{
+			policy.SetKey{Name: "cali40s:a", Family: api.IPv4},
+			[]policy.Member{{Prefix: prefix("10.0.0.2/32")}, {Prefix: prefix("10.0.0.0/24")}},
+			"create cali40s:a hash:net family inet maxelem 1048576\nadd cali40s:a 10.0.0.0/24\nadd cali40s:a 10.0.0.2\n",
+		},
+		{
+			policy.SetKey{Name: "cali60n:a", Family: api.IPv6, Kind: policy.AddressPorts},
+			[]policy.Member{{Prefix: prefix("2001:db8::1/128"), Protocol: policy.SCTP, Port: 80}},
+			"create cali60n:a hash:ip,port family inet6 maxelem 1048576\nadd cali60n:a 2001:db8::1,sctp:80\n",
+		},
+		{
+			policy.SetKey{Name: "cali40p:a", Family: api.IPv4, Kind: policy.PortNumbers},
+			[]policy.Member{{Port: 80}, {Port: 443}},
+			"create cali40p:a bitmap:port range 0-65535\nadd cali40p:a 443\nadd cali40p:a 80\n",
+		},
+	} {
+		have, err := render.Set(c.key, c.members)
+		if err != nil || have != c.want {
+			t.Errorf("have %s, %v\nwant %s", have, err, c.want)
+		}
+	}
+	for want, c := range map[string]struct {
+		key    policy.SetKey
+		member policy.Member
+	}{
+		`set "a b": not a name`: {key: policy.SetKey{Name: "a b"}},
+		`set a: kind 9`:         {key: policy.SetKey{Name: "a", Kind: 9}},
+		`set a: member 2001:db8::/64: no prefix of IPv4`:                {policy.SetKey{Name: "a", Family: api.IPv4}, policy.Member{Prefix: prefix("2001:db8::/64")}},
+		`set a: member 0.0.0.0/0: hash:net holds no prefix of length 0`: {policy.SetKey{Name: "a", Family: api.IPv4}, policy.Member{Prefix: prefix("0.0.0.0/0")}},
+	} {
+		if _, err := render.Set(c.key, []policy.Member{c.member}); err == nil || !strings.HasPrefix(err.Error(), want) {
+			t.Errorf("have %v, want %s", err, want)
+		}
+	}
+}
