@@ -246,6 +246,76 @@ func TestRestart(t *testing.T) {
 	}, wep("a", "web", ours), wep("a", "gone", "10.0.0.9/32"), wep("b", "web", "10.0.1.1/32"))
 }
 
+// Labels that people give stay over writes and a restart. A pod that is added again has its own alone.
+func TestPeoplesLabels(t *testing.T) {
+	attached := func(container, mac, address, app string) *api.WorkloadEndpoint {
+		ep := wep("a", "web", address)
+		ep.Spec.ContainerID, ep.Spec.MAC, ep.Labels = container, mac, map[string]string{"app": app}
+		return ep
+	}
+	theirs := attached("c1", "m1", ours, "shop")
+	theirs.Labels["role"] = "db"
+	stored := func(s *still) string {
+		obj, err := s.store.Store.Get(t.Context(), theirs.Key())
+		if err != nil {
+			t.Fatal(err)
+		}
+		return fmt.Sprint(obj.(*api.WorkloadEndpoint).Spec.IPNetworks, obj.GetLabels())
+	}
+	for _, c := range []struct {
+		name string
+		want *api.WorkloadEndpoint
+		have string
+	}{
+		{"unchanged after a restart", attached("c1", "m1", ours, "web"), "[10.0.0.1/32] map[app:shop role:db]"},
+		{"changed", attached("c1", "m1", "10.0.0.2/32", "web"), "[10.0.0.2/32] map[app:shop role:db]"},
+		{"recovered without hardware address", attached("c1", "", ours, ""), "[10.0.0.1/32] map[app:shop role:db]"},
+		{"another container", attached("c2", "m1", ours, "web"), "[10.0.0.1/32] map[app:web]"},
+		{"another interface", attached("c1", "m2", ours, "web"), "[10.0.0.1/32] map[app:web]"},
+	} {
+		t.Run(c.name, func(t *testing.T) {
+			onFakeClock(t, func(s *still) {
+				s.show()
+				s.Want(nil, []*api.WorkloadEndpoint{c.want})
+				s.later(calm)
+				if have := stored(s); have != c.have {
+					t.Errorf("have %s, want %s", have, c.have)
+				}
+				s.show()
+				s.later(calm)
+				s.store.take(nil)
+				s.show()
+				s.later(time.Hour)
+				s.did()
+			}, theirs)
+		})
+	}
+}
+
+// A label that is given while the agent runs, and while it is about to write something else.
+func TestLabelWhileRunning(t *testing.T) {
+	onFakeClock(t, func(s *still) {
+		s.show()
+		s.Want(nil, []*api.WorkloadEndpoint{wep("a", "web", ours)})
+		synctest.Wait()
+		s.show()
+		given := wep("a", "web", ours)
+		given.Labels = map[string]string{"role": "db"}
+		s.plant(given)
+		s.did("create " + web)
+		s.Want(nil, []*api.WorkloadEndpoint{wep("a", "web", "10.0.0.2/32")})
+		synctest.Wait()
+		s.did("update "+web, "get "+web, "update "+web)
+		s.show()
+		s.later(calm)
+		s.did()
+		obj, err := s.store.Store.Get(t.Context(), given.Key())
+		if err != nil || obj.GetLabels()["role"] != "db" || obj.(*api.WorkloadEndpoint).Spec.IPNetworks[0] != "10.0.0.2/32" {
+			t.Errorf("stored: %v, %v", obj, err)
+		}
+	})
+}
+
 // While the datastore says that nobody may write, there is no call, and no retry of one that failed either.
 func TestDatastoreNotReady(t *testing.T) {
 	info := &api.ClusterInformation{}

@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"reflect"
 	"time"
 
@@ -173,18 +174,36 @@ func (c *copied) known(shown *api.WorkloadEndpoint, now time.Time) (*api.Workloa
 	return c.stored, age >= 0 && age < flight
 }
 
-// same compares what the agent decides: labels, annotations and spec.
+// same compares what the agent decides: annotations, spec, and the labels at first.
 func (c *copied) same(want, have *api.WorkloadEndpoint) bool {
 	if have == nil {
 		return false
 	}
 	if want != c.want || have != c.have {
-		if !reflect.DeepEqual(content(want), content(have)) {
+		if !reflect.DeepEqual(content(labelled(want, have)), content(have)) {
 			return false
 		}
 		c.want, c.have = want, have
 	}
 	return true
+}
+
+// labelled gives what the datastore is to hold in the place of have. The runtime's labels are those that an attachment
+// begins with; afterwards they are people's to change, who know of no other place. Another attachment of the same
+// name begins anew.
+func labelled(want, have *api.WorkloadEndpoint) *api.WorkloadEndpoint {
+	if have == nil || !sameAttachment(want, have) {
+		return want
+	}
+	next := want.DeepCopy()
+	next.Labels = maps.Clone(have.Labels)
+	return next
+}
+
+// sameAttachment says whether both are of one ADD. A container's ID may be used again, as people do who call the plugin
+// by hand; the interface then has another hardware address, which is random. A record that was recovered may lack it.
+func sameAttachment(want, have *api.WorkloadEndpoint) bool {
+	return want.Spec.ContainerID == have.Spec.ContainerID && (want.Spec.MAC == have.Spec.MAC || want.Spec.MAC == "")
 }
 
 func content(ep *api.WorkloadEndpoint) *api.WorkloadEndpoint {
@@ -207,7 +226,7 @@ func (e *endpoints) ask(ctx context.Context, key api.Key) (*api.WorkloadEndpoint
 
 // write creates the endpoint, or replaces have, and gives it as stored.
 func (e *endpoints) write(ctx context.Context, want, have *api.WorkloadEndpoint) (*api.WorkloadEndpoint, error) {
-	next := want.DeepCopy()
+	next := labelled(want, have).DeepCopy()
 	var obj api.Object
 	var err error
 	if have == nil {

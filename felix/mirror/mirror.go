@@ -3,7 +3,8 @@
 // Package mirror keeps the datastore's copy of what this node is the authority on: its Node object
 // and the WorkloadEndpoints of its pods. It never decides anything: the agent says what is wanted,
 // and while the datastore is away the mirror falls behind and catches up later. What others do to these
-// objects is undone when a Snapshot shows it.
+// objects is undone when a Snapshot shows it, but for the labels of endpoints: those that an attachment begins with
+// are the runtime's, and from then on they are people's.
 package mirror
 
 import (
