@@ -79,15 +79,22 @@ func (d *decoder) value(where string, data []byte, list listTypes) {
 		h.Kind = list.kind
 	}
 	items, isList := strings.CutSuffix(h.Kind, "List")
-	_, known := Kind(items).Info()
+	versions := apiVersions(items)
 	switch {
 	case isList && !list.in && items == "" && (h.APIVersion == "v1" || h.APIVersion == GroupVersion):
 		d.list(where, data, listTypes{in: true})
-	case isList && !list.in && known && h.APIVersion == GroupVersion:
+	case isList && !list.in && slices.Contains(versions, h.APIVersion):
 		d.list(where, data, listTypes{true, h.APIVersion, items})
+	case isList && !list.in && len(versions) > 0:
+		d.version(where+": "+h.Kind, h.APIVersion, versions)
 	default:
 		d.object(where, data, h)
 	}
+}
+
+// version says which apiVersions the kind could have.
+func (d *decoder) version(where, have string, want []string) {
+	d.fail(where, "apiVersion: %q: must be %q", have, strings.Join(want, `" or "`))
 }
 
 func (d *decoder) list(where string, data []byte, types listTypes) {
@@ -109,24 +116,17 @@ func (d *decoder) list(where string, data []byte, types listTypes) {
 }
 
 func (d *decoder) object(where string, data []byte, h header) {
-	key := Key{Kind(h.Kind), h.Metadata.Namespace, h.Metadata.Name}
-	obj := New(key.Kind)
-	switch {
-	case h.Kind == "":
-		d.fail(where, `kind: must be set, e.g. "%s"`, KindIPPool)
-		return
-	case obj == nil:
-		d.fail(where, "%s: kind %q is not supported by korat: use one of %s", key, h.Kind, supportedKinds())
+	name := Key{Kind(h.Kind), h.Metadata.Namespace, h.Metadata.Name}.String()
+	info, ok := manifestKind(h.APIVersion, h.Kind)
+	if !ok {
+		d.noKind(where, name, h)
 		return
 	}
-	where += ": " + key.String()
-	if h.APIVersion != GroupVersion {
-		d.fail(where, "apiVersion: %q: must be %q", h.APIVersion, GroupVersion)
-		return
-	}
+	where += ": " + name
+	obj := New(info.Kind)
 	strict, err := kjson.UnmarshalStrict(data, obj)
 	if err != nil {
-		d.errs = append(d.errs, fmt.Errorf("%s: %w", where, typeError(err, key.Kind, data)))
+		d.errs = append(d.errs, fmt.Errorf("%s: %w", where, typeError(err, info.Kind, data)))
 		return
 	}
 	if h.noStatus() {
@@ -135,6 +135,22 @@ func (d *decoder) object(where string, data []byte, h header) {
 	d.strict(where, strict)
 	d.metadata(where, obj)
 	d.objs = append(d.objs, obj)
+}
+
+// noKind says why there is no kind for the header.
+func (d *decoder) noKind(where, name string, h header) {
+	versions := apiVersions(h.Kind)
+	info, named := Kind(h.Kind).Info()
+	switch {
+	case h.Kind == "":
+		d.fail(where, `kind: must be set, e.g. "%s"`, KindIPPool)
+	case len(versions) > 0:
+		d.version(where+": "+name, h.APIVersion, versions)
+	case named:
+		d.fail(where, "%s: kind %q is written with apiVersion %s and kind %s", name, h.Kind, info.APIVersion, info.Manifest)
+	default:
+		d.fail(where, "%s: kind %q is not supported by korat: use one of %s", name, h.Kind, supportedManifests())
+	}
 }
 
 // isStatus says whether the unknown field is the status.
@@ -195,6 +211,8 @@ func typeError(err error, kind Kind, data []byte) error {
 // hint says what to do about a scalar that is not the text that its field wants.
 func hint(e *json.UnmarshalTypeError) string {
 	switch {
+	case e.Type == reflect.TypeFor[Protocol]():
+		return ""
 	case e.Type.Kind() != reflect.String || e.Value == "object" || e.Value == "array":
 		return ""
 	case strings.HasSuffix(e.Field, "Time") || strings.HasSuffix(e.Field, "Interval"):

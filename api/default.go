@@ -42,46 +42,43 @@ const (
 // Default fills in what was left empty: apiVersion and kind, the namespace of a namespaced object
 // and every field of the spec that has a default. The object must be the caller's own.
 func Default(obj Object) {
+	defaultMeta(obj)
 	switch o := obj.(type) {
 	case *IPPool:
-		defaultTypeMeta(&o.TypeMeta, KindIPPool)
 		defaultIPPool(&o.Spec)
 	case *BGPConfiguration:
-		defaultTypeMeta(&o.TypeMeta, KindBGPConfiguration)
 		defaultBGPConfiguration(&o.Spec)
 	case *BGPPeer:
-		defaultTypeMeta(&o.TypeMeta, KindBGPPeer)
 		setDefault(&o.Spec.MaxRestartTime, &metav1.Duration{Duration: DefaultRestartTime})
 		setDefault(&o.Spec.KeepaliveTime, &metav1.Duration{Duration: DefaultKeepalive})
-	case *Node:
-		defaultTypeMeta(&o.TypeMeta, KindNode)
-	case *WorkloadEndpoint:
-		defaultTypeMeta(&o.TypeMeta, KindWorkloadEndpoint)
-		setDefault(&o.Namespace, DefaultName)
 	case *IPAMConfiguration:
-		defaultTypeMeta(&o.TypeMeta, KindIPAMConfiguration)
 		setDefault(&o.Spec.StrictAffinity, new(true))
 		setDefault(&o.Spec.IPCooldownSeconds, new(DefaultIPCooldownSeconds))
-	case *IPReservation:
-		defaultTypeMeta(&o.TypeMeta, KindIPReservation)
 	case *BlockAffinity:
-		defaultTypeMeta(&o.TypeMeta, KindBlockAffinity)
 		setDefault(&o.Spec.Type, AffinityHost)
-	case *IPAMBlock:
-		defaultTypeMeta(&o.TypeMeta, KindIPAMBlock)
 	case *ClusterInformation:
-		defaultTypeMeta(&o.TypeMeta, KindClusterInformation)
 		setDefault(&o.Spec.DatastoreReady, new(true))
 	case *FelixConfiguration:
-		defaultTypeMeta(&o.TypeMeta, KindFelixConfiguration)
-		setDefault(&o.Spec.RouteRefreshInterval, &metav1.Duration{Duration: DefaultRefresh})
-		setDefault(&o.Spec.InterfaceRefreshInterval, &metav1.Duration{Duration: DefaultRefresh})
+		defaultFelixConfiguration(&o.Spec)
+	case *KubernetesNetworkPolicy:
+		defaultKubernetesPolicy(&o.Spec)
+	default:
+		defaultPolicyKind(obj)
 	}
 }
 
-func defaultTypeMeta(m *metav1.TypeMeta, kind Kind) {
-	setDefault(&m.APIVersion, GroupVersion)
-	setDefault(&m.Kind, string(kind))
+// defaultMeta sets apiVersion and kind, and the namespace of a kind that has one.
+func defaultMeta(obj Object) {
+	info, ok := obj.Key().Kind.Info()
+	if !ok {
+		return
+	}
+	if apiVersion, kind := obj.GetObjectKind().GroupVersionKind().ToAPIVersionAndKind(); apiVersion == "" || kind == "" {
+		SetType(obj)
+	}
+	if info.Namespaced && obj.GetNamespace() == "" {
+		obj.SetNamespace(DefaultName)
+	}
 }
 
 func defaultIPPool(s *IPPoolSpec) {
@@ -114,5 +111,27 @@ func setDefault[T comparable](field *T, value T) {
 	var zero T
 	if *field == zero {
 		*field = value
+	}
+}
+
+// defaultKubernetesPolicy does what Kubernetes' API server does.
+func defaultKubernetesPolicy(s *KubernetesNetworkPolicySpec) {
+	if len(s.PolicyTypes) == 0 {
+		s.PolicyTypes = []PolicyType{Ingress}
+		if len(s.Egress) > 0 {
+			s.PolicyTypes = append(s.PolicyTypes, Egress)
+		}
+	}
+	for _, rule := range s.Ingress {
+		defaultProtocols(rule.Ports)
+	}
+	for _, rule := range s.Egress {
+		defaultProtocols(rule.Ports)
+	}
+}
+
+func defaultProtocols(ports []KubernetesPolicyPort) {
+	for i := range ports {
+		setDefault(&ports[i].Protocol, new(ProtocolTCP))
 	}
 }

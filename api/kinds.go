@@ -7,10 +7,10 @@ import (
 	"slices"
 	"strings"
 
-	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// The supported kinds.
+// The supported kinds. A kind's name here is unique; its manifest's may not be.
 const (
 	KindIPPool             Kind = "IPPool"
 	KindBGPConfiguration   Kind = "BGPConfiguration"
@@ -23,6 +23,19 @@ const (
 	KindIPAMBlock          Kind = "IPAMBlock"
 	KindClusterInformation Kind = "ClusterInformation"
 	KindFelixConfiguration Kind = "FelixConfiguration"
+
+	KindTier                      Kind = "Tier"
+	KindProfile                   Kind = "Profile"
+	KindNetworkPolicy             Kind = "NetworkPolicy"
+	KindGlobalNetworkPolicy       Kind = "GlobalNetworkPolicy"
+	KindStagedNetworkPolicy       Kind = "StagedNetworkPolicy"
+	KindStagedGlobalNetworkPolicy Kind = "StagedGlobalNetworkPolicy"
+	KindNetworkSet                Kind = "NetworkSet"
+	KindGlobalNetworkSet          Kind = "GlobalNetworkSet"
+	KindHostEndpoint              Kind = "HostEndpoint"
+	// KindKubernetesNetworkPolicy is the NetworkPolicy of networking.k8s.io/v1.
+	KindKubernetesNetworkPolicy Kind = "KubernetesNetworkPolicy"
+	KindClusterNetworkPolicy    Kind = "ClusterNetworkPolicy"
 )
 
 // KindInfo describes one kind.
@@ -30,30 +43,44 @@ const (
 // +kubebuilder:object:generate=false
 type KindInfo struct {
 	Kind Kind
+	// APIVersion and Manifest are a manifest's apiVersion and kind. Together they are unique.
+	APIVersion, Manifest string
 	// Namespaced kinds have a namespace in their key.
 	Namespaced bool
 	// Singleton kinds have one object, named "default".
 	Singleton bool
-	// Singular and Plural are what a person types, in lower case; Aliases are calicoctl's short forms.
+	// Singular and Plural are what a person types, in lower case.
 	Singular, Plural string
-	Aliases          []string
+	// Aliases are calicoctl's short forms, separated by spaces.
+	Aliases string
 }
 
 // kindTable lists every supported kind in the order in which a set of manifests should be applied:
 // what others refer to comes first.
-func kindTable() []KindInfo {
-	return []KindInfo{
-		{KindClusterInformation, false, true, "clusterinformation", "clusterinformations", []string{"clusterinfo", "clusterinfos"}},
-		{KindFelixConfiguration, false, true, "felixconfiguration", "felixconfigurations", []string{"felixconfig", "felixconfigs"}},
-		{KindBGPConfiguration, false, true, "bgpconfiguration", "bgpconfigurations", []string{"bgpconfig", "bgpconfigs"}},
-		{KindIPAMConfiguration, false, true, "ipamconfiguration", "ipamconfigurations", []string{"ipamconfig", "ipamconfigs"}},
-		{KindNode, false, false, "node", "nodes", []string{"no", "nos"}},
-		{KindBGPPeer, false, false, "bgppeer", "bgppeers", []string{"bgpp", "bgpps", "bp", "bps"}},
-		{KindIPPool, false, false, "ippool", "ippools", []string{"ipp", "ipps", "pool", "pools"}},
-		{KindIPReservation, false, false, "ipreservation", "ipreservations", []string{"reservation", "reservations"}},
-		{KindIPAMBlock, false, false, "ipamblock", "ipamblocks", []string{"block", "blocks"}},
-		{KindBlockAffinity, false, false, "blockaffinity", "blockaffinities", []string{"affinity", "affinities"}},
-		{KindWorkloadEndpoint, true, false, "workloadendpoint", "workloadendpoints", []string{"wep", "weps"}},
+func kindTable() [22]KindInfo {
+	return [...]KindInfo{
+		{KindClusterInformation, GroupVersion, "ClusterInformation", false, true, "clusterinformation", "clusterinformations", "clusterinfo clusterinfos"},
+		{KindFelixConfiguration, GroupVersion, "FelixConfiguration", false, true, "felixconfiguration", "felixconfigurations", "felixconfig felixconfigs"},
+		{KindBGPConfiguration, GroupVersion, "BGPConfiguration", false, true, "bgpconfiguration", "bgpconfigurations", "bgpconfig bgpconfigs"},
+		{KindIPAMConfiguration, GroupVersion, "IPAMConfiguration", false, true, "ipamconfiguration", "ipamconfigurations", "ipamconfig ipamconfigs"},
+		{KindNode, GroupVersion, "Node", false, false, "node", "nodes", "no nos"},
+		{KindBGPPeer, GroupVersion, "BGPPeer", false, false, "bgppeer", "bgppeers", "bgpp bgpps bp bps"},
+		{KindIPPool, GroupVersion, "IPPool", false, false, "ippool", "ippools", "ipp ipps pool pools"},
+		{KindIPReservation, GroupVersion, "IPReservation", false, false, "ipreservation", "ipreservations", "reservation reservations"},
+		{KindIPAMBlock, GroupVersion, "IPAMBlock", false, false, "ipamblock", "ipamblocks", "block blocks"},
+		{KindBlockAffinity, GroupVersion, "BlockAffinity", false, false, "blockaffinity", "blockaffinities", "affinity affinities"},
+		{KindTier, GroupVersion, "Tier", false, false, "tier", "tiers", ""},
+		{KindProfile, GroupVersion, "Profile", false, false, "profile", "profiles", "pro pros"},
+		{KindNetworkSet, GroupVersion, "NetworkSet", true, false, "networkset", "networksets", "netset netsets"},
+		{KindGlobalNetworkSet, GroupVersion, "GlobalNetworkSet", false, false, "globalnetworkset", "globalnetworksets", "gnetset gnetsets"},
+		{KindNetworkPolicy, GroupVersion, "NetworkPolicy", true, false, "networkpolicy", "networkpolicies", "policy policies np pol pols"},
+		{KindGlobalNetworkPolicy, GroupVersion, "GlobalNetworkPolicy", false, false, "globalnetworkpolicy", "globalnetworkpolicies", "gnp gnps"},
+		{KindStagedNetworkPolicy, GroupVersion, "StagedNetworkPolicy", true, false, "stagednetworkpolicy", "stagednetworkpolicies", "stagedpolicy stagedpolicies snp snps spol spols"},
+		{KindStagedGlobalNetworkPolicy, GroupVersion, "StagedGlobalNetworkPolicy", false, false, "stagedglobalnetworkpolicy", "stagedglobalnetworkpolicies", "sgnp sgnps"},
+		{KindKubernetesNetworkPolicy, "networking.k8s.io/v1", "NetworkPolicy", true, false, "kubernetesnetworkpolicy", "kubernetesnetworkpolicies", "knp knps"},
+		{KindClusterNetworkPolicy, "policy.networking.k8s.io/v1alpha2", "ClusterNetworkPolicy", false, false, "clusternetworkpolicy", "clusternetworkpolicies", "cnp cnps"},
+		{KindHostEndpoint, GroupVersion, "HostEndpoint", false, false, "hostendpoint", "hostendpoints", "hep heps"},
+		{KindWorkloadEndpoint, GroupVersion, "WorkloadEndpoint", true, false, "workloadendpoint", "workloadendpoints", "wep weps"},
 	}
 }
 
@@ -81,7 +108,7 @@ func (k Kind) Info() (info KindInfo, ok bool) {
 func LookupKind(name string) (KindInfo, error) {
 	low := strings.ToLower(name)
 	for _, info := range kindTable() {
-		if low == info.Singular || low == info.Plural || slices.Contains(info.Aliases, low) {
+		if low == info.Singular || low == info.Plural || slices.Contains(strings.Fields(info.Aliases), low) {
 			return info, nil
 		}
 	}
@@ -91,39 +118,106 @@ func LookupKind(name string) (KindInfo, error) {
 // supportedKinds gives the kinds' names in alphabetical order, for error messages.
 func supportedKinds() string {
 	var names []string
-	for _, k := range Kinds() {
-		names = append(names, string(k))
+	for _, info := range kindTable() {
+		names = append(names, string(info.Kind))
 	}
 	slices.Sort(names)
 	return strings.Join(names, ", ")
 }
 
-// New gives an empty object of a kind with its apiVersion and kind set, or nil if the kind is not supported.
+// manifestKind finds the kind that manifests with this apiVersion and kind are of.
+func manifestKind(apiVersion, kind string) (KindInfo, bool) {
+	for _, info := range kindTable() {
+		if info.APIVersion == apiVersion && info.Manifest == kind {
+			return info, true
+		}
+	}
+	return KindInfo{}, false
+}
+
+// apiVersions lists those that manifests with this kind may have.
+func apiVersions(kind string) []string {
+	var versions []string
+	for _, info := range kindTable() {
+		if info.Manifest == kind {
+			versions = append(versions, info.APIVersion)
+		}
+	}
+	return versions
+}
+
+// supportedManifests gives what a manifest's kind may be in alphabetical order, for error messages.
+func supportedManifests() string {
+	var names []string
+	for _, info := range kindTable() {
+		names = append(names, info.Manifest)
+	}
+	slices.Sort(names)
+	return strings.Join(slices.Compact(names), ", ")
+}
+
+// New gives an empty object of a kind with its manifest's apiVersion and kind set, or nil if the kind is not
+// supported.
 func New(kind Kind) Object {
-	meta := metav1.TypeMeta{APIVersion: GroupVersion, Kind: string(kind)}
+	obj := zero(kind)
+	if obj != nil {
+		SetType(obj)
+	}
+	return obj
+}
+
+// SetType gives the object the apiVersion and kind of its manifest.
+func SetType(obj Object) {
+	info, _ := obj.Key().Kind.Info()
+	obj.GetObjectKind().SetGroupVersionKind(schema.FromAPIVersionAndKind(info.APIVersion, info.Manifest))
+}
+
+func zero(kind Kind) Object {
 	switch kind {
 	case KindIPPool:
-		return &IPPool{TypeMeta: meta}
+		return &IPPool{}
 	case KindBGPConfiguration:
-		return &BGPConfiguration{TypeMeta: meta}
+		return &BGPConfiguration{}
 	case KindBGPPeer:
-		return &BGPPeer{TypeMeta: meta}
+		return &BGPPeer{}
 	case KindNode:
-		return &Node{TypeMeta: meta}
+		return &Node{}
 	case KindWorkloadEndpoint:
-		return &WorkloadEndpoint{TypeMeta: meta}
+		return &WorkloadEndpoint{}
 	case KindIPAMConfiguration:
-		return &IPAMConfiguration{TypeMeta: meta}
+		return &IPAMConfiguration{}
 	case KindIPReservation:
-		return &IPReservation{TypeMeta: meta}
+		return &IPReservation{}
 	case KindBlockAffinity:
-		return &BlockAffinity{TypeMeta: meta}
+		return &BlockAffinity{}
 	case KindIPAMBlock:
-		return &IPAMBlock{TypeMeta: meta}
+		return &IPAMBlock{}
 	case KindClusterInformation:
-		return &ClusterInformation{TypeMeta: meta}
+		return &ClusterInformation{}
 	case KindFelixConfiguration:
-		return &FelixConfiguration{TypeMeta: meta}
+		return &FelixConfiguration{}
+	case KindTier:
+		return &Tier{}
+	case KindProfile:
+		return &Profile{}
+	case KindNetworkPolicy:
+		return &NetworkPolicy{}
+	case KindGlobalNetworkPolicy:
+		return &GlobalNetworkPolicy{}
+	case KindStagedNetworkPolicy:
+		return &StagedNetworkPolicy{}
+	case KindStagedGlobalNetworkPolicy:
+		return &StagedGlobalNetworkPolicy{}
+	case KindNetworkSet:
+		return &NetworkSet{}
+	case KindGlobalNetworkSet:
+		return &GlobalNetworkSet{}
+	case KindHostEndpoint:
+		return &HostEndpoint{}
+	case KindKubernetesNetworkPolicy:
+		return &KubernetesNetworkPolicy{}
+	case KindClusterNetworkPolicy:
+		return &ClusterNetworkPolicy{}
 	}
 	return nil
 }

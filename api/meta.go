@@ -4,12 +4,13 @@ package api
 
 import (
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
+	"k8s.io/apimachinery/pkg/runtime/schema"
 )
 
-// GroupVersion is the apiVersion of every kind of this package.
+// GroupVersion is the apiVersion of every kind of this package but those of Kubernetes.
 const GroupVersion = "projectcalico.org/v3"
 
-// Kind names a resource kind, as in a manifest's kind field.
+// Kind names a resource kind, as in a manifest's kind field, except where KindInfo says otherwise.
 type Kind string
 
 // Key identifies one object in the datastore. Namespace is empty for cluster-scoped kinds.
@@ -35,6 +36,8 @@ func (k Key) String() string {
 // +kubebuilder:object:generate=false
 type Object interface {
 	metav1.Object
+	// GetObjectKind is the manifest's apiVersion and kind.
+	GetObjectKind() schema.ObjectKind
 	// Key gives the object's kind, namespace and name.
 	Key() Key
 	// DeepCopyObject gives an independent copy of the same concrete type.

@@ -67,3 +67,71 @@ func (o *FelixConfiguration) Key() Key { return Key{KindFelixConfiguration, "", 
 
 // DeepCopyObject implements Object.
 func (o *FelixConfiguration) DeepCopyObject() Object { return o.DeepCopy() }
+
+// Key implements Object.
+func (o *Tier) Key() Key { return Key{KindTier, "", o.Name} }
+
+// DeepCopyObject implements Object.
+func (o *Tier) DeepCopyObject() Object { return o.DeepCopy() }
+
+// Key implements Object.
+func (o *Profile) Key() Key { return Key{KindProfile, "", o.Name} }
+
+// DeepCopyObject implements Object.
+func (o *Profile) DeepCopyObject() Object { return o.DeepCopy() }
+
+// Key implements Object.
+func (o *NetworkPolicy) Key() Key { return Key{KindNetworkPolicy, o.Namespace, o.Name} }
+
+// DeepCopyObject implements Object.
+func (o *NetworkPolicy) DeepCopyObject() Object { return o.DeepCopy() }
+
+// Key implements Object.
+func (o *GlobalNetworkPolicy) Key() Key { return Key{KindGlobalNetworkPolicy, "", o.Name} }
+
+// DeepCopyObject implements Object.
+func (o *GlobalNetworkPolicy) DeepCopyObject() Object { return o.DeepCopy() }
+
+// Key implements Object.
+func (o *StagedNetworkPolicy) Key() Key { return Key{KindStagedNetworkPolicy, o.Namespace, o.Name} }
+
+// DeepCopyObject implements Object.
+func (o *StagedNetworkPolicy) DeepCopyObject() Object { return o.DeepCopy() }
+
+// Key implements Object.
+func (o *StagedGlobalNetworkPolicy) Key() Key { return Key{KindStagedGlobalNetworkPolicy, "", o.Name} }
+
+// DeepCopyObject implements Object.
+func (o *StagedGlobalNetworkPolicy) DeepCopyObject() Object { return o.DeepCopy() }
+
+// Key implements Object.
+func (o *NetworkSet) Key() Key { return Key{KindNetworkSet, o.Namespace, o.Name} }
+
+// DeepCopyObject implements Object.
+func (o *NetworkSet) DeepCopyObject() Object { return o.DeepCopy() }
+
+// Key implements Object.
+func (o *GlobalNetworkSet) Key() Key { return Key{KindGlobalNetworkSet, "", o.Name} }
+
+// DeepCopyObject implements Object.
+func (o *GlobalNetworkSet) DeepCopyObject() Object { return o.DeepCopy() }
+
+// Key implements Object.
+func (o *HostEndpoint) Key() Key { return Key{KindHostEndpoint, "", o.Name} }
+
+// DeepCopyObject implements Object.
+func (o *HostEndpoint) DeepCopyObject() Object { return o.DeepCopy() }
+
+// Key implements Object.
+func (o *KubernetesNetworkPolicy) Key() Key {
+	return Key{KindKubernetesNetworkPolicy, o.Namespace, o.Name}
+}
+
+// DeepCopyObject implements Object.
+func (o *KubernetesNetworkPolicy) DeepCopyObject() Object { return o.DeepCopy() }
+
+// Key implements Object.
+func (o *ClusterNetworkPolicy) Key() Key { return Key{KindClusterNetworkPolicy, "", o.Name} }
+
+// DeepCopyObject implements Object.
+func (o *ClusterNetworkPolicy) DeepCopyObject() Object { return o.DeepCopy() }

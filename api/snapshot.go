@@ -16,6 +16,14 @@ type Snapshot struct {
 	// InSync is true once every kind has been listed; nothing may be written before.
 	InSync bool
 
+	RoutingTables
+	PolicyTables
+}
+
+// RoutingTables hold who is where, and how it is reached.
+//
+// +kubebuilder:object:generate=false
+type RoutingTables struct {
 	IPPools             Table[*IPPool]
 	BGPConfigurations   Table[*BGPConfiguration]
 	BGPPeers            Table[*BGPPeer]
@@ -27,6 +35,23 @@ type Snapshot struct {
 	IPAMBlocks          Table[*IPAMBlock]
 	ClusterInformations Table[*ClusterInformation]
 	FelixConfigurations Table[*FelixConfiguration]
+}
+
+// PolicyTables hold who may speak with whom.
+//
+// +kubebuilder:object:generate=false
+type PolicyTables struct {
+	Tiers                       Table[*Tier]
+	Profiles                    Table[*Profile]
+	NetworkPolicies             Table[*NetworkPolicy]
+	GlobalNetworkPolicies       Table[*GlobalNetworkPolicy]
+	StagedNetworkPolicies       Table[*StagedNetworkPolicy]
+	StagedGlobalNetworkPolicies Table[*StagedGlobalNetworkPolicy]
+	NetworkSets                 Table[*NetworkSet]
+	GlobalNetworkSets           Table[*GlobalNetworkSet]
+	HostEndpoints               Table[*HostEndpoint]
+	KubernetesNetworkPolicies   Table[*KubernetesNetworkPolicy]
+	ClusterNetworkPolicies      Table[*ClusterNetworkPolicy]
 }
 
 // DatastoreReady is false while ClusterInformation says that nobody may write, as for a migration.

@@ -38,6 +38,28 @@ func (s Snapshot) With(obj Object) Snapshot {
 		s.ClusterInformations = s.ClusterInformations.With(name, o)
 	case *FelixConfiguration:
 		s.FelixConfigurations = s.FelixConfigurations.With(name, o)
+	case *Tier:
+		s.Tiers = s.Tiers.With(name, o)
+	case *Profile:
+		s.Profiles = s.Profiles.With(name, o)
+	case *NetworkPolicy:
+		s.NetworkPolicies = s.NetworkPolicies.With(name, o)
+	case *GlobalNetworkPolicy:
+		s.GlobalNetworkPolicies = s.GlobalNetworkPolicies.With(name, o)
+	case *StagedNetworkPolicy:
+		s.StagedNetworkPolicies = s.StagedNetworkPolicies.With(name, o)
+	case *StagedGlobalNetworkPolicy:
+		s.StagedGlobalNetworkPolicies = s.StagedGlobalNetworkPolicies.With(name, o)
+	case *NetworkSet:
+		s.NetworkSets = s.NetworkSets.With(name, o)
+	case *GlobalNetworkSet:
+		s.GlobalNetworkSets = s.GlobalNetworkSets.With(name, o)
+	case *HostEndpoint:
+		s.HostEndpoints = s.HostEndpoints.With(name, o)
+	case *KubernetesNetworkPolicy:
+		s.KubernetesNetworkPolicies = s.KubernetesNetworkPolicies.With(name, o)
+	case *ClusterNetworkPolicy:
+		s.ClusterNetworkPolicies = s.ClusterNetworkPolicies.With(name, o)
 	}
 	return s
 }
@@ -68,6 +90,28 @@ func (s Snapshot) Without(key Key) Snapshot {
 		s.ClusterInformations = s.ClusterInformations.Without(name)
 	case KindFelixConfiguration:
 		s.FelixConfigurations = s.FelixConfigurations.Without(name)
+	case KindTier:
+		s.Tiers = s.Tiers.Without(name)
+	case KindProfile:
+		s.Profiles = s.Profiles.Without(name)
+	case KindNetworkPolicy:
+		s.NetworkPolicies = s.NetworkPolicies.Without(name)
+	case KindGlobalNetworkPolicy:
+		s.GlobalNetworkPolicies = s.GlobalNetworkPolicies.Without(name)
+	case KindStagedNetworkPolicy:
+		s.StagedNetworkPolicies = s.StagedNetworkPolicies.Without(name)
+	case KindStagedGlobalNetworkPolicy:
+		s.StagedGlobalNetworkPolicies = s.StagedGlobalNetworkPolicies.Without(name)
+	case KindNetworkSet:
+		s.NetworkSets = s.NetworkSets.Without(name)
+	case KindGlobalNetworkSet:
+		s.GlobalNetworkSets = s.GlobalNetworkSets.Without(name)
+	case KindHostEndpoint:
+		s.HostEndpoints = s.HostEndpoints.Without(name)
+	case KindKubernetesNetworkPolicy:
+		s.KubernetesNetworkPolicies = s.KubernetesNetworkPolicies.Without(name)
+	case KindClusterNetworkPolicy:
+		s.ClusterNetworkPolicies = s.ClusterNetworkPolicies.Without(name)
 	}
 	return s
 }
@@ -121,6 +165,28 @@ func (s Snapshot) table(kind Kind) objectTable {
 		return s.ClusterInformations
 	case KindFelixConfiguration:
 		return s.FelixConfigurations
+	case KindTier:
+		return s.Tiers
+	case KindProfile:
+		return s.Profiles
+	case KindNetworkPolicy:
+		return s.NetworkPolicies
+	case KindGlobalNetworkPolicy:
+		return s.GlobalNetworkPolicies
+	case KindStagedNetworkPolicy:
+		return s.StagedNetworkPolicies
+	case KindStagedGlobalNetworkPolicy:
+		return s.StagedGlobalNetworkPolicies
+	case KindNetworkSet:
+		return s.NetworkSets
+	case KindGlobalNetworkSet:
+		return s.GlobalNetworkSets
+	case KindHostEndpoint:
+		return s.HostEndpoints
+	case KindKubernetesNetworkPolicy:
+		return s.KubernetesNetworkPolicies
+	case KindClusterNetworkPolicy:
+		return s.ClusterNetworkPolicies
 	}
 	return Table[Object]{}
 }

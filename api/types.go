@@ -262,38 +262,3 @@ type ClusterInformationSpec struct {
 	// DatastoreReady false keeps every agent from writing.
 	DatastoreReady *bool `json:"datastoreReady,omitempty"`
 }
-
-// FelixConfiguration holds the data plane's settings; its only supported name is "default".
-type FelixConfiguration struct {
-	metav1.TypeMeta   `json:",inline"`
-	metav1.ObjectMeta `json:"metadata,omitempty"`
-	Spec              FelixConfigurationSpec `json:"spec,omitempty"`
-}
-
-// FelixConfigurationSpec is the subset of Calico's that korat supports.
-type FelixConfigurationSpec struct {
-	// RouteRefreshInterval is the period of the route resync [90s].
-	RouteRefreshInterval *metav1.Duration `json:"routeRefreshInterval,omitempty"`
-	// InterfaceRefreshInterval is the period of the link, sysctl and neighbour resync [90s].
-	InterfaceRefreshInterval *metav1.Duration `json:"interfaceRefreshInterval,omitempty"`
-
-	// What follows is what Calico writes into an object of its own making. Each must be unset or what
-	// is said here.
-
-	// LogSeverityScreen must be Info; the agent's flags say how much it logs.
-	LogSeverityScreen string `json:"logSeverityScreen,omitempty"`
-	// ReportingInterval must be 0s: there is no status file.
-	ReportingInterval *metav1.Duration `json:"reportingInterval,omitempty"`
-	// FloatingIPs must be Disabled.
-	FloatingIPs string `json:"floatingIPs,omitempty"`
-	// IPIPEnabled, VXLANEnabled and WireguardEnabled must be false until tunnels are supported.
-	IPIPEnabled      bool `json:"ipipEnabled,omitempty"`
-	VXLANEnabled     bool `json:"vxlanEnabled,omitempty"`
-	WireguardEnabled bool `json:"wireguardEnabled,omitempty"`
-	// BPFEnabled must be false; the BPF settings then say nothing: BPFLogLevel must be empty or Off,
-	// BPFConnectTimeLoadBalancing TCP and BPFHostNetworkedNATWithoutCTLB Enabled.
-	BPFEnabled                     bool   `json:"bpfEnabled,omitempty"`
-	BPFLogLevel                    string `json:"bpfLogLevel,omitempty"`
-	BPFConnectTimeLoadBalancing    string `json:"bpfConnectTimeLoadBalancing,omitempty"`
-	BPFHostNetworkedNATWithoutCTLB string `json:"bpfHostNetworkedNATWithoutCTLB,omitempty"`
-}

@@ -39,7 +39,7 @@ type KubernetesPolicyEgressRule struct {
 type KubernetesPolicyPort struct {
 	// Protocol is TCP, UDP or SCTP ["TCP"].
 	Protocol *Protocol `json:"protocol,omitempty"`
-	// Port is a number or a name; nil is every port.
+	// Port is a number or a name, and no range; nil is every port.
 	Port *Port `json:"port,omitempty"`
 	// EndPort makes it a range; it needs a Port that is a number.
 	EndPort *int32 `json:"endPort,omitempty"`
@@ -64,6 +64,13 @@ type ClusterNetworkPolicy struct {
 	metav1.ObjectMeta `json:"metadata,omitempty"`
 	Spec              ClusterNetworkPolicySpec `json:"spec,omitempty"`
 }
+
+// The values of a ClusterNetworkPolicy's tier, and the one of a rule's action that Calico has another word for.
+const (
+	ClusterTierAdmin    = "Admin"
+	ClusterTierBaseline = "Baseline"
+	ClusterActionAccept = "Accept"
+)
 
 // ClusterNetworkPolicySpec stands before (tier Admin) or after (Baseline) the namespaces' own policies.
 type ClusterNetworkPolicySpec struct {
@@ -110,12 +117,13 @@ type ClusterPolicyEgress struct {
 	Protocols []ClusterPolicyProtocol `json:"protocols,omitempty"`
 }
 
-// ClusterPolicyPeer is the other end of a flow. One of its fields must be set; Nodes and Networks in egress rules only.
+// ClusterPolicyPeer is the other end of a flow. One of its fields must be set; Networks in egress rules only.
 type ClusterPolicyPeer struct {
 	Namespaces *metav1.LabelSelector `json:"namespaces,omitempty"`
 	Pods       *NamespacedPods       `json:"pods,omitempty"`
-	Nodes      *metav1.LabelSelector `json:"nodes,omitempty"`
-	Networks   []string              `json:"networks,omitempty"`
+	// Nodes must not be set until nodes' labels are known as those of endpoints.
+	Nodes    *metav1.LabelSelector `json:"nodes,omitempty"`
+	Networks []string              `json:"networks,omitempty"`
 }
 
 // ClusterPolicyProtocol is one protocol, with its destination port. One of its fields must be set.
@@ -127,7 +135,7 @@ type ClusterPolicyProtocol struct {
 	DestinationNamedPort string `json:"destinationNamedPort,omitempty"`
 }
 
-// ClusterPolicyPorts limits a protocol to a destination port; nil is every one.
+// ClusterPolicyPorts limits a protocol to destination ports.
 type ClusterPolicyPorts struct {
 	DestinationPort *ClusterPolicyPort `json:"destinationPort,omitempty"`
 }

@@ -5,6 +5,7 @@ package api
 import (
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strconv"
@@ -55,7 +56,7 @@ func Validate(obj Object) error {
 	case *Node:
 		c.node(&o.Spec)
 	case *WorkloadEndpoint:
-		c.workloadEndpoint(&o.Spec)
+		c.workloadEndpoint(o)
 	case *IPAMConfiguration:
 		c.ipamConfiguration(&o.Spec)
 	case *IPReservation:
@@ -68,8 +69,14 @@ func Validate(obj Object) error {
 		c.ipamBlock(&o.Spec)
 	case *FelixConfiguration:
 		c.felixConfiguration(&o.Spec)
+	case *KubernetesNetworkPolicy:
+		c.kubernetesPolicy(&o.Spec)
+	case *ClusterNetworkPolicy:
+		c.clusterPolicy(&o.Spec)
 	case *ClusterInformation:
 		// Every value of its fields is allowed.
+	default:
+		c.policyKind(obj)
 	}
 	return errors.Join(c.errs...)
 }
@@ -98,6 +105,7 @@ func (c *checker) metadata(obj Object, info KindInfo) {
 	case !info.Namespaced && namespace != "":
 		c.fail("metadata.namespace", namespace, "must be empty: %s is cluster-wide", info.Kind)
 	}
+	c.labels("metadata.labels", obj.GetLabels())
 }
 
 // oneOf checks that a field holds one of the supported values.
@@ -199,3 +207,5 @@ func (c *checker) keepalive(field string, d *metav1.Duration) {
 }
 
 func index(field string, i int) string { return field + "[" + strconv.Itoa(i) + "]" }
+
+func sortedKeys[V any](m map[string]V) []string { return slices.Sorted(maps.Keys(m)) }

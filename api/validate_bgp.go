@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"net"
 	"net/netip"
-	"strings"
 )
 
 const (
@@ -136,31 +135,4 @@ func lastAddr(p netip.Prefix) netip.Addr {
 		b[i] |= ^m
 	}
 	return netip.AddrFrom4(b)
-}
-
-func (c *checker) workloadEndpoint(s *WorkloadEndpointSpec) {
-	c.nodeName("spec.node", s.Node)
-	c.interfaceName("spec.endpoint", s.Endpoint)
-	c.interfaceName("spec.interfaceName", s.InterfaceName)
-	if len(s.IPNetworks) == 0 {
-		c.fail("spec.ipNetworks", s.IPNetworks, "must hold at least one address")
-	}
-	for i, network := range s.IPNetworks {
-		field := index("spec.ipNetworks", i)
-		if p, ok := c.prefix(field, network); ok && !p.IsSingleIP() {
-			c.fail(field, network, "must be one address: use %q", netip.PrefixFrom(p.Addr(), p.Addr().BitLen()))
-		}
-	}
-	if s.MAC != "" {
-		if mac, err := net.ParseMAC(s.MAC); err != nil || len(mac) != 6 {
-			c.fail("spec.mac", s.MAC, `must be six bytes in hex, such as "02:00:00:00:00:01"`)
-		}
-	}
-}
-
-// interfaceName checks what the kernel takes for an interface's name (dev_valid_name).
-func (c *checker) interfaceName(field, value string) {
-	if value == "" || len(value) > 15 || value == "." || value == ".." || strings.ContainsAny(value, "/: \t\n\v\f\r") {
-		c.fail(field, value, "must be an interface's name: 1 to 15 bytes without slash, colon and white space")
-	}
 }

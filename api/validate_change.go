@@ -42,6 +42,8 @@ func ValidateChange(old, obj Object, snap Snapshot) error {
 		if was, ok := old.(*IPAMBlock); ok {
 			c.immutable("spec.cidr", was.Spec.CIDR, o.Spec.CIDR)
 		}
+	default:
+		c.policyChange(obj, snap)
 	}
 	return errors.Join(c.errs...)
 }

@@ -3,13 +3,10 @@
 package api
 
 import (
-	"errors"
 	"net/netip"
 	"slices"
 	"strconv"
 	"strings"
-
-	"korat/policy/selector"
 )
 
 // maxBlockBits bounds a block to 4096 addresses, as each has an entry in the IPAMBlock.
@@ -56,22 +53,6 @@ func (c *checker) ipPool(s *IPPoolSpec) {
 		}
 	}
 	c.oneOf("spec.assignmentMode", s.AssignmentMode, AssignAutomatic, AssignManual)
-}
-
-// nodeSelector checks a selector of nodes by their labels.
-func (c *checker) nodeSelector(field, value string) {
-	parsed, err := selector.Parse(value)
-	var wrong *selector.Error
-	switch {
-	case errors.As(err, &wrong):
-		have := ""
-		if wrong.Have != "" {
-			have = ", have " + wrong.Have
-		}
-		c.fail(field, value, "column %d: want %s%s", wrong.Column, wrong.Want, have)
-	case parsed.HasGlobal():
-		c.fail(field, value, "must not have global(), which is about namespaces: use %s for every node", SelectAll)
-	}
 }
 
 func (c *checker) ipamConfiguration(s *IPAMConfigurationSpec) {

@@ -9,7 +9,6 @@ import (
 	"strings"
 
 	"go.etcd.io/etcd/api/v3/mvccpb"
-	"k8s.io/apimachinery/pkg/runtime/schema"
 
 	"korat/api"
 	"korat/api/store"
@@ -60,11 +59,7 @@ func decode(key api.Key, value []byte, revision int64) (api.Object, error) {
 		return nil, fmt.Errorf("decode %s: %w", keyPath(key), err)
 	}
 	// The key says which kind it is, whatever the value says.
-	if typed, ok := obj.(interface {
-		SetGroupVersionKind(schema.GroupVersionKind)
-	}); ok {
-		typed.SetGroupVersionKind(schema.FromAPIVersionAndKind(api.GroupVersion, string(key.Kind)))
-	}
+	api.SetType(obj)
 	if obj.Key() != key {
 		return nil, fmt.Errorf("decode %s: the value is %s", keyPath(key), obj.Key())
 	}

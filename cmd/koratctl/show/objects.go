@@ -43,7 +43,7 @@ func ParseFormat(s string, allowed ...Format) (Format, error) {
 }
 
 // Objects prints the objects. As YAML and JSON, a single named one is printed as itself, and others as
-// a list: <Kind>List of projectcalico.org/v3 as calicoctl does, or, of several kinds, List of v1.
+// a list: <Kind>List of the kind's apiVersion as calicoctl does, or, of several kinds, List of v1.
 func Objects(w io.Writer, f Format, objs []api.Object, single bool) error {
 	switch f {
 	case YAML, JSON:
@@ -94,13 +94,12 @@ func list(objs []api.Object) objectList {
 		l.Items = []api.Object{}
 	}
 	for i, o := range objs {
-		kind := string(o.Key().Kind) + "List"
-		switch {
-		case i == 0:
-			l.APIVersion, l.Kind = api.GroupVersion, kind
-		case l.Kind != kind:
-			l.APIVersion, l.Kind = "v1", "List"
-			return l
+		kind := o.Key().Kind
+		if kind != objs[0].Key().Kind {
+			return objectList{"v1", "List", objs}
+		}
+		if info, ok := kind.Info(); ok && i == 0 {
+			l.APIVersion, l.Kind = info.APIVersion, info.Manifest+"List"
 		}
 	}
 	return l
