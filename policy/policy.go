@@ -163,7 +163,9 @@ const (
 // Rule matches packets, and says what becomes of them. What is zero restricts nothing.
 type Rule struct {
 	// Name is what the object calls the rule; most have none.
-	Name   string
+	Name string
+	// Index is the place of the object's rule that this is one of, from 0: several Rules may come of one.
+	Index  int
 	Action api.Action
 	// Family is 0 for both.
 	Family                api.Family
