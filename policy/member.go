@@ -3,6 +3,7 @@
 package policy
 
 import (
+	"cmp"
 	"fmt"
 	"net/netip"
 
@@ -32,6 +33,11 @@ type Member struct {
 	Prefix   netip.Prefix
 	Protocol Protocol
 	Port     uint16
+}
+
+// Compare orders by prefix, then protocol, then port.
+func (m Member) Compare(other Member) int {
+	return cmp.Or(m.Prefix.Compare(other.Prefix), cmp.Compare(m.Protocol, other.Protocol), cmp.Compare(m.Port, other.Port))
 }
 
 // String gives "10.0.0.0/24", "10.0.0.1,6:8080" or "8080".
