@@ -3,8 +3,10 @@
 package api
 
 import (
+	"encoding/json"
 	"math"
 	"slices"
+	"strconv"
 	"strings"
 )
 
@@ -59,12 +61,15 @@ func (c *checker) tier(t *Tier) {
 	if t.Spec.Order == nil {
 		c.fail("spec.order", "", "must be %.0f for this tier", order)
 	} else if *t.Spec.Order != order {
-		c.fail("spec.order", *t.Spec.Order, "must be %.0f for this tier: give the others orders around it", order)
+		c.fail("spec.order", plain(*t.Spec.Order), "must be %.0f for this tier: give the others orders around it", order)
 	}
 	if t.Spec.DefaultAction != action {
 		c.fail("spec.defaultAction", string(t.Spec.DefaultAction), "must be %s for this tier: make another tier for what shall differ", action)
 	}
 }
+
+// plain is a number in digits alone.
+func plain(f float64) json.Number { return json.Number(strconv.FormatFloat(f, 'f', -1, 64)) }
 
 func (c *checker) order(field string, order *float64) {
 	if order != nil && (math.IsNaN(*order) || math.IsInf(*order, 0)) {
@@ -85,8 +90,8 @@ func (c *checker) profile(p *Profile) {
 	c.rules("spec.ingress", p.Spec.Ingress, place{direction: Ingress, profile: true})
 	c.rules("spec.egress", p.Spec.Egress, place{direction: Egress, profile: true})
 	for _, key := range sortedKeys(p.Spec.LabelsToApply) {
-		plain := strings.TrimPrefix(strings.TrimPrefix(key, prefixNamespace), prefixServiceAccount)
-		c.label(entry("spec.labelsToApply", key), plain, p.Spec.LabelsToApply[key])
+		own := strings.TrimPrefix(strings.TrimPrefix(key, prefixNamespace), prefixServiceAccount)
+		c.label(entry("spec.labelsToApply", key), own, p.Spec.LabelsToApply[key])
 	}
 }
 
@@ -154,7 +159,9 @@ func (c *checker) staged(action string, s *PolicyBase) (whole bool) {
 	if !isLabel(s.Tier) {
 		c.fail("spec.tier", s.Tier, "must be a tier's name: a DNS-1123 label of at most 63 bytes")
 	}
-	c.undeleted("spec.order", s.Order, s.Order != nil)
+	if s.Order != nil {
+		c.undeleted("spec.order", plain(*s.Order), true)
+	}
 	c.undeleted("spec.selector", s.Selector, s.Selector != "")
 	c.undeleted("spec.serviceAccountSelector", s.ServiceAccountSelector, s.ServiceAccountSelector != "")
 	c.undeleted("spec.types", s.Types, len(s.Types) > 0)

@@ -27,7 +27,7 @@ func (c *checker) services(field string, r *Rule, in place) {
 // serviceMatch checks the service that one end of a rule is, by which nothing else may pick that end.
 func (c *checker) serviceMatch(field string, e *EntityRule, in place) {
 	s := e.Services
-	if !isSubdomain(s.Name) {
+	if !isLabel(s.Name) {
 		c.fail(field+".services.name", s.Name, "must be a service's name: a DNS-1123 label of at most 63 bytes")
 	}
 	switch {
