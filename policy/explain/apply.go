@@ -76,7 +76,7 @@ type Order struct {
 	Labels  map[string]string `json:"labels,omitempty"`
 	Ingress []OrderedTier     `json:"ingress"`
 	Egress  []OrderedTier     `json:"egress"`
-	// Profiles decide what no policy applies to, and what the last tier passes.
+	// Profiles decide what no policy applies to, and what all tiers pass.
 	Profiles []string `json:"profiles,omitempty"`
 }
 
@@ -112,7 +112,7 @@ func (w *World) Endpoints(namespace, name string) []*Endpoint {
 // Order lists what applies to an endpoint of the World.
 func (w *World) Order(ep *Endpoint) Order {
 	return Order{
-		Endpoint: ep.String(), Node: ep.Node, Labels: w.labels[ep], Profiles: ep.Parents,
+		Endpoint: ep.String(), Node: ep.Node, Labels: w.labels[ep], Profiles: ep.Profiles,
 		Ingress: w.ordered(ep, api.Ingress), Egress: w.ordered(ep, api.Egress),
 	}
 }

@@ -46,6 +46,7 @@ func podOf(name, node, address string, labels ...string) Endpoint {
 	}
 	ep := Endpoint{Namespace: namespace, Name: name, Node: node, Interface: "cali" + name}
 	ep.Prefixes, ep.Parents = prefixes(address+"/32"), []string{"kns." + namespace}
+	ep.Profiles = ep.Parents
 	if strings.Contains(address, ":") {
 		ep.Prefixes = prefixes(address + "/128")
 	}
@@ -109,7 +110,7 @@ func text(v Verdict) string {
 		}
 		by := s.Decided.Why
 		if s.Decided.Policy != nil {
-			by = fmt.Sprintf("%s %d", s.Decided.Policy, s.Decided.Rule)
+			by = fmt.Sprintf("%s %d", s.Decided.Policy, s.Decided.Part)
 		}
 		fmt.Fprintf(&b, "  %s: %s\n", s.Decided.Action, by)
 	}
@@ -228,6 +229,9 @@ func TestTiersAndProfiles(t *testing.T) {
 	ingress := func(name string, order float64, rules ...policy.Rule) *policy.Policy {
 		p := gnp(name, order, toDB)
 		p.AppliesIngress, p.Ingress = true, rules
+		for i := range rules {
+			rules[i].Index = i
+		}
 		return p
 	}
 	in := func(p *policy.Policy, tier string) *policy.Policy { p.Tier = tier; return p }
@@ -325,7 +329,7 @@ allowed
 
 func TestProfiles(t *testing.T) {
 	web := podOf("web", "a", "10.0.0.1")
-	web.Parents = []string{"absent", "kns.shop", "second", "third"}
+	web.Profiles = []string{"absent", "kns.shop", "second", "third"}
 	out := func(name string, rules ...policy.Rule) *policy.Profile {
 		return &policy.Profile{Name: name, Egress: rules}
 	}
@@ -343,7 +347,7 @@ shop/web Egress : denied
       0 Deny: matches
   Deny: third 0
 `)
-	web.Parents = nil
+	web.Profiles = nil
 	judged(t, New(Parts{Endpoints: []Endpoint{web}}), f, `
 denied
 shop/web Egress : denied

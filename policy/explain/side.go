@@ -78,11 +78,11 @@ func (e *evaluation) list(id policy.ID, rules []policy.Rule) (ListCheck, *Decisi
 		e.why = ""
 		matched := e.matches(r)
 		if e.words {
-			look.Rules = append(look.Rules, RuleCheck{i, r.Name, r.Action, matched, e.why})
+			look.Rules = append(look.Rules, RuleCheck{r.Index, r.Name, r.Action, matched, e.why})
 		}
 		if matched && r.Action != api.Log {
 			look.Action = r.Action
-			return look, &Decision{Action: r.Action, Policy: &id, Rule: i, Name: r.Name, Why: "the rule matches"}
+			return look, &Decision{Action: r.Action, Policy: &id, Rule: r.Index, Part: i, Name: r.Name, Why: "the rule matches"}
 		}
 	}
 	return look, nil
@@ -90,7 +90,7 @@ func (e *evaluation) list(id policy.ID, rules []policy.Rule) (ListCheck, *Decisi
 
 // byProfiles decides by the profiles what no tier has decided.
 func (e *evaluation) byProfiles(s *Side, ep *Endpoint, passed bool) {
-	for _, name := range ep.Parents {
+	for _, name := range ep.Profiles {
 		prof := e.profile(name)
 		if prof == nil {
 			continue

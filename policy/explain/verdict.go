@@ -47,9 +47,11 @@ type Decision struct {
 	Action api.Action `json:"action"`
 	Tier   string     `json:"tier,omitempty"`
 	Policy *policy.ID `json:"policy,omitempty"`
-	// Rule is the index of the policy's rule in its direction, and Name what the policy calls it.
+	// Rule is the index of the object's rule in its direction, and Name what the object calls it.
 	Rule int    `json:"rule"`
 	Name string `json:"name,omitempty"`
+	// Part is the index of the Policy's rule: there may be several for one of the object's.
+	Part int    `json:"-"`
 	Why  string `json:"why"`
 	// Located is where the kernel has it, if somebody has asked.
 	Located *Located `json:"located,omitempty"`
@@ -81,6 +83,7 @@ type ListCheck struct {
 
 // RuleCheck is one rule.
 type RuleCheck struct {
+	// Index is that of the object's rule.
 	Index   int        `json:"index"`
 	Name    string     `json:"name,omitempty"`
 	Action  api.Action `json:"action"`

@@ -7,7 +7,6 @@ import (
 	"net/netip"
 	"slices"
 
-	"korat/api"
 	"korat/policy"
 )
 
@@ -31,6 +30,8 @@ type Parts struct {
 // Endpoint is an interface that policies are for: a pod's, or with Host one of a node's own.
 type Endpoint struct {
 	policy.Item
+	// Profiles have the rules for what no policy applies to. The labels are those of the Item's Parents.
+	Profiles []string
 	// Namespace and Name are those of the pod; of a host endpoint the Name is the object's.
 	Namespace, Name string
 	Host            bool
@@ -123,7 +124,7 @@ func New(p Parts) *World {
 		slices.SortFunc(pols, (*policy.Policy).Compare)
 	}
 	for _, prof := range p.Profiles {
-		w.profiles[prof.Name] = withNames(prof)
+		w.profiles[prof.Name] = prof
 	}
 	for i := range p.Endpoints {
 		ep := &p.Endpoints[i]
@@ -147,17 +148,23 @@ func New(p Parts) *World {
 // tiersOf adds those that always exist, and puts them all in order.
 func tiersOf(given []policy.Tier) []policy.Tier {
 	tiers := slices.Clone(given)
-	for _, fixed := range []policy.Tier{
-		{Name: policy.TierAdmin, Order: policy.OrderAdmin, Default: api.Pass},
-		{Name: policy.TierDefault, Order: policy.OrderDefault, Default: api.Deny},
-		{Name: policy.TierBaseline, Order: policy.OrderBaseline, Default: api.Pass},
-	} {
-		if !slices.ContainsFunc(given, func(t policy.Tier) bool { return t.Name == fixed.Name }) {
-			tiers = append(tiers, fixed)
+	for _, builtIn := range policy.BuiltInTiers() {
+		if !slices.ContainsFunc(given, func(t policy.Tier) bool { return t.Name == builtIn.Name }) {
+			tiers = append(tiers, builtIn)
 		}
 	}
 	slices.SortFunc(tiers, policy.Tier.Compare)
 	return tiers
+}
+
+// profile gives the named one, nil if there is none. That of a namespace always exists.
+func (w *World) profile(name string) *policy.Profile {
+	prof, ok := w.profiles[name]
+	if !ok {
+		prof = policy.Implied(name)
+		w.profiles[name] = prof
+	}
+	return prof
 }
 
 // add makes an item known by its addresses.
