@@ -43,8 +43,8 @@ type FelixPolicy struct {
 	// DefaultEndpointToHostAction is what becomes of packets from pods to their own host that policies allow: Drop,
 	// Accept, or Return to the host's own rules. Calico's default is Drop [Return].
 	DefaultEndpointToHostAction string `json:"defaultEndpointToHostAction,omitempty"`
-	// IptablesFilterAllowAction and IptablesMangleAllowAction are what becomes of packets that policies allow:
-	// Accept, or Return to the rules of others [Accept].
+	// IptablesFilterAllowAction and IptablesMangleAllowAction must be Accept: packets that policies allow go their
+	// way.
 	IptablesFilterAllowAction string `json:"iptablesFilterAllowAction,omitempty"`
 	IptablesMangleAllowAction string `json:"iptablesMangleAllowAction,omitempty"`
 	// IptablesFilterDenyAction is what becomes of packets that policies deny: Drop, or Reject, which tells the
@@ -53,7 +53,7 @@ type FelixPolicy struct {
 	// LogPrefix begins what rules with the action Log write to the kernel's log, before a colon [calico-packet].
 	LogPrefix string `json:"logPrefix,omitempty"`
 	// ServiceLoopPrevention is what becomes of packets to addresses of services that nothing has made those of an
-	// endpoint: Drop, Reject, or Disabled [Drop].
+	// endpoint: Drop, or Disabled, which lets them go in circles [Drop].
 	ServiceLoopPrevention string `json:"serviceLoopPrevention,omitempty"`
 	// WorkloadSourceSpoofing must be Disabled: pods send from their own addresses alone.
 	WorkloadSourceSpoofing string `json:"workloadSourceSpoofing,omitempty"`

@@ -38,10 +38,10 @@ func (c *checker) felixIptables(s *FelixIptables) {
 
 func (c *checker) felixPolicy(s *FelixPolicy) {
 	c.choice("spec.defaultEndpointToHostAction", s.DefaultEndpointToHostAction, FelixDrop, FelixReturn, FelixAccept)
-	c.choice("spec.iptablesFilterAllowAction", s.IptablesFilterAllowAction, FelixAccept, FelixReturn)
-	c.choice("spec.iptablesMangleAllowAction", s.IptablesMangleAllowAction, FelixAccept, FelixReturn)
+	c.oneOf("spec.iptablesFilterAllowAction", s.IptablesFilterAllowAction, FelixAccept)
+	c.oneOf("spec.iptablesMangleAllowAction", s.IptablesMangleAllowAction, FelixAccept)
 	c.choice("spec.iptablesFilterDenyAction", s.IptablesFilterDenyAction, FelixDrop, FelixReject)
-	c.choice("spec.serviceLoopPrevention", s.ServiceLoopPrevention, FelixDrop, FelixReject, FelixDisabled)
+	c.oneOf("spec.serviceLoopPrevention", s.ServiceLoopPrevention, FelixDrop, FelixDisabled)
 	c.oneOf("spec.workloadSourceSpoofing", s.WorkloadSourceSpoofing, FelixDisabled)
 	c.logPrefix("spec.logPrefix", s.LogPrefix)
 	c.failsafes("spec.failsafeInboundHostPorts", s.FailsafeInboundHostPorts)

@@ -5,6 +5,7 @@ package api
 import (
 	"encoding/json"
 	"net/netip"
+	"slices"
 	"testing"
 )
 
@@ -20,7 +21,7 @@ func FuzzValidate(f *testing.F) {
 		KindIPReservation:       `{"metadata":{"name":"r"},"spec":{"reservedCIDRs":["172.17.0.0/30","::/0"]}}`,
 		KindBlockAffinity:       `{"metadata":{"name":"a-172-17-8-0-24"},"spec":{"node":"a","cidr":"172.17.8.0/24","state":"confirmed"}}`,
 		KindIPAMBlock:           `{"metadata":{"name":"172-17-8-0-30"},"spec":{"cidr":"172.17.8.0/30","affinity":"host:a","allocations":[null,0],"attributes":[{}]}}`,
-		KindFelixConfiguration:  `{"metadata":{"name":"default"},"spec":{"routeRefreshInterval":"90s"}}`,
+		KindFelixConfiguration:  `{"metadata":{"name":"default"},"spec":{"routeRefreshInterval":"90s","logPrefix":"x","failsafeInboundHostPorts":[{"port":22,"net":"fd00::/64"}]}}`,
 		KindIPAMConfiguration:   `{"metadata":{"name":"default"},"spec":{"strictAffinity":true}}`,
 		KindClusterInformation:  `{"metadata":{"name":"default"},"spec":{"datastoreReady":false}}`,
 		Kind("IPPool-broken"):   `{"metadata":{"name":"p"},"spec":{"cidr":"172.17.0.0/33","blockSize":-1}}`,
@@ -30,6 +31,9 @@ func FuzzValidate(f *testing.F) {
 		Kind("BGPPeer-6"):       `{"metadata":{"name":"p"},"spec":{"peerIP":"[fd00::1%eth0]:179","asNumber":64512}}`,
 		Kind("IPAMBlock-6"):     `{"metadata":{"name":"fd00---127"},"spec":{"cidr":"fd00::/127","affinity":"host:a","allocations":[null,0],"attributes":[{}]}}`,
 	} {
+		f.Add(string(kind), []byte(text))
+	}
+	for kind, text := range policySeeds() {
 		f.Add(string(kind), []byte(text))
 	}
 	f.Fuzz(func(t *testing.T, kind string, data []byte) {
@@ -50,10 +54,67 @@ func FuzzValidate(f *testing.F) {
 					t.Errorf("a valid pool: %v", err)
 				}
 			}
+			if err == nil {
+				checkNets(t, obj)
+			}
 			snap := Snapshot{InSync: true}.With(obj).With(other)
 			_ = ValidateChange(nil, obj, snap)
 			_ = ValidateChange(other, obj, snap)
 			_ = ValidateChange(obj, obj, snap)
 		}
 	})
+}
+
+func policySeeds() map[Kind]string {
+	return map[Kind]string{
+		KindTier:    `{"metadata":{"name":"kube-admin"},"spec":{"order":1000,"defaultAction":"Pass"}}`,
+		KindProfile: `{"metadata":{"name":"kns.shop"},"spec":{"ingress":[{"action":"Allow"}],"labelsToApply":{"pcns.team":"a"}}}`,
+		KindNetworkPolicy: `{"metadata":{"name":"p","namespace":"shop"},"spec":{"tier":"t","order":1.5,"selector":"a == 'b'","types":["Ingress"],
+			"ingress":[{"action":"Allow","ipVersion":4,"protocol":"TCP","source":{"nets":["10.0.0.0/8","10.0.0.1"],"notNets":["192.0.2.1"],"selector":"all()","namespaceSelector":"global()"},
+			"destination":{"ports":[80,"8000:8010","http"],"notPorts":[81]},"metadata":{"annotations":{"a":"b c"}}},
+			{"action":"Pass","protocol":1,"icmp":{"type":8,"code":0},"notICMP":{"type":0}},{"action":"Log","source":{"services":{"name":"s"}}}]}}`,
+		KindGlobalNetworkPolicy:       `{"metadata":{"name":"p"},"spec":{"doNotTrack":true,"preDNAT":true,"applyOnForward":true,"namespaceSelector":"has(a)","egress":[{"action":"Deny","destination":{"serviceAccounts":{"names":["a"],"selector":"b == 'c'"}}}]}}`,
+		KindStagedNetworkPolicy:       `{"metadata":{"name":"p"},"spec":{"stagedAction":"Delete"}}`,
+		KindStagedGlobalNetworkPolicy: `{"metadata":{"name":"p"},"spec":{"stagedAction":"Set","preDNAT":true,"applyOnForward":true,"performanceHints":["AssumeNeededOnEveryNode"]}}`,
+		KindNetworkSet:                `{"metadata":{"name":"s","labels":{"a/b":"c"}},"spec":{"nets":["10.0.0.1","fd00::/64"]}}`,
+		KindGlobalNetworkSet:          `{"metadata":{"name":"s"},"spec":{"nets":["0.0.0.0/0","::/0"]}}`,
+		KindHostEndpoint:              `{"metadata":{"name":"h"},"spec":{"node":"a","interfaceName":"*","expectedIPs":["192.0.2.1","fd00::1"],"profiles":["p"],"ports":[{"name":"http","protocol":"TCP","port":80}]}}`,
+		Kind("WorkloadEndpoint-policy"): `{"metadata":{"name":"e","namespace":"ns","labels":{"projectcalico.org/namespace":"ns","a":"b"}},
+			"spec":{"node":"a","serviceAccountName":"sa","profiles":["kns.ns"],"ports":[{"name":"http","protocol":"TCP","port":80}]}}`,
+	}
+}
+
+// checkNets checks that what others take for addresses and prefixes is some, with no zone.
+func checkNets(t *testing.T, obj Object) {
+	var nets []string
+	rules := func(lists ...[]Rule) {
+		for _, list := range lists {
+			for _, r := range list {
+				nets = slices.Concat(nets, r.Source.Nets, r.Source.NotNets, r.Destination.Nets, r.Destination.NotNets)
+			}
+		}
+	}
+	switch o := obj.(type) {
+	case *NetworkPolicy:
+		rules(o.Spec.Ingress, o.Spec.Egress)
+	case *GlobalNetworkPolicy:
+		rules(o.Spec.Ingress, o.Spec.Egress)
+	case *Profile:
+		rules(o.Spec.Ingress, o.Spec.Egress)
+	case *NetworkSet:
+		nets = o.Spec.Nets
+	case *GlobalNetworkSet:
+		nets = o.Spec.Nets
+	case *HostEndpoint:
+		nets = o.Spec.ExpectedIPs
+	}
+	for _, text := range nets {
+		addr, addrErr := netip.ParseAddr(text)
+		if p, err := netip.ParsePrefix(text); err == nil && p == p.Masked() {
+			continue
+		}
+		if addrErr != nil || addr.Zone() != "" || addr.Is4In6() {
+			t.Errorf("%s is valid with %q", obj.Key(), text)
+		}
+	}
 }
