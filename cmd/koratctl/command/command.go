@@ -102,7 +102,7 @@ and that over the file. Exit codes: 1 something failed, 2 the command line makes
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usagef("say which command: apply, create, replace, delete, get, ipam, node or version")
+			return usagef("say which command: apply, create, replace, delete, get, label, ipam, node or version")
 		},
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			c.started = true
@@ -121,7 +121,7 @@ and that over the file. Exit codes: 1 something failed, 2 the command line makes
 	f.StringVar(&c.socket, "agent-socket", socket.DefaultPath, "the agent's socket on this node, for node status")
 	f.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long the datastore or the agent may take")
 	root.AddCommand(c.changes()...)
-	root.AddCommand(c.get(), c.ipam(), c.node(), c.versionCommand())
+	root.AddCommand(c.get(), c.label(), c.ipam(), c.node(), c.versionCommand())
 	return root
 }
 
