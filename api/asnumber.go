@@ -2,36 +2,20 @@
 
 package api
 
-import (
-	"encoding/json"
-	"reflect"
-	"strconv"
-)
+import "strconv"
 
 // ASNumber is the number of an autonomous system.
 type ASNumber uint32
 
 // UnmarshalJSON takes the number, or its decimal digits in quotes, as Calico does.
 func (n *ASNumber) UnmarshalJSON(text []byte) error {
-	value, digits := "number "+string(text), string(text)
-	switch text[0] {
-	case 'n': // null leaves the field as it is
-		return nil
-	case '"':
-		value = "string"
-		if err := json.Unmarshal(text, &digits); err != nil {
-			return err
-		}
-	case '{':
-		value = "object"
-	case '[':
-		value = "array"
-	case 't', 'f':
-		value = "bool"
+	word, kind, err := scalar(text)
+	if err != nil || kind == "null" { // null leaves the field as it is
+		return err
 	}
-	as, err := strconv.ParseUint(digits, 10, 32)
+	as, err := strconv.ParseUint(word, 10, 32)
 	if err != nil {
-		return &json.UnmarshalTypeError{Value: value, Type: reflect.TypeFor[ASNumber]()}
+		return misfitting[ASNumber](word, kind)
 	}
 	*n = ASNumber(as)
 	return nil

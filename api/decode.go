@@ -94,7 +94,7 @@ func (d *decoder) value(where string, data []byte, list listTypes) {
 
 // version says which apiVersions the kind could have.
 func (d *decoder) version(where, have string, want []string) {
-	d.fail(where, "apiVersion: %q: must be %q", have, strings.Join(want, `" or "`))
+	d.fail(where, `apiVersion: %q: must be "%s"`, have, strings.Join(want, `" or "`))
 }
 
 func (d *decoder) list(where string, data []byte, types listTypes) {

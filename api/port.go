@@ -4,7 +4,6 @@ package api
 
 import (
 	"encoding/json"
-	"reflect"
 	"strconv"
 	"strings"
 )
@@ -39,7 +38,7 @@ func (p *Port) UnmarshalJSON(text []byte) error {
 	}
 	port, ok := parsePort(word)
 	if !ok || kind != "string" && kind != "number" || kind == "number" && port.Name != "" {
-		return &json.UnmarshalTypeError{Value: strings.TrimSpace(kind + " " + word), Type: reflect.TypeFor[Port]()}
+		return misfitting[Port](word, kind)
 	}
 	*p = port
 	return nil
@@ -81,23 +80,4 @@ func isPortName(name string) bool {
 		}
 	}
 	return letters > 0 && len(name) <= maxPortName
-}
-
-// scalar gives a JSON value's text without quotes, and its type as json.UnmarshalTypeError names it. What is no
-// scalar has no text.
-func scalar(text []byte) (word, kind string, err error) {
-	switch text[0] {
-	case 'n':
-		return "", "null", nil
-	case '"':
-		err = json.Unmarshal(text, &word)
-		return word, "string", err
-	case '{':
-		return "", "object", nil
-	case '[':
-		return "", "array", nil
-	case 't', 'f':
-		return "", "bool", nil
-	}
-	return string(text), "number", nil
 }

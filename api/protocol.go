@@ -4,7 +4,6 @@ package api
 
 import (
 	"encoding/json"
-	"reflect"
 	"strconv"
 	"strings"
 )
@@ -57,14 +56,14 @@ func (p *Protocol) UnmarshalJSON(text []byte) error {
 		return err
 	}
 	for _, name := range []Protocol{ProtocolTCP, ProtocolUDP, ProtocolICMP, ProtocolICMPv6, ProtocolSCTP, ProtocolUDPLite} {
-		if kind == "string" && strings.EqualFold(word, string(name)) {
+		if kind == "string" && strings.ToLower(word) == strings.ToLower(string(name)) {
 			*p = name
 			return nil
 		}
 	}
 	n := Protocol(word).Number()
 	if n == 0 {
-		return &json.UnmarshalTypeError{Value: strings.TrimSpace(kind + " " + word), Type: reflect.TypeFor[Protocol]()}
+		return misfitting[Protocol](word, kind)
 	}
 	*p = Protocol(strconv.Itoa(int(n)))
 	return nil

@@ -88,12 +88,16 @@ func (c *checker) clusterPorts(field string, p *ClusterPolicyPorts) {
 // clusterSource checks a peer of an ingress rule.
 func (c *checker) clusterSource(field string, p ClusterPolicyPeer) {
 	if p.Nodes != nil {
-		c.fail(field+".nodes", "", "must not be set: only an egress rule could have it, and korat does not support it yet")
+		c.fail(field+".nodes", "", "must not be set: only egress rules could have it, and korat does not support it yet")
 	}
 	if len(p.Networks) > 0 {
 		c.fail(field+".networks", strings.Join(p.Networks, ","), "must not be set: only egress rules have it")
 	}
-	c.clusterPods(field, p)
+	if p.Nodes == nil && len(p.Networks) == 0 {
+		c.oneSet(field, part{"namespaces", p.Namespaces != nil}, part{"pods", p.Pods != nil})
+	}
+	c.labelSelector(field+".namespaces", p.Namespaces)
+	c.namespacedPods(field+".pods", p.Pods)
 }
 
 // clusterDestination checks a peer of an egress rule.
@@ -101,17 +105,12 @@ func (c *checker) clusterDestination(field string, p ClusterPolicyPeer) {
 	if p.Nodes != nil {
 		c.fail(field+".nodes", "", "is not supported by korat yet: name the nodes' addresses in networks")
 	}
+	c.oneSet(field, part{"namespaces", p.Namespaces != nil}, part{"pods", p.Pods != nil}, part{"nodes", p.Nodes != nil},
+		part{"networks", len(p.Networks) > 0})
 	c.items(field+".networks", len(p.Networks), 0)
 	for i, network := range p.Networks {
 		c.network(index(field+".networks", i), network)
 	}
-	c.clusterPods(field, p)
-}
-
-// clusterPods checks that the peer is one thing, and its selectors.
-func (c *checker) clusterPods(field string, p ClusterPolicyPeer) {
-	c.oneSet(field, part{"namespaces", p.Namespaces != nil}, part{"pods", p.Pods != nil}, part{"nodes", p.Nodes != nil},
-		part{"networks", len(p.Networks) > 0})
 	c.labelSelector(field+".namespaces", p.Namespaces)
 	c.namespacedPods(field+".pods", p.Pods)
 }

@@ -29,7 +29,7 @@ func TestValidatePolicyOfPrograms(t *testing.T) {
 		"range from 0":   {ports(Port{Last: 9}), `spec.ingress[0].destination.ports[0]: "0:9": must be 1..65535, a range of them or a name: there is no port 0`},
 		"range reversed": {ports(Port{First: 9, Last: 8}), `spec.ingress[0].destination.ports[0]: "9:8": must begin with the lower port: use "8:9"`},
 		"name and range": {ports(Port{First: 9, Last: 9}, Port{First: 1, Last: 1, Name: "a"}), `spec.ingress[0].destination.ports[1]: "a": must be a name or a range, not both`},
-		"bad name":       {ports(Port{Name: "a b"}), `spec.ingress[0].destination.ports[0]: "a b": must be a port's name: at most 128 letters, digits, dots, dashes and underscores, and not digits alone`},
+		"bad name":       {ports(Port{Name: "a b"}), `spec.ingress[0].destination.ports[0]: "a b": must be a port's name: at most 128 letters, digits, dots, dashes and underscores, and a letter among them`},
 		"order":          {&GlobalNetworkPolicy{Spec: GlobalNetworkPolicySpec{PolicyBase: PolicyBase{Order: new(math.NaN())}}}, `spec.order: NaN: must be a finite number: leave it out to come last`},
 		"tier's order":   {&Tier{Spec: TierSpec{Order: new(math.Inf(-1))}}, `spec.order: -Inf: must be a finite number: leave it out to come last`},
 		"protocol": {&Profile{Spec: ProfileSpec{Egress: []Rule{{Action: Allow, Protocol: new(Protocol("256")), NotProtocol: new(Protocol("tcp"))}}}},

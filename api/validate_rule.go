@@ -176,7 +176,7 @@ func (c *checker) ports(field string, ports []Port) {
 
 func (c *checker) portName(field, name string) {
 	if !isPortName(name) {
-		c.fail(field, name, "must be a port's name: at most %d letters, digits, dots, dashes and underscores, and not digits alone", maxPortName)
+		c.fail(field, name, "must be a port's name: at most %d letters, digits, dots, dashes and underscores, and a letter among them", maxPortName)
 	}
 }
 
