@@ -93,7 +93,7 @@ func (c *conversion) rule(field string, r *api.Rule) Rule {
 		Source: c.entity(field+".source", &r.Source), Destination: c.entity(field+".destination", &r.Destination),
 	}
 	if out.ICMP != nil || out.NotICMP != nil {
-		out.Family = c.icmpFamily(field, out)
+		out.Family = c.icmpFamily(field, r)
 	}
 	if !out.Protocol.hasPorts() && (out.Source.hasPorts() || out.Destination.hasPorts()) {
 		c.fail(field+".protocol", protocolText(r.Protocol), "must be TCP, UDP, SCTP or UDPLite, as there are ports")

@@ -75,7 +75,7 @@ func (c *conversion) kubernetesPeer(field string, p *api.KubernetesPolicyPeer) E
 // pods gives those that Kubernetes' two selectors pick: without one of namespaces they are of the object's own.
 // Network sets have namespaces and labels too, but no orchestrator.
 func (c *conversion) pods(field string, namespaces, pods *metav1.LabelSelector) *selector.Selector {
-	parts := []selector.Selector{c.has(LabelOrchestrator)}
+	var parts []selector.Selector
 	if namespaces != nil {
 		s := c.labels(field+".namespaceSelector", namespaces)
 		parts = append(parts, c.inherited(s, namespacePrefix, LabelNamespace))
@@ -85,7 +85,7 @@ func (c *conversion) pods(field string, namespaces, pods *metav1.LabelSelector) 
 	if pods != nil {
 		parts = append(parts, c.labels(field+".podSelector", pods))
 	}
-	all := selector.And(parts...)
+	all := selector.And(append(parts, c.has(LabelOrchestrator))...)
 	return &all
 }
 

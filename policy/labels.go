@@ -25,34 +25,43 @@ const (
 
 // selector reads one that knows nothing of namespaces.
 func (c *conversion) selector(field, text string) selector.Selector {
-	s := c.parsed(field, text)
-	if s.HasGlobal() {
-		c.fail(field, text, "must not have global(), which can only be the whole of a namespaceSelector")
-		return selector.All()
-	}
+	s, _ := c.plain(field, text)
 	return s
 }
 
-func (c *conversion) parsed(field, text string) selector.Selector {
-	return c.built(field, text)(selector.Parse(text))
+// plain gives all() and false for what is none.
+func (c *conversion) plain(field, text string) (selector.Selector, bool) {
+	s, err := selector.Parse(text)
+	switch {
+	case err != nil:
+		c.fail(field, text, "%v", err)
+	case s.HasGlobal():
+		c.fail(field, text, "must not have global(), which can only be the whole of a namespaceSelector")
+	default:
+		return s, true
+	}
+	return selector.All(), false
 }
 
 // namespaces gives what is in namespaces that the text picks by their labels.
 func (c *conversion) namespaces(field, text string) selector.Selector {
-	s := c.parsed(field, text)
-	if s.IsGlobal() {
+	if s, err := selector.Parse(text); err == nil && s.IsGlobal() {
 		return s
 	}
-	if s.HasGlobal() {
-		c.fail(field, text, "must have global() as the whole, if at all")
-		return selector.All()
+	s, ok := c.plain(field, text)
+	if !ok {
+		return s
 	}
 	return c.inherited(s, namespacePrefix, LabelNamespace)
 }
 
 // serviceAccounts gives the pods whose service accounts' labels the text picks.
 func (c *conversion) serviceAccounts(field, text string) selector.Selector {
-	return c.inherited(c.selector(field, text), accountPrefix, LabelServiceAccount)
+	s, ok := c.plain(field, text)
+	if !ok {
+		return s
+	}
+	return c.inherited(s, accountPrefix, LabelServiceAccount)
 }
 
 // inherited turns a Selector of namespaces (or service accounts) into one of endpoints. An endpoint in none has none
@@ -67,6 +76,10 @@ func (c *conversion) inherited(s selector.Selector, prefix, label string) select
 
 // namespace gives what is in the object's own namespace.
 func (c *conversion) namespace() selector.Selector {
+	if c.key.Namespace == "" {
+		c.fail("metadata.namespace", "", "must be set")
+		return selector.All()
+	}
 	return c.built("metadata.namespace", c.key.Namespace)(selector.In(LabelNamespace, c.key.Namespace))
 }
 

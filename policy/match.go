@@ -82,18 +82,17 @@ func (c *conversion) icmp(field string, i *api.ICMP) *ICMPType {
 }
 
 // icmpFamily gives the family of a rule with ICMP types: each of the two protocols is of one.
-func (c *conversion) icmpFamily(field string, r Rule) api.Family {
-	var family api.Family
-	switch r.Protocol {
+func (c *conversion) icmpFamily(field string, r *api.Rule) api.Family {
+	family := api.IPv4
+	switch text := protocolText(r.Protocol); Protocol(api.Protocol(text).Number()) {
 	case ICMP:
-		family = api.IPv4
 	case ICMPv6:
 		family = api.IPv6
 	default:
-		c.fail(field+".protocol", r.Protocol.String(), "must be ICMP or ICMPv6, as there is a type")
+		c.fail(field+".protocol", text, "must be ICMP or ICMPv6, as there is a type")
 	}
-	if r.Family != 0 && r.Family != family {
-		c.fail(field+".ipVersion", int(r.Family), "must be unset or that of the protocol")
+	if r.IPVersion != nil && *r.IPVersion != int(family) {
+		c.fail(field+".ipVersion", *r.IPVersion, "must be %d or unset, as there is a type", family)
 	}
 	return family
 }
@@ -120,10 +119,12 @@ func inOrder(nets []netip.Prefix) []netip.Prefix {
 func (c *conversion) net(field, text string) (netip.Prefix, bool) {
 	net, err := netip.ParsePrefix(text)
 	if err != nil {
-		addr, addrErr := netip.ParseAddr(text)
-		net, err = netip.PrefixFrom(addr, addr.BitLen()), addrErr
+		// A Prefix loses the zone, which another host would not know.
+		if addr, err := netip.ParseAddr(text); err == nil && addr.Zone() == "" {
+			net = netip.PrefixFrom(addr, addr.BitLen())
+		}
 	}
-	if err != nil || net.Addr().Zone() != "" || net.Addr().Is4In6() {
+	if !net.IsValid() || net.Addr().Is4In6() {
 		c.fail(field, text, `must be an address or a CIDR such as "10.0.0.0/24" or "fd00:10::/64"`)
 		return netip.Prefix{}, false
 	}
@@ -138,7 +139,7 @@ func (c *conversion) ports(field string, ports []api.Port) ([]PortRange, []strin
 		switch {
 		case p.Name != "":
 			names = append(names, p.Name)
-		case p.Last == 0 || p.First > p.Last:
+		case p.First == 0 || p.First > p.Last:
 			c.fail(index(field, i), PortRange{p.First, p.Last}.String(), "must be a port, a range of ports or a name")
 		default:
 			numbers = append(numbers, PortRange{p.First, p.Last})
