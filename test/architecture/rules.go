@@ -65,15 +65,15 @@ var Directions = []Direction{
 	{"api/store/storetest", []string{"api", "api/store"}},
 	{"api/store/...", []string{"api", "api/store"}},
 
-	{"felix/dataplane", nil},
+	{"felix/dataplane", []string{"policy", "policy/chain"}},
 	{"felix/endpoint", nil},
 	{"felix/reconcile/...", []string{"felix/reconcile"}},
-	{"felix/calc", []string{"api", "bgp", "felix/dataplane", "felix/endpoint"}},
+	{"felix/calc", []string{"api", "bgp", "felix/dataplane", "felix/endpoint", "policy/..."}},
 	{"felix/kernel/...", []string{
 		"api", "api/wake", "felix/dataplane", "felix/reconcile", "felix/kernel/...", "policy", "policy/chain", "policy/render",
 	}},
 	{"felix/...", []string{
-		"api", "api/store", "bgp", "bgp/plan", "bgp/fib", "ipam/...", "felix/...", "cni-plugin/socket", "api/wake",
+		"api", "api/store", "bgp", "bgp/plan", "bgp/fib", "ipam/...", "felix/...", "cni-plugin/socket", "api/wake", "policy/...",
 	}},
 
 	{"bgp", nil},
@@ -87,7 +87,8 @@ var Directions = []Direction{
 	{"policy/render", []string{"api", "policy", "policy/chain"}},
 	// A second opinion that shares nothing with the first.
 	{"policy/explain", []string{"api", "policy", "policy/selector"}},
-	{"policy/...", []string{"api", "policy/..."}},
+	{"policy/index", []string{"policy", "policy/selector"}},
+	{"policy/compile", []string{"api", "policy", "policy/chain", "policy/index", "policy/selector"}},
 
 	{"ipam/block", []string{"api"}},
 	{"ipam/audit", []string{"api", "ipam/block"}},
@@ -100,7 +101,7 @@ var Directions = []Direction{
 	{"cmd/korat", []string{"cni-plugin/..."}},
 	{"cmd/settings", nil},
 	{"cmd/koratctl/...", []string{
-		"api", "api/store/...", "cni-plugin/socket", "felix", "ipam/block", "ipam/audit", "policy", "policy/explain",
+		"api", "api/store/...", "cni-plugin/socket", "felix", "ipam/block", "ipam/audit", "policy/...",
 		"cmd/koratctl/...", "cmd/settings",
 	}},
 	{"cmd/korat-node/...", []string{
