@@ -3,6 +3,7 @@
 package kernel
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -16,14 +17,17 @@ const (
 	// batchSize is the number of messages per send. More are not quicker, and the kernel's answers to
 	// so many fit into the socket's buffer whatever goes wrong.
 	batchSize = 128
+	// batchBytes ends a batch of long messages: the kernel takes no send longer than the socket's send
+	// buffer (208 KiB).
+	batchBytes = 64 << 10
 	// dumpTries bounds how often a dump that the kernel interrupted is begun anew.
 	dumpTries = 10
 	// socketBuffer is the size of a socket's receive buffer.
 	socketBuffer = 4 << 20
 	// receiveSize is more than the kernel ever puts into one receive (32 KiB).
 	receiveSize = 64 << 10
-	// maxNetlinkErrno is the kernel's MAX_ERRNO.
-	maxNetlinkErrno = 4095
+	// maxNetlinkErrno is beyond the kernel's MAX_ERRNO (4095) and the errors of IP sets, which begin at 4096.
+	maxNetlinkErrno = 8191
 )
 
 var (
@@ -41,9 +45,9 @@ type conn struct {
 	in   []byte
 }
 
-// dial opens a socket in the calling thread's network namespace.
-func dial() (*conn, error) {
-	fd, port, err := socket(0)
+// dial opens a socket for a netlink protocol in the calling thread's network namespace.
+func dial(protocol int) (*conn, error) {
+	fd, port, err := socket(protocol, 0)
 	if err != nil {
 		return nil, err
 	}
@@ -55,10 +59,10 @@ func dial() (*conn, error) {
 	return c, nil
 }
 
-// socket opens a route-netlink socket that hears the given groups (a bit mask), and gives its port
+// socket opens a socket for a netlink protocol that hears the given groups (a bit mask), and gives its port
 // number, which the kernel puts into notices of changes that were asked for through it.
-func socket(groups uint32) (fd int, port uint32, err error) {
-	fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, unix.NETLINK_ROUTE)
+func socket(protocol int, groups uint32) (fd int, port uint32, err error) {
+	fd, err = unix.Socket(unix.AF_NETLINK, unix.SOCK_RAW|unix.SOCK_CLOEXEC, protocol)
 	if err != nil {
 		return 0, 0, fmt.Errorf("open netlink socket: %w", err)
 	}
@@ -95,7 +99,7 @@ func (c *conn) dump(ctx context.Context, encode func(*buffer), start func(), eac
 			return err
 		}
 		start()
-		interrupted, err := c.collect(each)
+		interrupted, err := c.collect(context.Background(), each)
 		if err == nil && interrupted || errors.Is(err, unix.EINTR) {
 			continue
 		}
@@ -104,11 +108,11 @@ func (c *conn) dump(ctx context.Context, encode func(*buffer), start func(), eac
 	return errInterrupted
 }
 
-// collect reads the answer to a dump until its end.
-func (c *conn) collect(each func(message)) (interrupted bool, err error) {
+// collect reads the answer to a dump until its end. A conn on which it was broken off by ctx is of no more use.
+func (c *conn) collect(ctx context.Context, each func(message)) (interrupted bool, err error) {
 	for {
 		b, err := c.receive()
-		if err != nil {
+		if err = cmp.Or(err, ctx.Err()); err != nil {
 			return interrupted, err
 		}
 		// Not messages: in a dump of many routes a call per message shows.
@@ -139,7 +143,7 @@ func (c *conn) get(encode func(*buffer), each func(message)) error {
 	if err := c.send(); err != nil {
 		return err
 	}
-	_, err := c.collect(each)
+	_, err := c.collect(context.Background(), each)
 	return err
 }
 
@@ -159,22 +163,23 @@ type changes struct {
 func (c *conn) write(ctx context.Context, ch changes) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	for from := 0; from < ch.n; from += batchSize {
+	for next := 0; next < ch.n; {
 		if err := ctx.Err(); err != nil {
 			return err
 		}
-		if err := c.writeBatch(ch, from, min(from+batchSize, ch.n)); err != nil {
+		var sent []int
+		if sent, next = c.encodeBatch(ch, next); len(sent) == 0 {
+			continue
+		}
+		if err := c.writeBatch(ch, sent); err != nil {
 			return err
 		}
 	}
 	return nil
 }
 
-func (c *conn) writeBatch(ch changes, from, to int) error {
-	sent := c.encodeBatch(ch, from, to)
-	if len(sent) == 0 {
-		return nil
-	}
+// writeBatch sends what is in the buffer, and hears the answers.
+func (c *conn) writeBatch(ch changes, sent []int) error {
 	c.out.acknowledge()
 	ch.count.Add(uint64(len(sent)))
 	if err := c.send(); err != nil {
@@ -191,12 +196,13 @@ func (c *conn) writeBatch(ch changes, from, to int) error {
 	}
 }
 
-// encodeBatch puts changes into the buffer and gives those that are there; the last one has the
-// current sequence number.
-func (c *conn) encodeBatch(ch changes, from, to int) []int {
+// encodeBatch puts changes into the buffer and gives those that are there, and the first of the next batch.
+// The last one has the current sequence number.
+func (c *conn) encodeBatch(ch changes, from int) (sent []int, next int) {
 	c.out.reset()
-	sent := make([]int, 0, batchSize)
-	for i := from; i < to; i++ {
+	sent = make([]int, 0, min(batchSize, ch.n-from))
+	i := from
+	for ; i < ch.n && i-from < batchSize && len(c.out.b) < batchBytes; i++ {
 		start, last := len(c.out.b), c.out.last
 		if err := ch.encode(&c.out, i); err != nil {
 			c.out.b, c.out.last = c.out.b[:start], last
@@ -207,7 +213,7 @@ func (c *conn) encodeBatch(ch changes, from, to int) []int {
 		c.out.end(c.seq)
 		sent = append(sent, i)
 	}
-	return sent
+	return sent, i
 }
 
 // hearBatch takes the errors out of a datagram; it is true once the last change's answer was there.
@@ -267,6 +273,8 @@ func fromKernel(from unix.Sockaddr) bool {
 type netlinkError struct {
 	unix.Errno
 	text string
+	// line is that of the IP set's member that the kernel refused; 0 if it named none.
+	line uint32
 }
 
 func (e netlinkError) Error() string {
@@ -290,6 +298,7 @@ func errorOf(m message) error {
 		skip = unix.SizeofNlMsgerr // with NETLINK_CAP_ACK only the header of our message comes back
 		if m.flags&unix.NLM_F_CAPPED == 0 {
 			skip = 4 + int(native.Uint32(m.body[4:]))
+			e.line = refusedLine(m.body[4:])
 		}
 	}
 	if m.flags&unix.NLM_F_ACK_TLVS != 0 {

@@ -27,9 +27,11 @@ const currentNamespace = "/proc/thread-self/ns/net"
 
 // Handle is the way to the kernel's tables of one network namespace. It is safe for concurrent use.
 type Handle struct {
-	conn    *conn
-	notices *notices
-	ns      *os.File
+	conn *conn
+	// netfilter is for IP sets, and what is deleted of the connection tracking.
+	netfilter *conn
+	notices   *notices
+	ns        *os.File
 	// id tells the namespace from others.
 	id     namespaceID
 	writes writeCounters
@@ -40,11 +42,11 @@ type Handle struct {
 
 type namespaceID struct{ dev, ino uint64 }
 
-type writeCounters struct{ links, sysctls, neighbours, routes atomic.Uint64 }
+type writeCounters struct{ links, sysctls, neighbours, routes, sets, chains, flows atomic.Uint64 }
 
-// Writes counts what was written to each table since Open: netlink requests that ask for a change,
-// and writes to sysctl files.
-type Writes struct{ Links, Sysctls, Neighbours, Routes uint64 }
+// Writes counts what was written to each table since Open: netlink requests that ask for a change, writes to sysctl
+// files, and commands to iptables-restore.
+type Writes struct{ Links, Sysctls, Neighbours, Routes, Sets, Chains, Flows uint64 }
 
 // Open gives a Handle for the network namespace of the calling thread, which is the process' own
 // unless the caller locked the thread and changed it. From then on changes are noticed.
@@ -61,7 +63,10 @@ func OpenAt(path string) (*Handle, error) {
 	h.id, err = identify(int(ns.Fd()))
 	if err == nil {
 		err = h.inside(func() (err error) {
-			if h.conn, err = dial(); err != nil {
+			if h.conn, err = dial(unix.NETLINK_ROUTE); err != nil {
+				return err
+			}
+			if h.netfilter, err = dial(unix.NETLINK_NETFILTER); err != nil {
 				return err
 			}
 			h.notices, err = listen(h.conn)
@@ -81,15 +86,18 @@ func (h *Handle) Close() error {
 	if h.notices != nil {
 		errs = append(errs, h.notices.close())
 	}
-	if h.conn != nil {
-		errs = append(errs, unix.Close(h.conn.fd))
+	for _, c := range []*conn{h.conn, h.netfilter} {
+		if c != nil {
+			errs = append(errs, unix.Close(c.fd))
+		}
 	}
 	return errors.Join(append(errs, h.ns.Close())...)
 }
 
 // Writes gives the counters.
 func (h *Handle) Writes() Writes {
-	return Writes{h.writes.links.Load(), h.writes.sysctls.Load(), h.writes.neighbours.Load(), h.writes.routes.Load()}
+	w := &h.writes
+	return Writes{w.links.Load(), w.sysctls.Load(), w.neighbours.Load(), w.routes.Load(), w.sets.Load(), w.chains.Load(), w.flows.Load()}
 }
 
 // inside calls f on a thread that is in the Handle's namespace: the caller's own if it is there
@@ -114,6 +122,15 @@ func (h *Handle) inside(f func() error) error {
 		done <- f()
 	}()
 	return <-done
+}
+
+// dialInside opens a socket for a netlink protocol in the Handle's namespace.
+func (h *Handle) dialInside(protocol int) (c *conn, err error) {
+	err = h.inside(func() (err error) {
+		c, err = dial(protocol)
+		return err
+	})
+	return c, err
 }
 
 func identify(fd int) (namespaceID, error) {

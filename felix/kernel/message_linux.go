@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"unsafe"
 
+	"github.com/vishvananda/netlink/nl"
 	"golang.org/x/sys/unix"
 )
 
@@ -32,6 +33,14 @@ func (b *buffer) begin(typ, flags uint16) {
 	b.b = append(b.b, make([]byte, unix.SizeofNlMsghdr)...)
 	native.PutUint16(b.b[b.last+4:], typ)
 	native.PutUint16(b.b[b.last+6:], flags|unix.NLM_F_REQUEST)
+}
+
+// beginNetfilter starts a message to a subsystem of netfilter; resource is a packet log's group.
+func (b *buffer) beginNetfilter(subsystem, command, flags uint16, family uint8, resource uint16) {
+	b.begin(subsystem<<8|command, flags)
+	h := unix.Nfgenmsg{Nfgen_family: family, Version: unix.NFNETLINK_V0}
+	binary.BigEndian.PutUint16(bytesOf(&h.Res_id), resource)
+	b.raw(bytesOf(&h))
 }
 
 // end completes the message that was begun last.
@@ -61,6 +70,21 @@ func (b *buffer) attr(typ uint16, data []byte) {
 func (b *buffer) attrUint32(typ uint16, v uint32) {
 	at := b.open(typ)
 	b.b = native.AppendUint32(b.b, v)
+	b.close(at)
+}
+
+func (b *buffer) attrUint8(typ uint16, v uint8) { b.attr(typ, []byte{v}) }
+
+// attrBig16 and attrBig32 are for what goes over the wire as it is in packets: netfilter's numbers.
+func (b *buffer) attrBig16(typ, v uint16) {
+	at := b.open(typ)
+	b.b = binary.BigEndian.AppendUint16(b.b, v)
+	b.close(at)
+}
+
+func (b *buffer) attrBig32(typ uint16, v uint32) {
+	at := b.open(typ)
+	b.b = binary.BigEndian.AppendUint32(b.b, v)
 	b.close(at)
 }
 
@@ -100,6 +124,9 @@ func (b *buffer) pad() {
 		b.b = append(b.b, 0)
 	}
 }
+
+// netfilterHeader is the length of netfilter's fixed header.
+const netfilterHeader = nl.SizeofNfgenmsg
 
 // message is one received message.
 type message struct {
@@ -168,6 +195,27 @@ func uint32Of(b []byte) uint32 {
 		return 0
 	}
 	return native.Uint32(b)
+}
+
+func big16Of(b []byte) uint16 {
+	if len(b) < 2 {
+		return 0
+	}
+	return binary.BigEndian.Uint16(b)
+}
+
+func big32Of(b []byte) uint32 {
+	if len(b) < 4 {
+		return 0
+	}
+	return binary.BigEndian.Uint32(b)
+}
+
+func uint8Of(b []byte) uint8 {
+	if len(b) < 1 {
+		return 0
+	}
+	return b[0]
 }
 
 func stringOf(b []byte) string {

@@ -48,7 +48,7 @@ type notices struct {
 
 // listen subscribes in the calling thread's network namespace. Changes made through own are ignored.
 func listen(own *conn) (*notices, error) {
-	fd, _, err := socket(groups)
+	fd, _, err := socket(unix.NETLINK_ROUTE, groups)
 	if err != nil {
 		return nil, err
 	}
@@ -96,7 +96,7 @@ func (n *notices) run() {
 	defer close(n.done)
 	buf := make([]byte, receiveSize)
 	for {
-		b, err := n.receive(buf)
+		b, err := receiveFrom(n.raw, buf)
 		switch {
 		case errors.Is(err, os.ErrClosed):
 			return
@@ -115,8 +115,9 @@ func (n *notices) run() {
 	}
 }
 
-func (n *notices) receive(buf []byte) (b []byte, err error) {
-	closed := n.raw.Read(func(fd uintptr) bool {
+// receiveFrom waits for a datagram of the kernel's; it is os.ErrClosed once the file is closed.
+func receiveFrom(raw syscall.RawConn, buf []byte) (b []byte, err error) {
+	closed := raw.Read(func(fd uintptr) bool {
 		var size int
 		var from unix.Sockaddr
 		for {

@@ -127,8 +127,8 @@ func decodeAddress(body []byte) (msg unix.IfAddrmsg, p netip.Prefix, ok bool) {
 // somewhere. The kernel gives a table in the order of the prefixes' addresses, so the answer is in the
 // beginning; the socket is closed without reading on, which spares the kernel the rest.
 func (h *Handle) foreignDefault() (found bool, err error) {
-	var c *conn
-	if err := h.inside(func() (err error) { c, err = dial(); return err }); err != nil {
+	c, err := h.dialInside(unix.NETLINK_ROUTE)
+	if err != nil {
 		return false, fmt.Errorf("observe default route: %w", err)
 	}
 	defer func() { err = errors.Join(err, unix.Close(c.fd)) }()

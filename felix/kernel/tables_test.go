@@ -59,7 +59,8 @@ func TestNeighbours(t *testing.T) {
 		"neigh replace 10.0.0.1 lladdr 02:00:00:00:00:ee dev cali1 nud permanent",
 	} {
 		h.Batch(command)
-		wait(t, fresh, kernel.Notice.TouchesNeighbours, func(n kernel.Notice) { step.Touch(n.TouchesNeighbour) })
+		changed := func(n kernel.Notice) bool { return n.Neighbours[neighbour("cali1", "10.0.0.1")] } // not a late one of its link
+		wait(t, fresh, changed, func(n kernel.Notice) { step.Touch(n.TouchesNeighbour) })
 		equal(t, command, reconcile.Result{Set: 1}, apply(t, step, want))
 		equal(t, "ip neigh", sorted(others+"10.0.0.1 dev cali1 lladdr 02:00:00:00:00:11 PERMANENT proto 75\n"), sorted(h.permanent()))
 	}
