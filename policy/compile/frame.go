@@ -1,0 +1,101 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compile
+
+import (
+	"korat/api"
+	"korat/policy"
+	"korat/policy/chain"
+)
+
+// neighbours are the ICMPv6 types without which a pod has no IPv6 with its host: of multicast listeners (RFC 2710,
+// 130 to 132), router solicitations (133), and neighbours' solicitations and advertisements (RFC 4861, 135 and 136).
+func neighbours() []uint8 { return []uint8{130, 131, 132, 133, 135, 136} }
+
+// frame gives the chains that are always there.
+func frame(o Options) map[chain.Key]*chain.Chain {
+	all := map[chain.Key]*chain.Chain{}
+	for _, f := range o.Families {
+		add := func(t chain.Table, name string, rules ...chain.Rule) {
+			if len(rules) > 0 {
+				all[chain.Key{Family: f, Table: t, Name: name}] = &chain.Chain{Rules: rules}
+			}
+		}
+		// Of what policies have accepted nobody's rules after ours have a say, but all before: so it is accepted last.
+		all[chain.Key{Family: f, Table: chain.Filter, Name: "FORWARD"}] = &chain.Chain{
+			Rules: []chain.Rule{rule(jump("cali-FORWARD"))},
+			Last:  []chain.Rule{chain.NewRule("accepted by policy", accept, accepted)},
+		}
+		add(chain.Filter, "cali-FORWARD", forward(o, f)...)
+		add(chain.Filter, serviceLoops, loops(o, f)...)
+		add(chain.Filter, "INPUT", rule(jump("cali-INPUT")))
+		add(chain.Filter, "cali-INPUT", rule(gotoChain(workloadToHost), o.workloads(api.Egress)))
+		add(chain.Filter, workloadToHost, toHost(o, f)...)
+		add(chain.Filter, allowChain, rule(setMark(acceptMark, acceptMark)))
+		add(chain.Filter, passChain, rule(setMark(passMark, passMark)))
+		add(chain.Raw, "PREROUTING", rule(jump("cali-PREROUTING")))
+		add(chain.Raw, "cali-PREROUTING", chain.NewRule("spoofed source", drop, o.workloads(api.Egress), chain.Spoofed{}))
+	}
+	return all
+}
+
+// workloads matches the interfaces of all pods, known or not, in the direction of the pods.
+func (o Options) workloads(d api.PolicyType) chain.Condition { return device(d, o.InterfacePrefix+"+") }
+
+// forward is the way of what passes this node. A packet of a connection that policies have allowed once gets no
+// further than the second rule: a policy that revokes it has its entry deleted from connection tracking.
+func forward(o Options, f api.Family) []chain.Rule {
+	from, to := o.workloads(api.Egress), o.workloads(api.Ingress)
+	rules := []chain.Rule{
+		rule(accept, from, tracked),
+		rule(accept, to, tracked),
+		rule(setMark(0, bothMarks)),
+		rule(jump(fromWorkloads), from),
+		rule(jump(toWorkloads), to),
+	}
+	if len(loops(o, f)) > 0 {
+		rules = append(rules, rule(jump(serviceLoops)))
+	}
+	return rules
+}
+
+// loops drops what is for a service that nobody has translated.
+func loops(o Options, f api.Family) []chain.Rule {
+	var rules []chain.Rule
+	for _, p := range o.ServiceCIDRs {
+		if f.Has(p.Addr()) {
+			rules = append(rules, chain.NewRule("service that is not known", drop, chain.Net{Side: chain.Destination, Prefix: p.Masked()}))
+		}
+	}
+	return rules
+}
+
+// toHost is the way of what pods send to their own node. At its end what the pod's policies have allowed is left to
+// the host's own rules, or decided.
+func toHost(o Options, f api.Family) []chain.Rule {
+	rules := []chain.Rule{rule(accept, tracked)}
+	if f == api.IPv6 {
+		for _, t := range neighbours() {
+			rules = append(rules, rule(accept, chain.Proto{Number: policy.ICMPv6}, chain.ICMP{ICMPType: policy.ICMPType{Type: t, Code: -1}}))
+		}
+	}
+	rules = append(rules, rule(setMark(0, bothMarks)), rule(jump(fromWorkloads)))
+	switch o.ToHost {
+	case ToHostDrop:
+		rules = append(rules, chain.NewRule("defaultEndpointToHostAction", drop))
+	case ToHostAccept:
+		rules = append(rules, chain.NewRule("defaultEndpointToHostAction", accept))
+	case ToHostRules:
+	}
+	return rules
+}
+
+// prelude is what the root of a dispatch tree begins with. The marks that a packet has from its sender's policies
+// mean nothing to its receiver's.
+func prelude(d api.PolicyType) []chain.Rule {
+	rules := []chain.Rule{rule(drop, invalid)}
+	if d == api.Ingress {
+		rules = append(rules, rule(setMark(0, bothMarks)))
+	}
+	return rules
+}

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compile
+
+import (
+	"net/netip"
+
+	"korat/api"
+	"korat/policy"
+	"korat/policy/chain"
+)
+
+// Options are what chains depend on besides policies and endpoints. They are never changed once given.
+type Options struct {
+	// Families are those that the node has chains for.
+	Families []api.Family
+	// InterfacePrefix begins the names of all interfaces of pods ["cali"].
+	InterfacePrefix string
+	// ToHost is what becomes of what pods send to their own node, once policies allow it [ToHostRules].
+	ToHost ToHost
+	// Reject answers packets that are denied; else they are dropped.
+	Reject bool
+	// VXLANPort is the UDP port that pods may not send to, lest they speak to tunnels [4789].
+	VXLANPort uint16
+	// ServiceCIDRs are dropped when a packet is about to be forwarded there: no DNAT has taken it, and it would be
+	// sent around in a loop.
+	ServiceCIDRs []netip.Prefix
+	// FailsafeIn and FailsafeOut are the ports of host endpoints that no policy closes.
+	FailsafeIn, FailsafeOut []Failsafe
+}
+
+// ToHost says who decides on a packet from a pod to its own node, once the pod's policies allow it.
+type ToHost uint8
+
+// The host's own rules, or nobody.
+const (
+	ToHostRules ToHost = iota
+	ToHostDrop
+	ToHostAccept
+)
+
+// Failsafe is a port that is open for everybody, or for Net's addresses if it is valid.
+type Failsafe struct {
+	Protocol policy.Protocol
+	Port     uint16
+	Net      netip.Prefix
+}
+
+const (
+	defaultPrefix    = "cali"
+	defaultVXLANPort = 4789
+)
+
+// defaulted fills in what is not set.
+func (o Options) defaulted() Options {
+	if o.InterfacePrefix == "" {
+		o.InterfacePrefix = defaultPrefix
+	}
+	if o.VXLANPort == 0 {
+		o.VXLANPort = defaultVXLANPort
+	}
+	return o
+}
+
+// deny is how packets are denied.
+func (o Options) deny() chain.Action {
+	if o.Reject {
+		return chain.Action{Verb: chain.Reject}
+	}
+	return drop
+}

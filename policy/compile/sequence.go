@@ -1,0 +1,159 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compile
+
+import (
+	"korat/api"
+	"korat/policy"
+	"korat/policy/chain"
+)
+
+// stride is after how many jumps a packet is let out that has been accepted already.
+const stride = 5
+
+// ipip is the protocol number of IPv4 in IP (RFC 2003).
+const ipip policy.Protocol = 4
+
+// sequence is the chain of endpoints in the making. Packets come to it with neither of the marks.
+type sequence struct {
+	slot
+	deny  chain.Action
+	rules []chain.Rule
+	uses  []*list
+	// allows and passes say which marks a packet may have by now.
+	allows, passes bool
+	// over says that all packets that get further have been passed, and done that none does.
+	over, done bool
+	// note is the comment of the next rule.
+	note string
+}
+
+// add adds a rule. The first of each part has a comment.
+func (q *sequence) add(a chain.Action, conds ...chain.Condition) {
+	q.rules = append(q.rules, chain.NewRule(q.note, a, conds...))
+	q.note = ""
+}
+
+// noTunnels drops packets that a tunnel's end of this cluster would unpack.
+func (q *sequence) noTunnels(vxlanPort uint16) {
+	q.note = "VXLAN from workloads"
+	q.add(drop, chain.Proto{Number: policy.UDP},
+		chain.Ports{Side: chain.Destination, Ranges: []policy.PortRange{{First: vxlanPort, Last: vxlanPort}}})
+	q.note = "IPIP from workloads"
+	q.add(drop, chain.Proto{Number: ipip})
+}
+
+// tier adds what becomes of a packet in a tier. It gets past it only if it has been passed.
+func (q *sequence) tier(t policy.Tier, policies []*source) {
+	if q.done {
+		return
+	}
+	q.note = "tier " + t.Name
+	if q.passes {
+		q.add(setMark(0, passMark))
+		q.passes = false
+	}
+	enforced := false
+	var lists []*list
+	for _, s := range policies {
+		enforced = enforced || !s.staged()
+		if l := s.lists[q.slot]; !l.empty {
+			lists = append(lists, l)
+		}
+	}
+	for i, l := range lists {
+		if i > 0 && i%stride == 0 && q.allows {
+			q.add(back, accepted)
+		}
+		if !q.list(l) {
+			break
+		}
+	}
+	q.end(t, enforced)
+	q.note, q.over = "", false
+}
+
+// list lets a policy decide, and says whether anything gets past it.
+func (q *sequence) list(l *list) bool {
+	switch {
+	case l.decides == api.Pass:
+		q.over = true
+		return false
+	case l.decides == api.Allow && q.passes:
+		q.add(gotoChain(allowChain), notPassed)
+		q.allows, q.over = false, true
+		return false
+	case l.decides == api.Allow:
+		if len(q.uses) == 0 {
+			q.note = "" // so that the chain is that of endpoints whose profiles allow everything
+		}
+		q.add(gotoChain(allowChain))
+		q.done = true
+		return false
+	case q.allows || q.passes:
+		q.add(jump(l.name), undecided)
+	default:
+		q.add(jump(l.name))
+	}
+	q.uses = append(q.uses, l)
+	q.allows = q.allows || l.allows
+	q.passes = q.passes || l.passes
+	return !l.ends
+}
+
+// end adds what becomes of a packet after the last policy of a tier. The tier's default counts if there is a policy
+// that is more than staged. It is there, too, if the policies decide on everything: a chain in the kernel may lag
+// behind.
+func (q *sequence) end(t policy.Tier, enforced bool) {
+	if q.done {
+		return
+	}
+	if q.allows {
+		q.add(back, accepted)
+		q.allows = false
+	}
+	if q.over || !enforced || t.Default == api.Pass {
+		return
+	}
+	q.note = "end of tier " + t.Name
+	why := Origin{What: ByTier, Direction: q.direction, Tier: t.Name}
+	if q.passes {
+		q.refuse(why, notPassed)
+		return
+	}
+	q.refuse(why)
+	q.done = true
+}
+
+// profiles adds what becomes of a packet that no tier has decided.
+func (q *sequence) profiles(profiles []*source) {
+	if q.done {
+		return
+	}
+	for _, s := range profiles {
+		l := s.lists[q.slot]
+		if l.decides == api.Allow {
+			q.add(gotoChain(allowChain))
+			return
+		}
+		if l.empty || l.decides == api.Pass {
+			continue
+		}
+		q.add(jump(l.name))
+		q.uses = append(q.uses, l)
+		if l.allows {
+			q.add(back, accepted)
+		}
+		if l.ends && !l.passes {
+			break
+		}
+	}
+	q.note = "no profile allows it"
+	q.refuse(Origin{What: ByProfiles, Direction: q.direction})
+}
+
+// refuse reports and denies.
+func (q *sequence) refuse(why Origin, conds ...chain.Condition) {
+	q.add(report(denied, why.verdict()), conds...)
+	q.add(q.deny, conds...)
+}

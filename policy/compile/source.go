@@ -1,0 +1,183 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compile
+
+import (
+	"iter"
+	"strings"
+
+	"korat/api"
+	"korat/policy"
+	"korat/policy/chain"
+)
+
+// source is a policy or a profile. It is there, without rules, as long as an endpoint names it, even if it is unknown.
+type source struct {
+	id policy.ID
+	// One of these is set, unless the profile is unknown.
+	policy  *policy.Policy
+	profile *policy.Profile
+	// gone says that the policy has been deleted since the last Update.
+	gone bool
+	// serial tells sources apart.
+	serial uint32
+	// groups are those of the endpoints that it applies to. Without one there are no lists.
+	groups map[*group]struct{}
+	lists  map[slot]*list
+	// verdicts are the IDs by which reports name its rules.
+	verdicts []string
+}
+
+// slot is a direction in a family.
+type slot struct {
+	family    api.Family
+	direction api.PolicyType
+}
+
+// slots is how many there are.
+const slots = 4
+
+func (at slot) number() int {
+	n := 0
+	if at.family == api.IPv6 {
+		n = 2
+	}
+	if at.direction == api.Egress {
+		n++
+	}
+	return n
+}
+
+func allSlots() iter.Seq[slot] {
+	return func(yield func(slot) bool) {
+		for _, f := range api.Families() {
+			for _, d := range directions() {
+				if !yield(slot{f, d}) {
+					return
+				}
+			}
+		}
+	}
+}
+
+// list is the rules of one source in one direction and family. Its chain is there in each table where another leads
+// to it.
+type list struct {
+	slot
+	name string
+	content
+	refs map[chain.Table]int
+	// held are the sets that are counted as used by it.
+	held []policy.SetKey
+}
+
+// content is what rules come to.
+type content struct {
+	shape
+	chain *chain.Chain
+	// origins has the index of the rule that each of the chain's rules comes from.
+	origins []int
+	sets    []set
+}
+
+// shape is what the chains of endpoints depend on.
+type shape struct {
+	// empty lists are not led to. decides is the action of an empty condition that stands first, if it is Allow or
+	// Pass; ends says that nothing gets past the list.
+	empty, ends bool
+	decides     api.Action
+	// allows and passes say what it may do.
+	allows, passes bool
+}
+
+func (s *source) rules(d api.PolicyType) []policy.Rule {
+	switch {
+	case s.policy != nil:
+		return s.policy.Rules(d)
+	case s.profile != nil:
+		return s.profile.Rules(d)
+	}
+	return nil
+}
+
+func (s *source) staged() bool { return s.policy != nil && s.policy.Staged }
+
+// compile makes the content of a direction and family.
+func (s *source) compile(at slot, deny chain.Action, verdicts []string) content {
+	c := content{shape: shape{empty: true}}
+	b := builder{content: &c, deny: deny, staged: s.staged(), title: title(s.id, at.direction)}
+	for i, r := range s.rules(at.direction) {
+		all, sets := expand(r, at.family)
+		c.sets = append(c.sets, sets...)
+		if b.add(i, r, all, verdicts[i]) {
+			break
+		}
+	}
+	c.chain = &chain.Chain{Rules: b.rules}
+	c.empty = len(b.rules) == 0
+	return c
+}
+
+// builder collects the rules of one list.
+type builder struct {
+	*content
+	deny   chain.Action
+	staged bool
+	title  string
+	rules  []chain.Rule
+}
+
+// add adds a rule by its alternatives, and says whether nothing gets past it.
+func (b *builder) add(index int, r policy.Rule, alternatives []conditions, verdict string) (last bool) {
+	comment := remark(r)
+	if len(b.rules) == 0 {
+		comment = strings.TrimSuffix(b.title+"; "+comment, "; ")
+	}
+	actions := b.actions(r.Action, verdict)
+	for _, conds := range alternatives {
+		if always := len(conds) == 0 && r.Action != api.Log; always && !b.staged {
+			b.ends = true
+			if len(b.rules) == 0 && r.Action != api.Deny {
+				b.decides = r.Action
+			}
+		}
+		last = last || len(conds) == 0 && r.Action != api.Log
+		for _, a := range actions {
+			b.rules = append(b.rules, chain.NewRule(comment, a, conds...))
+			b.origins = append(b.origins, index)
+			comment = ""
+		}
+	}
+	return last
+}
+
+// actions gives what the rule does, one after the other.
+func (b *builder) actions(a api.Action, verdict string) []chain.Action {
+	switch {
+	case b.staged && a == api.Log:
+		return nil
+	case b.staged:
+		return []chain.Action{report(staged, verdict), back}
+	case a == api.Allow:
+		b.allows = true
+		return []chain.Action{gotoChain(allowChain)}
+	case a == api.Pass:
+		b.passes = true
+		return []chain.Action{gotoChain(passChain)}
+	case a == api.Log:
+		return []chain.Action{report(logged, verdict), {Verb: chain.KernelLog, Text: kernelLogPrefix}}
+	}
+	return []chain.Action{report(denied, verdict), b.deny}
+}
+
+// kernelLogPrefix is that of Felix.
+const kernelLogPrefix = "calico-packet: "
+
+// remark is what the rule's author has written of it.
+func remark(r policy.Rule) string {
+	all := r.Comments
+	if r.Name != "" {
+		all = append([]string{r.Name}, all...)
+	}
+	return strings.Join(all, "; ")
+}

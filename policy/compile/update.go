@@ -1,0 +1,278 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compile
+
+import (
+	"slices"
+	"strings"
+
+	"korat/api"
+	"korat/policy"
+	"korat/policy/chain"
+)
+
+// Changes are what has become another since the last Update.
+type Changes struct {
+	// Chains are the keys of those that are new, others or gone, in order.
+	Chains []chain.Key
+	Sets   map[policy.SetKey]SetChange
+}
+
+// Empty says whether nothing has changed.
+func (c Changes) Empty() bool { return len(c.Chains) == 0 && len(c.Sets) == 0 }
+
+// Update makes all that the Compiler was told take effect, and gives what that changes. It costs what was touched.
+func (c *Compiler) Update() Changes {
+	c.regroup()
+	c.recompile()
+	c.rebuild()
+	c.forget()
+	c.redispatch()
+	c.reframe()
+	c.publish()
+	return Changes{Chains: c.board.update(), Sets: c.members.update()}
+}
+
+// recompile makes the rules of the sources that were touched and that apply to endpoints. If their shapes are others
+// then, so are the chains of the endpoints.
+func (c *Compiler) recompile() {
+	for s := range c.todo.sources {
+		if len(s.groups) == 0 {
+			continue
+		}
+		if c.compile(s) {
+			for g := range s.groups {
+				c.todo.groups[g] = struct{}{}
+			}
+		}
+	}
+}
+
+// compile makes the lists of a source anew, and says whether a shape has changed.
+func (c *Compiler) compile(s *source) bool {
+	c.unname(s)
+	if s.lists == nil {
+		s.lists = map[slot]*list{}
+	}
+	changed := false
+	for _, d := range directions() {
+		ids := c.name(s, d)
+		for _, f := range c.options.Families {
+			at := slot{f, d}
+			l := s.lists[at]
+			if l == nil {
+				l = &list{slot: at, name: rulesName(s.id, d), refs: map[chain.Table]int{}}
+				s.lists[at] = l
+			}
+			before := l.content
+			l.content = s.compile(at, c.options.deny(), ids)
+			changed = changed || before.chain == nil || before.shape != l.shape
+			c.todo.lists[l] = struct{}{}
+		}
+	}
+	return changed
+}
+
+// name notes the IDs by which reports name a source's rules, and unname forgets them.
+func (c *Compiler) name(s *source, d api.PolicyType) []string {
+	ids := verdicts(s.id, d, s.rules(d))
+	for i, id := range ids {
+		c.verdicts[id] = Origin{What: ByRule, Direction: d, Policy: s.id, Rule: i}
+	}
+	s.verdicts = append(s.verdicts, ids...)
+	return ids
+}
+
+func (c *Compiler) unname(s *source) {
+	for _, id := range s.verdicts {
+		delete(c.verdicts, id)
+	}
+	s.verdicts = nil
+}
+
+// forget drops what is known of sources that apply to no endpoint any more.
+func (c *Compiler) forget() {
+	for s := range c.todo.sources {
+		if len(s.groups) > 0 {
+			continue
+		}
+		c.unname(s)
+		s.lists = nil
+		switch {
+		case s.gone:
+			delete(c.policies, s.id.String())
+		case s.policy == nil && s.profile == nil:
+			delete(c.profiles, s.id.Name)
+		}
+	}
+	clear(c.todo.sources)
+}
+
+// redispatch lets the interfaces that were touched lead to the chains of their endpoints.
+func (c *Compiler) redispatch() {
+	d := c.dispatch
+	for name := range d.touched {
+		l := d.endpoint(name)
+		if l == nil || l.group == nil || !c.options.leads(name) {
+			d.remove(name)
+			continue
+		}
+		var to [slots]string
+		for at, sh := range l.group.chains {
+			to[at.number()] = sh.key.Name
+		}
+		d.set(name, to)
+	}
+	clear(d.touched)
+	for _, key := range d.dropped {
+		c.board.remove(key)
+	}
+	d.dropped = nil
+	for prefix := range d.stale {
+		if b := d.branches[prefix]; b != nil {
+			c.writeBranch(prefix, b)
+		}
+	}
+	clear(d.stale)
+}
+
+// leads says whether a rule can be for an interface of this name alone: iptables takes a "+" at the end for anything.
+func (o Options) leads(name string) bool {
+	return len(name) > len(o.InterfacePrefix) && strings.HasPrefix(name, o.InterfacePrefix) && !strings.HasSuffix(name, "+")
+}
+
+// writeBranch writes the chains of a branch. What no rule of it matches is dropped: an interface that nobody knows yet.
+func (c *Compiler) writeBranch(prefix string, b *branch) {
+	former := b.keys
+	b.keys = nil
+	for _, f := range c.options.Families {
+		for _, d := range directions() {
+			at := slot{f, d}
+			var rules []chain.Rule
+			if prefix == "" {
+				rules = prelude(d)
+			}
+			for _, e := range b.entries {
+				rules = append(rules, c.dispatchRule(at, e))
+			}
+			why := Origin{What: ByInterface, Direction: d}
+			rules = append(rules, chain.NewRule("Unknown interface", report(denied, why.verdict())), rule(c.options.deny()))
+			key := chain.Key{Family: f, Table: chain.Filter, Name: c.branchName(d, prefix)}
+			b.keys = append(b.keys, key)
+			c.board.set(key, &chain.Chain{Rules: rules})
+		}
+	}
+	for _, key := range former {
+		if !slices.Contains(b.keys, key) {
+			c.board.remove(key)
+		}
+	}
+}
+
+// dispatchRule gives the rule of an entry.
+func (c *Compiler) dispatchRule(at slot, entry string) chain.Rule {
+	stem, deep := strings.CutSuffix(entry, "+")
+	if !deep {
+		return c.dispatch.leaves[entry].rules[at.number()]
+	}
+	into := &c.dispatch.branches[stem].into[at.number()]
+	if into.ID == "" {
+		*into = rule(gotoChain(c.branchName(at.direction, stem)), device(at.direction, entry))
+	}
+	return *into
+}
+
+// branchName names the chain of a prefix by what distinguishes it.
+func (c *Compiler) branchName(d api.PolicyType, prefix string) string {
+	stem := toWorkloads
+	if d == api.Egress {
+		stem = fromWorkloads
+	}
+	if prefix == "" {
+		return stem
+	}
+	rest := strings.TrimPrefix(prefix, c.options.InterfacePrefix)
+	if name := stem + "-" + rest; len(name) <= chain.MaxName && isPlain(rest) {
+		return name
+	}
+	return fit(strings.TrimSuffix(stem, "dispatch"), rest, false)
+}
+
+// reframe writes the chains that are always there, if what they depend on has changed.
+func (c *Compiler) reframe() {
+	if !c.todo.frame {
+		return
+	}
+	c.todo.frame = false
+	now := frame(c.options)
+	for key := range c.todo.framed {
+		if now[key] == nil {
+			c.board.remove(key)
+		}
+	}
+	for key, ch := range now {
+		c.board.set(key, ch)
+	}
+	c.todo.framed = now
+}
+
+// publish puts the chains on the board that something leads to, takes the others away, and counts who uses which set.
+func (c *Compiler) publish() {
+	for sh := range c.todo.shared {
+		c.publishShared(sh)
+	}
+	clear(c.todo.shared)
+	var released []policy.SetKey
+	for l := range c.todo.lists {
+		released = append(released, c.publishList(l)...)
+	}
+	clear(c.todo.lists)
+	for _, key := range released {
+		c.members.release(key)
+	}
+}
+
+func (c *Compiler) publishShared(sh *sharedChain) {
+	wanted := sh.refs > 0
+	if wanted {
+		c.board.set(sh.key, sh.chain)
+	} else {
+		delete(c.shared, sh.key)
+		c.board.remove(sh.key)
+	}
+	if wanted == sh.live {
+		return
+	}
+	sh.live = wanted
+	for _, l := range sh.uses {
+		if wanted {
+			l.refs[sh.key.Table]++
+		} else {
+			l.refs[sh.key.Table]--
+		}
+		c.todo.lists[l] = struct{}{}
+	}
+}
+
+// publishList puts a list on the board, and gives the sets that it does not use any more.
+func (c *Compiler) publishList(l *list) (released []policy.SetKey) {
+	used := false
+	for table, refs := range l.refs {
+		key := chain.Key{Family: l.family, Table: table, Name: l.name}
+		if refs == 0 {
+			c.board.remove(key)
+			delete(l.refs, table)
+			continue
+		}
+		c.board.set(key, l.chain)
+		used = true
+	}
+	released, l.held = l.held, nil
+	if used {
+		for _, s := range l.sets {
+			c.members.hold(s)
+			l.held = append(l.held, s.key)
+		}
+	}
+	return released
+}

@@ -1,0 +1,45 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compile
+
+import "korat/policy/chain"
+
+func jump(to string) chain.Action      { return chain.Action{Verb: chain.Jump, Text: to} }
+func gotoChain(to string) chain.Action { return chain.Action{Verb: chain.Goto, Text: to} }
+
+// setMark makes the bits of mask those of value.
+func setMark(value, mask uint32) chain.Action {
+	return chain.Action{Verb: chain.SetMark, Value: value, Mask: mask}
+}
+
+// report sends packets to the agent with what became of them and the ID of what decided it.
+func report(verdict, id string) chain.Action {
+	return chain.Action{Verb: chain.Report, Group: reportGroup, Text: verdict + "|" + id}
+}
+
+// The verdicts of reports.
+const (
+	denied = "D"
+	logged = "L"
+	staged = "S"
+)
+
+var (
+	drop   = chain.Action{Verb: chain.Drop}
+	accept = chain.Action{Verb: chain.Accept}
+	back   = chain.Action{Verb: chain.Return}
+)
+
+// accepted is true of a packet that a policy or profile has allowed, undecided of one that none has decided, and
+// notPassed of one that none has passed to the next tier.
+var (
+	accepted  = chain.Mark{Value: acceptMark, Mask: acceptMark}
+	undecided = chain.Mark{Value: 0, Mask: bothMarks}
+	notPassed = chain.Mark{Value: 0, Mask: passMark}
+	tracked   = chain.CTState{States: "RELATED,ESTABLISHED"}
+	invalid   = chain.CTState{States: "INVALID"}
+)
+
+func rule(a chain.Action, conditions ...chain.Condition) chain.Rule {
+	return chain.NewRule("", a, conditions...)
+}
