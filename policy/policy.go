@@ -27,8 +27,9 @@ const (
 
 // ID names a Policy or a profile. Namespace is empty for what is cluster-wide.
 type ID struct {
-	Kind            Kind
-	Namespace, Name string
+	Kind      Kind   `json:"kind"`
+	Namespace string `json:"namespace,omitempty"`
+	Name      string `json:"name"`
 }
 
 // String gives "gnp/allow-web" or "np/shop/allow-web"; of a profile the name alone.

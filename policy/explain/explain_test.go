@@ -257,7 +257,7 @@ denied
     gnp/p
       0 Allow: protocol is TCP, not UDP
     gnp/q
-  Deny: no rule matches: the end of tier default
+  Deny: no rule of tier default matches
 `},
 		"the order, and Log": {[]*policy.Policy{ingress("z", math.Inf(1), act(api.Deny)), ingress("last", 2, udp, act(api.Log), act(api.Allow), act(api.Deny)), ingress("first", 1, udp)}, `
 allowed

@@ -4,7 +4,6 @@ package explain
 
 import (
 	"net/netip"
-	"strconv"
 
 	"korat/api"
 	"korat/policy"
@@ -48,28 +47,45 @@ func (w *World) Resolve(addr netip.Addr) End {
 	return End{Address: addr}
 }
 
+// Named gives the ends that a name stands for, one for each address: a pod with a namespace, a node without. It is empty
+// if there is none.
+func (w *World) Named(namespace, name string) []End {
+	var ends []End
+	if namespace == "" {
+		for _, n := range w.parts.Nodes {
+			for _, addr := range n.Addresses {
+				if n.Name == name {
+					ends = append(ends, End{Node: name, Address: addr.Unmap()})
+				}
+			}
+		}
+		return ends
+	}
+	for _, ep := range w.Endpoints(namespace, name) {
+		for _, p := range ep.Prefixes {
+			ends = append(ends, End{ep.Node, ep.Interface, p.Addr()})
+		}
+	}
+	return ends
+}
+
+// Describe gives an end's name: "default/web", "node a", or nothing for one outside of the cluster.
+func (w *World) Describe(e End) string {
+	s := w.locate(e)
+	switch s.what {
+	case pod:
+		return s.pod.String()
+	case hostItself:
+		return "node " + s.node
+	case unknown:
+		return "interface " + e.Interface
+	}
+	return ""
+}
+
 func hasPorts(p policy.Protocol) bool {
 	return p == policy.TCP || p == policy.UDP || p == policy.SCTP || p == policy.UDPLite
 }
 
 // family is that of the packet.
 func (f *Flow) family() api.Family { return api.FamilyOf(f.From.Address) }
-
-// protocolName gives "TCP", or "47" for those without a name.
-func protocolName(p policy.Protocol) string {
-	switch p {
-	case policy.ICMP:
-		return "ICMP"
-	case policy.TCP:
-		return "TCP"
-	case policy.UDP:
-		return "UDP"
-	case policy.ICMPv6:
-		return "ICMPv6"
-	case policy.SCTP:
-		return "SCTP"
-	case policy.UDPLite:
-		return "UDPLite"
-	}
-	return strconv.Itoa(int(p))
-}

@@ -75,8 +75,8 @@ const (
 	unknown
 )
 
-func (j *journey) locate(e End) spot {
-	ep := j.byPlace[place{e.Node, e.Interface}]
+func (w *World) locate(e End) spot {
+	ep := w.byPlace[place{e.Node, e.Interface}]
 	switch {
 	case e.Node == "":
 		return spot{what: outside}

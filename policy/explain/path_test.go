@@ -140,7 +140,7 @@ func TestHostEndpoints(t *testing.T) {
 	onHosts := func(p *policy.Policy) *policy.Policy { p.Selector = sel(t, "has(host)"); return p }
 	ssh := []Failsafe{{Protocol: policy.TCP, Port: 22}}
 	const guessA, guessB = "note: the flow is taken to go by host endpoint a-eth0 of node a", "note: the flow is taken to go by host endpoint b-* of node b"
-	const atEnd = "no rule matches: the end of tier default"
+	const atEnd = "no rule of tier default matches"
 	for name, c := range map[string]struct {
 		policies []*policy.Policy
 		from, to End

@@ -32,15 +32,14 @@ func (e *evaluation) no(format string, args ...any) bool {
 // matches says whether the rule is for the packet; if not, e.why says why not.
 func (e *evaluation) matches(r *policy.Rule) bool {
 	f := e.flow
-	proto := protocol(f.Protocol)
 	if r.Family != 0 && r.Family != f.family() {
 		return e.no("the packet is %s, not %s", f.family(), r.Family)
 	}
 	if r.Protocol != 0 && r.Protocol != f.Protocol {
-		return e.no("protocol is %s, not %s", proto, protocol(r.Protocol))
+		return e.no("protocol is %s, not %s", f.Protocol, r.Protocol)
 	}
 	if r.NotProtocol != 0 && r.NotProtocol == f.Protocol {
-		return e.no("protocol is %s, which is excluded", proto)
+		return e.no("protocol is %s, which is excluded", f.Protocol)
 	}
 	if !e.icmp(r) {
 		return false
@@ -54,7 +53,7 @@ func (e *evaluation) icmp(r *policy.Rule) bool {
 	}
 	f := e.flow
 	if f.Protocol != policy.ICMP && f.Protocol != policy.ICMPv6 {
-		return e.no("protocol is %s, which has no ICMP types", protocol(f.Protocol))
+		return e.no("protocol is %s, which has no ICMP types", f.Protocol)
 	}
 	if r.ICMP != nil && !isICMP(f.ICMP, r.ICMP) {
 		return e.no("ICMP message is %s, not %s", icmp(f.ICMP), icmp(*r.ICMP))
@@ -125,7 +124,7 @@ func (e *evaluation) service(s side, addr netip.Addr, want *policy.Entity) bool 
 	if s == source {
 		return e.no("source %s is not an endpoint of service %s/%s", e.who(addr), want.Service.Namespace, want.Service.Name)
 	}
-	return e.no("destination %s, %s port %d is not an endpoint of service %s/%s", e.who(addr), protocol(f.Protocol), f.DestinationPort,
+	return e.no("destination %s, %s port %d is not an endpoint of service %s/%s", e.who(addr), f.Protocol, f.DestinationPort,
 		want.Service.Namespace, want.Service.Name)
 }
 
@@ -133,7 +132,7 @@ func (e *evaluation) ports(s side, addr netip.Addr, port uint16, want *policy.En
 	within := func(r policy.PortRange) bool { return r.First <= port && port <= r.Last }
 	positive := len(want.Ports)+len(want.NamedPorts) > 0
 	if positive && !hasPorts(e.flow.Protocol) {
-		return e.no("protocol is %s, which has no ports", protocol(e.flow.Protocol))
+		return e.no("protocol is %s, which has no ports", e.flow.Protocol)
 	}
 	named := func(name string) bool { return e.named(addr, port, name, want.Selector) }
 	if positive && !slices.ContainsFunc(want.Ports, within) && !slices.ContainsFunc(want.NamedPorts, named) {

@@ -56,7 +56,7 @@ func (e *evaluation) tier(s *Side, t tierPolicies) (decided, passed bool) {
 		}
 	}
 	if by == nil && t.enforced() && (s.Stage == Local || s.Stage == Forwarded) {
-		by = &Decision{Action: t.tier.Default, Why: "no rule matches: the end of tier " + t.tier.Name}
+		by = &Decision{Action: t.tier.Default, Why: "no rule of tier " + t.tier.Name + " matches"}
 		look.End = by.Action
 	}
 	if e.words {

@@ -126,10 +126,9 @@ func (r *reader) failsafes(ports *[]api.ProtoPort) []Failsafe {
 	if ports == nil {
 		return nil
 	}
-	numbers := map[api.Protocol]policy.Protocol{"TCP": policy.TCP, "UDP": policy.UDP, "SCTP": policy.SCTP}
 	var open []Failsafe
 	for _, p := range *ports {
-		f := Failsafe{Protocol: numbers[p.Protocol], Port: p.Port}
+		f := Failsafe{Protocol: policy.Protocol(p.Protocol.Number()), Port: p.Port}
 		if p.Net != "" {
 			net, err := netip.ParsePrefix(p.Net)
 			if addr, isAddr := netip.ParseAddr(p.Net); isAddr == nil {

@@ -21,11 +21,6 @@ func listed(parts []string) string {
 	return strings.Join(parts, ", ")
 }
 
-// protocol writes a protocol's name, if it comes to that.
-type protocol policy.Protocol
-
-func (p protocol) String() string { return protocolName(policy.Protocol(p)) }
-
 // icmp writes "type 8, code 0".
 type icmp policy.ICMPType
 
@@ -81,7 +76,7 @@ func (l portList) meaning(name string) string {
 	for _, it := range l.world.known(l.addr) {
 		for _, p := range it.ports {
 			if p.Name == name {
-				found = append(found, fmt.Sprintf("%s %d", protocol(p.Protocol), p.Port))
+				found = append(found, fmt.Sprintf("%s %d", p.Protocol, p.Port))
 			}
 		}
 	}

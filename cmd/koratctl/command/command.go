@@ -64,6 +64,13 @@ func Run(ctx context.Context, args []string, w World) int {
 	if err == nil {
 		return 0
 	}
+	var exit *exitError
+	if errors.As(err, &exit) {
+		if exit.error != nil {
+			fmt.Fprintln(w.Stderr, "koratctl:", exit.error)
+		}
+		return exit.code
+	}
 	fmt.Fprintln(w.Stderr, "koratctl:", err)
 	var usage *usageError
 	if c.started && !errors.As(err, &usage) {
@@ -97,12 +104,13 @@ func (c *ctl) root() *cobra.Command {
 
 Every flag that all commands have can also be set by an environment variable (--etcd-endpoints:
 KORAT_ETCD_ENDPOINTS) and in a YAML file (etcd-endpoints: …). The command line wins over the environment,
-and that over the file. Exit codes: 1 something failed, 2 the command line makes no sense.`,
+and that over the file. Exit codes: 1 something failed, 2 the command line makes no sense;
+explain has its own.`,
 		SilenceUsage:  true,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usagef("say which command: apply, create, replace, delete, get, label, ipam, node or version")
+			return usagef("say which command: apply, create, replace, delete, get, label, explain, policy, ipam, node or version")
 		},
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			c.started = true
@@ -121,7 +129,7 @@ and that over the file. Exit codes: 1 something failed, 2 the command line makes
 	f.StringVar(&c.socket, "agent-socket", socket.DefaultPath, "the agent's socket on this node, for node status")
 	f.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long the datastore or the agent may take")
 	root.AddCommand(c.changes()...)
-	root.AddCommand(c.get(), c.label(), c.ipam(), c.node(), c.versionCommand())
+	root.AddCommand(c.get(), c.label(), c.explainCommand(), c.policy(), c.ipam(), c.node(), c.versionCommand())
 	return root
 }
 
