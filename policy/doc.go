@@ -10,5 +10,8 @@
 //	render    chains → the text that iptables-restore reads
 //	explain   a second evaluator of the same model, which says why
 //
+// Of, ProfileOf, TierOf and ItemOf make the model of objects: calico.go, kubernetes.go and cluster.go say what their kinds
+// mean. What was never validated fails closed there: of.go says how.
+//
 // It decides nothing of the kernel: felix/kernel writes, and felix/calc asks. Open policy.go first.
 package policy

@@ -89,7 +89,10 @@ func spares(before, obj api.Object) (labels string, faulty bool) {
 
 // faultySubject says whether all errors are of fields that pick the endpoints.
 func faultySubject(err error) bool {
-	joined, ok := err.(interface{ Unwrap() []error })
+	joined, ok := errors.AsType[interface {
+		error
+		Unwrap() []error
+	}](err)
 	if !ok {
 		return false
 	}
