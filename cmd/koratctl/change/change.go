@@ -57,7 +57,13 @@ func Make(ctx context.Context, st store.Store, verb Verb, items []manifest.Item)
 	if err := c.check(items); err != nil {
 		return nil, err
 	}
-	return each(items, func(it manifest.Item) (string, error) { return c.write(ctx, it.Object) })
+	return each(items, func(it manifest.Item) (string, error) {
+		done, err := c.write(ctx, it.Object)
+		if err == nil { // what follows may refer to it
+			c.snap = c.snap.With(c.merged(it.Object))
+		}
+		return done, err
+	})
 }
 
 // ordered sorts by kind, those that others refer to first; for a deletion, last.
