@@ -79,6 +79,9 @@ func check(obj api.Object) error {
 		if p == nil {
 			return expected(valid, err)
 		}
+		if id := policy.IDOf(obj.Key()); p.ID != id {
+			return fmt.Errorf("is %s, not %s", p.ID, id)
+		}
 		again, _ := policy.Of(obj.DeepCopyObject())
 		if diff := cmp.Diff(p, again, cmp.Comparer(func(a, b netip.Prefix) bool { return a == b })); diff != "" {
 			return fmt.Errorf("is not the same again: %s", diff)

@@ -53,6 +53,15 @@ func Of(obj api.Object) (*Policy, error) {
 	return p, errors.Join(c.errs...)
 }
 
+// IDOf gives the ID of the Policy that an object of a kind of policies is.
+func IDOf(key api.Key) ID {
+	return ID{Kind: map[api.Kind]Kind{
+		api.KindNetworkPolicy: KindNetworkPolicy, api.KindGlobalNetworkPolicy: KindGlobal,
+		api.KindStagedNetworkPolicy: KindStagedNetworkPolicy, api.KindStagedGlobalNetworkPolicy: KindStagedGlobal,
+		api.KindKubernetesNetworkPolicy: KindKubernetes, api.KindClusterNetworkPolicy: KindCluster,
+	}[key.Kind], Namespace: key.Namespace, Name: key.Name}
+}
+
 // InvalidRule is the name of the rule that stands for those of an object with faults.
 const InvalidRule = "invalid"
 
