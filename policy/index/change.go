@@ -80,20 +80,24 @@ func (g *graph) mentioning(p *parent, changed labels) []uint32 {
 }
 
 // Up to so many items it is quicker to ask each whether it matches than to look for a shorter list.
-const few = 32
+const few = 48
 
-// children gives, in order, at least the items of p that s may match before or after some labels of p changed. A
-// requirement that concerns none of these narrows it to less than all.
+// children gives, in order, at least the items of p that s may match before or after some labels of p changed. Requirements
+// that concern none of these may narrow it to less than all.
 func (g *graph) children(p *parent, s selector.Selector, changed labels) []uint32 {
 	if len(p.items) <= few {
 		return p.items
 	}
-	r, ok := g.narrowest(s.Requirements(), changed)
-	if !ok || g.population(r) >= len(p.items) {
+	all, ok := narrowest(s, changed, g.population)
+	count := 0
+	for _, r := range all {
+		count += g.population(r)
+	}
+	if !ok || count >= len(p.items) {
 		return p.items
 	}
 	var found []uint32
-	for row := range g.meeting(r) {
+	for row := range g.meetingOne(all) {
 		if p.items.has(row) {
 			found = append(found, row)
 		}

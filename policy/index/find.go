@@ -4,30 +4,59 @@ package index
 
 import (
 	"iter"
+	"maps"
+	"slices"
 	"unique"
 
 	"korat/policy/selector"
 )
 
-// best gives the requirement that sets a selector apart from most items, and from most other selectors: there may
-// be no items yet. It is the zero value if all labels may be absent.
-func (g *graph) best(required selector.Requirements) selector.Requirement {
-	var best selector.Requirement
-	least := 0
-	for _, r := range required.Labels {
-		if !r.Present {
-			continue
+// narrowest gives requirements of which all that s matches meets one at least, each of another key: of each alternative
+// of s that of the least size, but none whose key is among except. It gives false if there is no such.
+func narrowest(s selector.Selector, except labels, size func(selector.Requirement) int) ([]selector.Requirement, bool) {
+	byKey := map[string]selector.Requirement{}
+	for _, alternative := range s.Alternatives() {
+		var least selector.Requirement
+		for _, r := range alternative.Labels {
+			if _, excepted := except.get(r.Key); excepted || !r.Present {
+				continue
+			}
+			if least.Key == "" || size(r) < size(least) {
+				least = r
+			}
 		}
-		// One of several values is better than any value.
-		size := 2 * (g.population(r) + g.anchors.size(r))
-		if len(r.Values) == 0 {
-			size++
+		if least.Key == "" {
+			return nil, false
 		}
-		if best.Key == "" || size < least {
-			best, least = r, size
+		if same, twice := byKey[least.Key]; twice {
+			least = either(same, least)
 		}
+		byKey[least.Key] = least
 	}
-	return best
+	found := make([]selector.Requirement, 0, len(byKey))
+	for _, key := range slices.Sorted(maps.Keys(byKey)) {
+		found = append(found, byKey[key])
+	}
+	return found, true
+}
+
+// either is met by what meets one of two requirements of a key.
+func either(a, b selector.Requirement) selector.Requirement {
+	if len(a.Values) == 0 || len(b.Values) == 0 {
+		a.Values = nil
+		return a
+	}
+	a.Values = slices.Compact(slices.Sorted(slices.Values(slices.Concat(a.Values, b.Values))))
+	return a
+}
+
+// crowd is how little r sets a selector apart: from most items, or from most other selectors, as there may be no items yet.
+func (g *graph) crowd(r selector.Requirement) int {
+	size := 2 * (g.population(r) + g.anchors.size(r))
+	if len(r.Values) == 0 {
+		size++ // one of several values is better than any
+	}
+	return size
 }
 
 // population is how many items meet r, or somewhat more.
@@ -37,6 +66,19 @@ func (g *graph) population(r selector.Requirement) int {
 		count += len(g.parents.rows[row].items)
 	}
 	return count
+}
+
+// meetingOne gives the rows of the items that meet one at least of several requirements, each once.
+func (g *graph) meetingOne(all []selector.Requirement) iter.Seq[uint32] {
+	return func(yield func(uint32) bool) {
+		for i, r := range all {
+			for row := range g.meeting(r) {
+				if !g.view(row).meetsOne(all[:i]) && !yield(row) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // meeting gives the rows of the items that meet r, each once.
@@ -61,30 +103,10 @@ func (g *graph) meeting(r selector.Requirement) iter.Seq[uint32] {
 
 // candidates gives the rows of all items that s may match, each once.
 func (g *graph) candidates(s selector.Selector) iter.Seq[uint32] {
-	required := s.Requirements()
-	if required.Never {
-		return func(func(uint32) bool) {}
-	}
-	if r, ok := g.narrowest(required, nil); ok {
-		return g.meeting(r)
+	if all, ok := narrowest(s, nil, g.population); ok {
+		return g.meetingOne(all)
 	}
 	return g.items.all()
-}
-
-// narrowest gives the requirement that the fewest items meet, of those whose keys are not among except; false if
-// there is none.
-func (g *graph) narrowest(required selector.Requirements, except labels) (selector.Requirement, bool) {
-	var narrowest selector.Requirement
-	least := 0
-	for _, r := range required.Labels {
-		if _, excepted := except.get(r.Key); excepted || !r.Present {
-			continue
-		}
-		if count := g.population(r); narrowest.Key == "" || count < least {
-			narrowest, least = r, count
-		}
-	}
-	return narrowest, narrowest.Key != ""
 }
 
 // matching gives the rows of the items that s matches, each once.
@@ -111,10 +133,19 @@ func (g *graph) selecting(v view) iter.Seq[uint32] {
 		}
 		for l := range v.all() {
 			for row := range g.anchors.asking(l) {
-				if v.matches(g.selectors.rows[row].Selector) && !yield(row) {
+				if c := g.selectors.rows[row]; c.first(l.key, v) && v.matches(c.Selector) && !yield(row) {
 					return
 				}
 			}
 		}
 	}
+}
+
+// first says whether v meets none of the anchors before the one of this key.
+func (c *criterion) first(key name, v view) bool {
+	if len(c.anchors) == 1 {
+		return true
+	}
+	i := slices.IndexFunc(c.anchors, func(r selector.Requirement) bool { return r.Key == key.Value() })
+	return !v.meetsOne(c.anchors[:i])
 }

@@ -18,8 +18,8 @@ type graph struct {
 
 	// own and inherited find items and parents by the labels that they themselves have.
 	own, inherited postings
-	// anchors finds selectors by one label each that they cannot do without; unanchored are those that
-	// have none. mentions finds them by each label that they ask for.
+	// anchors finds selectors by labels of which they cannot do without one at least, if possible by one
+	// only; unanchored are those that match without any. mentions finds them by each label that they ask for.
 	anchors, mentions postings
 	unanchored        numbers
 }
@@ -38,11 +38,11 @@ type parent struct {
 	items  numbers
 }
 
-// A criterion is a selector with the one of its requirements that it is found by.
+// A criterion is a selector with the requirements that it is found by, each of another key.
 type criterion struct {
 	selector.Selector
-	id     string
-	anchor selector.Requirement
+	id      string
+	anchors []selector.Requirement
 }
 
 func newGraph() graph {
@@ -168,40 +168,33 @@ func (g *graph) deleteSelector(id string) (row uint32, before *criterion) {
 }
 
 func (g *graph) register(row uint32, c *criterion) {
-	required := c.Requirements()
-	if required.Never {
-		return
-	}
-	for _, r := range mentioned(c.Selector, required) {
+	for _, r := range mentioned(c.Selector) {
 		g.mentions.ask(r, row)
 	}
-	c.anchor = g.best(required)
-	if c.anchor.Key == "" {
+	var anchored bool
+	if c.anchors, anchored = narrowest(c.Selector, nil, g.crowd); !anchored {
 		g.unanchored = g.unanchored.with(row)
-	} else {
-		g.anchors.ask(c.anchor, row)
+	}
+	for _, r := range c.anchors {
+		g.anchors.ask(r, row)
 	}
 }
 
 func (g *graph) unregister(row uint32, c *criterion) {
-	required := c.Requirements()
-	if required.Never {
-		return
-	}
-	for _, r := range mentioned(c.Selector, required) {
+	for _, r := range mentioned(c.Selector) {
 		g.mentions.unask(r, row)
 	}
-	if c.anchor.Key == "" {
-		g.unanchored = g.unanchored.without(row)
-	} else {
-		g.anchors.unask(c.anchor, row)
+	g.unanchored = g.unanchored.without(row)
+	for _, r := range c.anchors {
+		g.anchors.unask(r, row)
 	}
 }
 
 // mentioned gives a requirement for each label that s asks for, even if it is only that there is something
 // to ask.
-func mentioned(s selector.Selector, required selector.Requirements) []selector.Requirement {
+func mentioned(s selector.Selector) []selector.Requirement {
 	var all []selector.Requirement
+	required := s.Requirements()
 	for _, key := range s.Keys() {
 		r := selector.Requirement{Key: key}
 		for _, have := range required.Labels {

@@ -89,6 +89,20 @@ func (v view) lookup(key string) (string, bool) {
 	return "", false
 }
 
+// meetsOne says whether it meets one at least of several requirements.
+func (v view) meetsOne(all []selector.Requirement) bool {
+	for _, r := range all {
+		value, ok := v.lookup(r.Key)
+		if !ok {
+			continue
+		}
+		if _, listed := slices.BinarySearch(r.Values, value); listed || len(r.Values) == 0 {
+			return true
+		}
+	}
+	return false
+}
+
 // all gives own and inherited labels, each key once.
 func (v view) all() iter.Seq[label] {
 	return func(yield func(label) bool) {

@@ -83,7 +83,7 @@ func (s *Sets) find(id string) (uint32, *query) {
 	return row, s.queries[row]
 }
 
-// Members gives what a set holds, in order.
+// Members gives what a set holds, in order. It finds that out anew each time.
 func (s *Sets) Members(id string) iter.Seq[policy.Member] {
 	_, q := s.find(id)
 	if q == nil {
@@ -100,7 +100,7 @@ func (s *Sets) list(q Query) []policy.Member {
 	return sorted(all)
 }
 
-// Len is how many members a set has.
+// Len is how many members a set has: counted when it is first asked after a look, and kept from then on.
 func (s *Sets) Len(id string) int {
 	_, q := s.find(id)
 	switch {

@@ -217,14 +217,14 @@ func played(t *testing.T, script string) string {
 		}
 		line = strings.TrimSuffix(line, "\n")
 		text.WriteString(line + "\n")
-		for found := range strings.Lines(played1(t, sets, line)) {
+		for found := range strings.Lines(answer(t, sets, line)) {
 			text.WriteString("\t" + found)
 		}
 	}
 	return text.String()
 }
 
-func played1(t *testing.T, sets *index.Sets, line string) string {
+func answer(t *testing.T, sets *index.Sets, line string) string {
 	words := strings.Fields(line)
 	switch words[0] {
 	case "item":

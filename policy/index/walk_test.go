@@ -54,7 +54,7 @@ func TestWalk(t *testing.T) {
 	for _, size := range []struct{ items, parents, queries, steps int }{
 		{2, 2, 2, 2000},
 		{12, 5, 8, 4000},
-		{150, 2, 10, 600}, // parents of many items
+		{200, 2, 10, 400}, // parents of many items
 		{8, 3, 60, 1000},
 	} {
 		for seed := range uint64(3) {

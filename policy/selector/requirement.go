@@ -3,7 +3,6 @@
 package selector
 
 import (
-	"maps"
 	"slices"
 	"strings"
 )
@@ -37,13 +36,7 @@ func (s Selector) Requirements() Requirements {
 	if !possible {
 		return Requirements{Never: true}
 	}
-	var labels []Requirement
-	for _, key := range slices.Sorted(maps.Keys(found)) {
-		r := found[key]
-		r.Values = slices.Clone(r.Values) // the node keeps its own
-		labels = append(labels, r)
-	}
-	return Requirements{Labels: labels}
+	return inOrder(found)
 }
 
 // requirements gives what n requires, or what its negation does, and false if nothing can match.
