@@ -19,15 +19,17 @@ import (
 type inputFlags struct {
 	paths     []string
 	recursive bool
+	namespace string
 }
 
 func (f *inputFlags) register(cmd *cobra.Command) {
 	cmd.Flags().StringSliceVarP(&f.paths, "filename", "f", nil, "file or folder of YAML or JSON, or - for stdin; may be repeated")
 	cmd.Flags().BoolVarP(&f.recursive, "recursive", "R", false, "take the folders of a folder too")
+	registerNamespace(cmd, &f.namespace)
 }
 
 func (c *ctl) read(f inputFlags) ([]manifest.Item, error) {
-	return manifest.Read(manifest.Input{Paths: f.paths, Recursive: f.recursive, Stdin: c.Stdin})
+	return manifest.Read(manifest.Input{Paths: f.paths, Recursive: f.recursive, Stdin: c.Stdin, Namespace: f.namespace})
 }
 
 func (c *ctl) changes() []*cobra.Command {
@@ -68,7 +70,6 @@ out is reset to its default, except for a Node's addresses, which its agent writ
 
 func (c *ctl) deletion() *cobra.Command {
 	var in inputFlags
-	var namespace string
 	var force bool
 	cmd := &cobra.Command{
 		Use:   "delete (-f FILE | KIND NAME...)",
@@ -78,7 +79,7 @@ func (c *ctl) deletion() *cobra.Command {
 An IPPool with addresses in use is marked as terminating: it gives out no more of them, and goes when its last
 block is empty.`,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			items, err := c.toDelete(in, namespace, args)
+			items, err := c.toDelete(in, args)
 			if err != nil {
 				return err
 			}
@@ -88,12 +89,11 @@ block is empty.`,
 		},
 	}
 	in.register(cmd)
-	registerNamespace(cmd, &namespace)
 	cmd.Flags().BoolVar(&force, "force", false, "delete IPPools at once, even if their addresses are in use")
 	return cmd
 }
 
-func (c *ctl) toDelete(in inputFlags, namespace string, args []string) ([]manifest.Item, error) {
+func (c *ctl) toDelete(in inputFlags, args []string) ([]manifest.Item, error) {
 	switch {
 	case len(in.paths) > 0 && len(args) > 0:
 		return nil, usagef("give either -f or KIND and NAME")
@@ -108,7 +108,7 @@ func (c *ctl) toDelete(in inputFlags, namespace string, args []string) ([]manife
 	}
 	var items []manifest.Item
 	for _, name := range args[1:] {
-		items = append(items, manifest.Item{Object: named(info, namespace, name), Source: "command line"})
+		items = append(items, manifest.Item{Object: named(info, in.namespace, name), Source: "command line"})
 	}
 	return items, nil
 }
@@ -137,5 +137,5 @@ func (c *ctl) carryOut(ctx context.Context, do func(context.Context, store.Store
 }
 
 func registerNamespace(cmd *cobra.Command, namespace *string) {
-	cmd.Flags().StringVarP(namespace, "namespace", "n", api.DefaultName, "namespace, for WorkloadEndpoint")
+	cmd.Flags().StringVarP(namespace, "namespace", "n", api.DefaultName, "namespace of objects that need one and name none")
 }

@@ -16,9 +16,8 @@ import (
 // getFlags are those of get.
 type getFlags struct {
 	inputFlags
-	namespace string
-	all       bool
-	output    string
+	all    bool
+	output string
 }
 
 func (c *ctl) get() *cobra.Command {
@@ -45,7 +44,6 @@ func (c *ctl) get() *cobra.Command {
 		},
 	}
 	f.register(cmd)
-	registerNamespace(cmd, &f.namespace)
 	cmd.Flags().BoolVarP(&f.all, "all-namespaces", "A", false, "every namespace")
 	cmd.Flags().StringVarP(&f.output, "output", "o", "", "wide, yaml, json or name")
 	return cmd

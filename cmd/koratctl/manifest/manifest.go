@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: Apache-2.0
 
 // Package manifest reads the objects that a person gives with -f: files, folders and stdin, in YAML or
-// JSON, with several documents to a file and lists in a document. It decodes strictly and neither
-// defaults nor validates.
+// JSON, with several documents to a file and lists in a document. It decodes strictly, and neither
+// defaults nor validates: it fills in no more than namespaces.
 package manifest
 
 import (
@@ -43,6 +43,8 @@ type Input struct {
 	// Recursive takes the folders' folders too.
 	Recursive bool
 	Stdin     io.Reader
+	// Namespace is that of objects that need one and name none.
+	Namespace string
 }
 
 // Read gives every object of the input in order. All errors are found, not only the first.
@@ -61,7 +63,7 @@ func Read(in Input) ([]Item, error) {
 				errs = append(errs, err)
 				continue
 			}
-			found, err := decode(f, data)
+			found, err := in.decode(f, data)
 			items, errs = append(items, found...), append(errs, err)
 		}
 	}
@@ -109,7 +111,7 @@ func (in Input) load(path string) ([]byte, error) {
 }
 
 // decode gives the objects of one file.
-func decode(path string, data []byte) ([]Item, error) {
+func (in Input) decode(path string, data []byte) ([]Item, error) {
 	if path == "-" {
 		path = "stdin"
 	}
@@ -123,6 +125,9 @@ func decode(path string, data []byte) ([]Item, error) {
 	}
 	var items []Item
 	for _, obj := range objs {
+		if info, ok := obj.Key().Kind.Info(); ok && info.Namespaced && obj.GetNamespace() == "" {
+			obj.SetNamespace(in.Namespace)
+		}
 		items = append(items, Item{obj, path})
 	}
 	return items, nil

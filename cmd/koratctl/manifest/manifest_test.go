@@ -42,7 +42,7 @@ metadata: {name: a}
 spec: {cidr: 10.0.0.0/16, colour: red}
 ---
 apiVersion: projectcalico.org/v3
-kind: Tier
+kind: BGPFilter
 metadata: {name: t}
 -- comment.yaml --
 # nothing here
@@ -53,6 +53,22 @@ kind: Node
 metadata: {name: deep}
 -- folder/m.json --
 {"apiVersion": "projectcalico.org/v3", "kind": "Node", "metadata": {"name": "shallow"}}
+-- policies.yaml --
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: web}
+---
+apiVersion: projectcalico.org/v3
+kind: NetworkPolicy
+metadata: {name: web, namespace: shop}
+---
+apiVersion: projectcalico.org/v3
+kind: Tier
+metadata: {name: t}
+-- policies-again.yaml --
+apiVersion: networking.k8s.io/v1
+kind: NetworkPolicy
+metadata: {name: web, namespace: ns}
 -- folder/README --
 not a manifest
 -- empty/README --
@@ -77,11 +93,13 @@ not a manifest
 		{paths: "list.json pools.yaml", want: "list.json Node/n\npools.yaml IPPool/a\npools.yaml IPPool/b\n"},
 		{paths: "folder", want: "folder/m.json Node/shallow\n"},
 		{paths: "folder", recursive: true, want: "folder/deep/n.yaml Node/deep\nfolder/m.json Node/shallow\n"},
+		{paths: "policies.yaml", want: "policies.yaml KubernetesNetworkPolicy/ns/web\npolicies.yaml NetworkPolicy/shop/web\npolicies.yaml Tier/t\n"},
+		{paths: "policies.yaml policies-again.yaml", want: "policies-again.yaml: KubernetesNetworkPolicy/ns/web is given twice, first in policies.yaml: remove one"},
 		{paths: "-", want: "stdin Node/piped\n"},
 		{paths: "pools.yaml again.yml", want: "again.yml: IPPool/a is given twice, first in pools.yaml: remove one"},
 		{
 			paths: "bad.yaml", want: "bad.yaml: document 1: IPPool/a: spec.colour: unknown or not supported by korat\n" +
-				`bad.yaml: document 2: Tier/t: kind "Tier" is not supported by korat: use one of `,
+				`bad.yaml: document 2: BGPFilter/t: kind "BGPFilter" is not supported by korat: use one of `,
 		},
 		{paths: "comment.yaml", want: "comment.yaml: holds no object"},
 		{paths: "absent.yaml", want: "stat absent.yaml: no such file or directory"},
@@ -91,7 +109,8 @@ not a manifest
 			t.Chdir(dir)
 			items, err := Read(Input{
 				Paths: strings.Fields(tc.paths), Recursive: tc.recursive,
-				Stdin: strings.NewReader(`{"apiVersion": "projectcalico.org/v3", "kind": "Node", "metadata": {"name": "piped"}}`),
+				Stdin:     strings.NewReader(`{"apiVersion": "projectcalico.org/v3", "kind": "Node", "metadata": {"name": "piped"}}`),
+				Namespace: "ns",
 			})
 			var have strings.Builder
 			for _, it := range items {

@@ -80,7 +80,7 @@ func kindColumns(kind api.Kind) (narrow, more []column) {
 			of("INTERFACEREFRESH", func(o *api.FelixConfiguration) string { return duration(o.Spec.InterfaceRefreshInterval) }),
 		}, nil
 	}
-	return nil, nil
+	return policyKindColumns(kind)
 }
 
 func poolColumns() (narrow, more []column) {
