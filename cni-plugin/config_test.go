@@ -127,6 +127,7 @@ func TestParseConfigRefuses(t *testing.T) {
 		{`"args": {"cni": {"labels": {"a": "b"}}}`, 7, `args.cni.labels: {"a":"b"}: json`},
 		{`"args": {"cni": {"labels": [{"key": "", "value": "b"}]}}`, 7, `args.cni.labels.[0]: key "": want letters`},
 		{`"args": {"cni": {"labels": [{"key": "projectcalico.org/namespace", "value": "b"}]}}`, 7, `korat sets it itself: remove it`},
+		{`"args": {"cni": {"labels": [{"key": "pcns.team", "value": "b"}]}}`, 7, `korat sets it itself: remove it`},
 		{`"args": {"cni": {"labels": [{"key": "a", "value": "b"}, {"key": "a", "value": "c"}]}}`, 7, `args.cni.labels.[1]: key "a" is given twice`},
 		{`"args": {"cni": {"labels": [{"key": "a", "value": "b c"}]}}`, 7, `value "b c": want at most 63`},
 		{`"args": {"cni": {"ports": [{"name": "HTTP", "port": 80}]}}`, 7, `args.cni.ports.[0]: name "HTTP": want at most 15`},

@@ -14,12 +14,14 @@ import (
 
 // The syntax of Kubernetes' labels, and of the names of ports (RFC 6335, section 5.1, in lower case).
 const (
-	labelName   = `[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?`
-	labelKey    = `^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?` + labelName + `$`
-	labelValue  = `^(` + labelName + `)?$`
-	portName    = `^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`
-	ownedPrefix = "projectcalico.org/"
+	labelName  = `[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?`
+	labelKey   = `^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?` + labelName + `$`
+	labelValue = `^(` + labelName + `)?$`
+	portName   = `^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`
 )
+
+// ownedPrefixes begin the labels that say where a pod belongs, itself and by its namespace and service account.
+func ownedPrefixes() []string { return []string{"projectcalico.org/", "pcns.", "pcsa."} }
 
 // readLabels reads args.cni.labels. (CNI CONVENTIONS.md, "labels")
 func readLabels(c *Config, raw json.RawMessage) error {
@@ -34,7 +36,7 @@ func readLabels(c *Config, raw json.RawMessage) error {
 		switch {
 		case !regexp.MustCompile(labelKey).MatchString(p.Key):
 			return at(where, invalid("key %s: want letters, digits, '-', '_' and '.', after an optional DNS name and '/'", quote(p.Key)))
-		case strings.HasPrefix(p.Key, ownedPrefix):
+		case slices.ContainsFunc(ownedPrefixes(), func(prefix string) bool { return strings.HasPrefix(p.Key, prefix) }):
 			return at(where, invalid("key %s: korat sets it itself: remove it", quote(p.Key)))
 		case !regexp.MustCompile(labelValue).MatchString(p.Value):
 			return at(where, invalid("value %s: want at most 63 letters, digits, '-', '_' and '.', beginning and ending with a letter or digit", quote(p.Value)))
