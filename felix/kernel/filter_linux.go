@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"math/bits"
+	"syscall"
 
 	"golang.org/x/sys/unix"
 )
@@ -31,6 +32,20 @@ func leaveOut(fd int, port uint32) {
 		{Code: unix.BPF_RET | unix.BPF_K, K: all},
 	}
 	_ = unix.SetsockoptSockFprog(fd, unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
+}
+
+// leaveOutPorts has the kernel keep from a socket all notices of changes that were asked for through one of the ports.
+// Its error is that the socket is closed.
+func leaveOutPorts(raw syscall.RawConn, ports []uint32) error {
+	const portAt = 12 // in struct nlmsghdr
+	program := []unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: portAt}}
+	for i, port := range ports {
+		program = append(program, equals(asLoaded32(port), uint8(len(ports)-i), 0))
+	}
+	program = append(program, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: 0xffffffff}, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K})
+	return raw.Control(func(fd uintptr) {
+		_ = unix.SetsockoptSockFprog(int(fd), unix.SOL_SOCKET, unix.SO_ATTACH_FILTER, &unix.SockFprog{Len: uint16(len(program)), Filter: &program[0]})
+	})
 }
 
 // equals jumps by yes or no.

@@ -39,6 +39,8 @@ type Notice struct {
 	// Sysctls names the interfaces, or "all" or "default", of which one of the settings changed that
 	// the kernel sends notices of: forwarding, rp_filter, proxy_arp.
 	Sysctls map[string]bool
+	// Chains says that somebody else changed chains of ours, or one of the kernel's own. Only the nft backend tells.
+	Chains bool
 }
 
 // loopback is the loopback interface's name, in every network namespace.
@@ -68,6 +70,9 @@ func (n Notice) TouchesNeighbours() bool { return n.Lost || len(n.Neighbours) > 
 func (n Notice) TouchesRoutes() bool {
 	return n.Lost || len(n.Routes) > 0 || len(n.RemovedAddresses) > 0 || n.flushed()
 }
+
+// TouchesChains says whether any chain is touched.
+func (n Notice) TouchesChains() bool { return n.Lost || n.Chains }
 
 // TouchesLink says whether a link is touched.
 func (n Notice) TouchesLink(name string, _ dataplane.Link) bool {
@@ -125,7 +130,7 @@ func (n Notice) size() int {
 
 // empty says whether there is nothing to tell.
 func (n Notice) empty() bool {
-	return !n.Lost && n.Err == nil && !n.Addresses && !n.DefaultRoute && n.size() == 0
+	return !n.Lost && n.Err == nil && !n.Addresses && !n.DefaultRoute && !n.Chains && n.size() == 0
 }
 
 func newNotice() Notice {

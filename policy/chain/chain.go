@@ -52,6 +52,9 @@ type Chain struct {
 	// Misplaced is reported of our rules in one of the kernel's own chains that stand elsewhere. It is never
 	// wanted.
 	Misplaced bool
+	// Alone is reported of one of the kernel's own chains that has no rules but ours: Rules then has all of them,
+	// as nothing tells which stand last. It is never wanted.
+	Alone bool
 }
 
 // Equal says whether both have the same rules, by their IDs. A rule that is not ours has no ID and equals none.
@@ -59,7 +62,13 @@ func (c *Chain) Equal(o *Chain) bool {
 	if c == o {
 		return true
 	}
-	return !c.Misplaced && !o.Misplaced && slices.EqualFunc(c.Rules, o.Rules, same) && slices.EqualFunc(c.Last, o.Last, same)
+	if c.Misplaced || o.Misplaced {
+		return false
+	}
+	if c.Alone || o.Alone {
+		return slices.EqualFunc(slices.Concat(c.Rules, c.Last), slices.Concat(o.Rules, o.Last), same)
+	}
+	return slices.EqualFunc(c.Rules, o.Rules, same) && slices.EqualFunc(c.Last, o.Last, same)
 }
 
 func same(a, b Rule) bool { return a.ID != "" && a.ID == b.ID }

@@ -14,8 +14,11 @@ import (
 
 // Rule gives a rule as it follows a command and a chain's name ("-A cali-FORWARD ") in iptables-restore's text.
 func Rule(r chain.Rule, f api.Family) (string, error) {
+	if r.ID == "" {
+		return "", fmt.Errorf("rule %q: has no ID", r.String())
+	}
 	l := line{family: f}
-	if err := name("the rule's ID", r.ID, maxComment-len(prefix)); err != nil {
+	if err := name("the rule's ID", prefix+r.ID, maxComment); err != nil {
 		return "", err
 	}
 	l.add("-m comment --comment", `"`+prefix+r.ID+`"`)

@@ -182,8 +182,9 @@ func TestRuleErrors(t *testing.T) {
 		`log prefix "D|\"": only printable ASCII without quotation marks and backslashes can be`: rule(chain.Action{Verb: chain.Report, Text: `D|"`}),
 		`log prefix "` + strings.Repeat("x", 64) + `": longer than 63 bytes`:                     rule(chain.Action{Verb: chain.Report, Text: strings.Repeat("x", 64)}),
 		`log prefix "` + strings.Repeat("x", 30) + `": longer than 29 bytes`:                     rule(chain.Action{Verb: chain.KernelLog, Text: strings.Repeat("x", 30)}),
-		`verb 99: unknown`:             rule(chain.Action{Verb: 99}),
-		`the rule's ID "": not a name`: {Action: drop},
+		`verb 99: unknown`:                     rule(chain.Action{Verb: 99}),
+		`rule " → DROP": has no ID`:            {Action: drop},
+		`the rule's ID "cali:a b": not a name`: {ID: "a b", Action: drop},
 	} {
 		text, err := render.Rule(r, api.IPv4)
 		if err == nil {

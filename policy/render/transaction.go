@@ -17,7 +17,7 @@ import (
 type Held struct {
 	// IDs are those of the rules of one of our chains in their order, empty of a rule that is not ours.
 	IDs []string
-	// Lines are our rules in one of the kernel's own chains, as iptables-save prints them.
+	// Lines are our rules in a chain that is not ours, such as the kernel's own, as iptables-save prints them.
 	Lines []string
 }
 
@@ -27,7 +27,8 @@ type Change struct {
 	Table  chain.Table
 	// Have has the chains that exist, as far as they are in Set or Delete, by name.
 	Have map[string]Held
-	// Set has those that are wanted; those of Delete are not wanted any more.
+	// Set has those that are wanted. Those of Delete are not wanted any more; of a chain that is not ours that is
+	// our rules.
 	Set    map[string]*chain.Chain
 	Delete []string
 }
@@ -70,7 +71,7 @@ func (c Change) Transaction() (Transaction, map[string]error) {
 	}
 	for _, command := range []string{"-F ", "-X "} {
 		for _, name := range gone {
-			if _, exists := c.Have[name]; exists && !own(name) {
+			if have, exists := c.Have[name]; exists && !own(name) && len(have.Lines) == 0 {
 				w.line(name, command, name)
 			}
 		}
@@ -170,8 +171,8 @@ func (w *writer) chain(name string, c *chain.Chain) {
 	}
 }
 
-// unhook removes our rules from one of the kernel's own chains. It names them by all that they say: the numbers
-// of others' rules change at any time.
+// unhook removes our rules from a chain that is not ours. It names them by all that they say: the numbers of others'
+// rules change at any time.
 func (w *writer) unhook(name string) {
 	for _, line := range w.change.Have[name].Lines {
 		if rule, ok := strings.CutPrefix(line, "-A "); ok {

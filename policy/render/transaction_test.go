@@ -87,6 +87,7 @@ COMMIT
 		{
 			"hooks are replaced, chains go", `*filter
 -D INPUT -j cali-INPUT
+-D KUBE-X -g cali-a
 -D FORWARD -i x -j cali-FORWARD
 -I FORWARD 1 -j cali-FORWARD
 -F cali-INPUT
@@ -97,10 +98,10 @@ COMMIT
 `, render.Change{
 				Have: map[string]render.Held{
 					"INPUT": {Lines: []string{"-A INPUT -j cali-INPUT"}}, "FORWARD": {Lines: []string{"-A FORWARD -i x -j cali-FORWARD"}},
-					"cali-INPUT": ids(in("o1")), "cali-a": ids(),
+					"KUBE-X": {Lines: []string{"-A KUBE-X -g cali-a"}}, "cali-INPUT": ids(in("o1")), "cali-a": ids(),
 				},
 				Set:    map[string]*chain.Chain{"FORWARD": chainOf(hook)},
-				Delete: []string{"cali-a", "INPUT", "cali-INPUT", "cali-gone"},
+				Delete: []string{"cali-a", "INPUT", "KUBE-X", "cali-INPUT", "cali-gone"},
 			},
 		},
 	} {

@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel_test
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strconv"
+	"strings"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"korat/api"
+	"korat/felix/kernel"
+	"korat/felix/reconcile"
+	"korat/policy/chain"
+	"korat/test/netns"
+)
+
+// writers gives the processes that write a family's chains of the test's namespace.
+func (h filterHost) writers(f api.Family) []int {
+	h.t.Helper()
+	var here unix.Stat_t
+	if err := unix.Stat(h.Path(), &here); err != nil {
+		h.t.Fatal(err)
+	}
+	commands, err := filepath.Glob("/proc/[0-9]*/cmdline")
+	if err != nil {
+		h.t.Fatal(err)
+	}
+	var pids []int
+	for _, path := range commands {
+		dir := filepath.Dir(path)
+		command, err := os.ReadFile(path)
+		var ns unix.Stat_t
+		if err != nil || !bytes.HasPrefix(command, []byte(h.program(f, "-restore\x00"))) || unix.Stat(dir+"/ns/net", &ns) != nil || ns.Ino != here.Ino {
+			continue
+		}
+		pid, err := strconv.Atoi(filepath.Base(dir))
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		pids = append(pids, pid)
+	}
+	return pids
+}
+
+// writer gives the one that there is.
+func (h filterHost) writer(f api.Family) int {
+	h.t.Helper()
+	pids := h.writers(f)
+	if len(pids) != 1 {
+		h.t.Fatalf("have the processes %v", pids)
+	}
+	return pids[0]
+}
+
+func one(name, device string) chains {
+	return chains{key(api.IPv4, chain.Filter, name): rules(from(device))}
+}
+
+func TestWriterThatHangs(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, h filterHost) {
+		config := h.config()
+		config.Patience = 200 * time.Millisecond
+		step := reconcile.NewStep("chains", h.chains(config))
+		apply(t, step, one("cali-a", "a"))
+		stopped := h.writer(api.IPv4)
+		if err := unix.Kill(stopped, unix.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		want := one("cali-a", "b")
+		result, err := step.Apply(t.Context(), want, nil)
+		if err == nil || !strings.Contains(err.Error(), h.program(api.IPv4, "-restore")+": no answer for 2") || result.Failed != 1 {
+			t.Errorf("have %+v, %v", result, err)
+		}
+		equal(t, "afterwards", reconcile.Result{Read: true, Set: 1}, apply(t, step, want))
+		if h.writer(api.IPv4) == stopped {
+			t.Error("the one that hangs is used again")
+		}
+		if text := h.saved(api.IPv4); !strings.Contains(text, "-A cali-a -i b -j DROP") {
+			t.Errorf("have %s", text)
+		}
+	})
+}
+
+func TestWriterKilled(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, h filterHost) {
+		step := reconcile.NewStep("chains", h.chains(h.config()))
+		apply(t, step, one("cali-a", "a"))
+		idle := h.writer(api.IPv4)
+		if err := unix.Kill(idle, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		netns.WaitFor(t, "the end of the writer", func() bool { return len(h.writers(api.IPv4)) == 0 })
+		equal(t, "while idle", reconcile.Result{Set: 1}, apply(t, step, one("cali-a", "b")))
+
+		// In the middle: it has the text, and does not get to its end.
+		busy := h.writer(api.IPv4)
+		if err := unix.Kill(busy, unix.SIGSTOP); err != nil {
+			t.Fatal(err)
+		}
+		want, done := one("cali-a", "c"), make(chan error, 1)
+		ctx := t.Context()
+		go func() {
+			_, err := step.Apply(ctx, want, nil)
+			done <- err
+		}()
+		netns.WaitFor(t, "the text", func() bool { return waiting(t, busy) > 0 })
+		if err := unix.Kill(busy, unix.SIGKILL); err != nil {
+			t.Fatal(err)
+		}
+		if err := <-done; err == nil || !strings.Contains(err.Error(), h.program(api.IPv4, "-restore")+" ended: signal: killed") {
+			t.Errorf("have %v", err)
+		}
+		equal(t, "afterwards", reconcile.Result{Read: true, Set: 1}, apply(t, step, want))
+		if text := h.saved(api.IPv4); !strings.Contains(text, "-A cali-a -i c -j DROP") {
+			t.Errorf("have %s", text)
+		}
+	})
+}
+
+// waiting gives the bytes in the pipe that a process reads.
+func waiting(t *testing.T, pid int) int {
+	t.Helper()
+	f, err := os.OpenFile(fmt.Sprintf("/proc/%d/fd/0", pid), os.O_RDONLY|unix.O_NONBLOCK, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	n, err := unix.IoctlGetInt(int(f.Fd()), unix.TIOCINQ)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return n
+}
+
+func TestWriteBrokenOff(t *testing.T) {
+	t.Parallel()
+	h := newFilterHost(t, kernel.NFT)
+	table := h.chains(h.config())
+	step := reconcile.NewStep("chains", table)
+	apply(t, step, one("cali-a", "a"))
+	if err := unix.Kill(h.writer(api.IPv4), unix.SIGSTOP); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
+	defer cancel()
+	if _, err := step.Apply(ctx, one("cali-a", "b"), nil); !errors.Is(err, context.DeadlineExceeded) {
+		t.Errorf("have %v", err)
+	}
+	equal(t, "afterwards", reconcile.Result{Read: true, Set: 1}, apply(t, step, one("cali-a", "b")))
+}
+
+// TestLockHeld has another program hold the lock for longer than an answer is waited for.
+func TestLockHeld(t *testing.T) {
+	t.Parallel()
+	h := newFilterHost(t, kernel.Legacy)
+	config := h.config()
+	config.Patience = 200 * time.Millisecond
+	step := reconcile.NewStep("chains", h.chains(config))
+	apply(t, step, one("cali-a", "a"))
+
+	other := exec.CommandContext(t.Context(), "flock", h.lock, "sh", "-c", "echo held; exec sleep 1.5")
+	out, err := other.StdoutPipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := other.Start(); err != nil {
+		t.Fatal(err)
+	}
+	if _, err := out.Read(make([]byte, 4)); err != nil {
+		t.Fatal(err)
+	}
+	writer := h.writer(api.IPv4)
+	equal(t, "nothing is lost", reconcile.Result{Set: 1}, apply(t, step, one("cali-a", "b")))
+	if other.ProcessState == nil {
+		if err := other.Wait(); err != nil {
+			t.Fatal(err)
+		}
+	}
+	equal(t, "the writer", writer, h.writer(api.IPv4))
+	if text := h.saved(api.IPv4); !strings.Contains(text, "-A cali-a -i b -j DROP") {
+		t.Errorf("have %s", text)
+	}
+}
+
+// TestNothingIsLeft wants the programs to end with their table.
+func TestNothingIsLeft(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, h filterHost) {
+		table, err := h.handle.Chains(h.config())
+		if err != nil {
+			t.Fatal(err)
+		}
+		apply(t, reconcile.NewStep("chains", table), both(func(f api.Family) chains {
+			return chains{key(f, chain.Filter, "cali-a"): rules(from("a"))}
+		}))
+		if len(h.writers(api.IPv4)) != 1 || len(h.writers(api.IPv6)) != 1 {
+			t.Errorf("have the writers %v and %v", h.writers(api.IPv4), h.writers(api.IPv6))
+		}
+		if err := table.Close(); err != nil {
+			t.Fatal(err)
+		}
+		if left := append(h.writers(api.IPv4), h.writers(api.IPv6)...); len(left) > 0 {
+			t.Errorf("left: %v", left)
+		}
+	})
+}
