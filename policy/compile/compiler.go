@@ -65,14 +65,16 @@ func New(o Options) *Compiler {
 
 // started and stopped are told by the matcher.
 func (c *Compiler) started(policyID, localID string) {
-	l := c.locals[localID]
-	l.policies[c.policies[policyID]] = struct{}{}
+	l, s := c.locals[localID], c.policies[policyID]
+	l.policies[s] = struct{}{}
+	s.locals[l] = struct{}{}
 	c.todo.locals[l] = struct{}{}
 }
 
 func (c *Compiler) stopped(policyID, localID string) {
-	l := c.locals[localID]
-	delete(l.policies, c.policies[policyID])
+	l, s := c.locals[localID], c.policies[policyID]
+	delete(l.policies, s)
+	delete(s.locals, l)
 	c.todo.locals[l] = struct{}{}
 }
 
@@ -118,11 +120,11 @@ func (c *Compiler) retier(name string) {
 
 // reorder lets the endpoints that a policy applies to be looked at again.
 func (c *Compiler) reorder(s *source) {
+	for l := range s.locals {
+		c.todo.locals[l] = struct{}{}
+	}
 	for g := range s.groups {
 		c.todo.groups[g] = struct{}{}
-		for l := range g.locals {
-			c.todo.locals[l] = struct{}{}
-		}
 	}
 }
 
@@ -154,7 +156,7 @@ func sameHead(a, b *policy.Policy) bool {
 
 func (c *Compiler) newSource(id policy.ID) *source {
 	c.todo.serial++
-	return &source{id: id, serial: c.todo.serial, groups: map[*group]struct{}{}}
+	return &source{id: id, serial: c.todo.serial, locals: map[*local]struct{}{}, groups: map[*group]struct{}{}}
 }
 
 // DeletePolicy removes a policy.
@@ -188,6 +190,12 @@ func (c *Compiler) DeleteProfile(name string) {
 	c.todo.sources[s] = struct{}{}
 	c.matcher.DeleteParent(name)
 	c.members.index.DeleteParent(name)
+}
+
+// HasProfile says whether there is a profile of the name.
+func (c *Compiler) HasProfile(name string) bool {
+	s := c.profiles[name]
+	return s != nil && s.profile != nil
 }
 
 func (c *Compiler) profile(name string) *source {

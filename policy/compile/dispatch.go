@@ -49,7 +49,7 @@ type branch struct {
 func newDispatch() *dispatch {
 	return &dispatch{
 		at: map[string][]*local{}, leaves: map[string]*leaf{}, branches: map[string]*branch{"": {}},
-		touched: map[string]struct{}{}, stale: map[string]struct{}{},
+		touched: map[string]struct{}{}, stale: map[string]struct{}{"": {}},
 	}
 }
 

@@ -21,6 +21,8 @@ type source struct {
 	gone bool
 	// serial tells sources apart.
 	serial uint32
+	// locals are the endpoints that the policy selects.
+	locals map[*local]struct{}
 	// groups are those of the endpoints that it applies to. Without one there are no lists.
 	groups map[*group]struct{}
 	lists  map[slot]*list
@@ -107,6 +109,9 @@ func (s *source) compile(at slot, deny chain.Action, verdicts []string) content 
 	c := content{shape: shape{empty: true}}
 	b := builder{content: &c, deny: deny, staged: s.staged(), title: title(s.id, at.direction)}
 	for i, r := range s.rules(at.direction) {
+		if s.staged() && r.Action == api.Log {
+			continue
+		}
 		all, sets := expand(r, at.family)
 		c.sets = append(c.sets, sets...)
 		if b.add(i, r, all, verdicts[i]) {
@@ -154,8 +159,6 @@ func (b *builder) add(index int, r policy.Rule, alternatives []conditions, verdi
 // actions gives what the rule does, one after the other.
 func (b *builder) actions(a api.Action, verdict string) []chain.Action {
 	switch {
-	case b.staged && a == api.Log:
-		return nil
 	case b.staged:
 		return []chain.Action{report(staged, verdict), back}
 	case a == api.Allow:
