@@ -34,10 +34,10 @@ func (g *graph) itemChange(row uint32, before, after *item, t tell) {
 // parentChange tells of the items of a parent that had other labels, those of one selector in order. It tells only of
 // matches that began or ceased.
 func (g *graph) parentChange(p *parent, before labels, t tell) {
-	if len(p.items) == 0 {
+	changed := append(p.labels.without(before), before.without(p.labels)...)
+	if len(changed) == 0 || len(p.items) == 0 {
 		return
 	}
-	changed := append(p.labels.without(before), before.without(p.labels)...)
 	for _, s := range g.mentioning(p, changed) {
 		have := g.selectors.rows[s].Selector
 		for _, row := range g.children(p, have, changed) {
