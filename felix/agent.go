@@ -16,6 +16,7 @@ import (
 	"korat/api/store"
 	"korat/bgp"
 	"korat/cni-plugin/socket"
+	"korat/felix/calc"
 	"korat/felix/dataplane"
 	"korat/felix/endpoint"
 	"korat/felix/kernel"
@@ -26,6 +27,9 @@ import (
 // Datastore is where Snapshots come from.
 type Datastore interface {
 	Snapshot() api.Snapshot
+	// Take is Snapshot, with the keys of the objects that changed since the Snapshot that it gave before, of the
+	// kinds that calc.Heeds names.
+	Take() (api.Snapshot, map[api.Key]struct{})
 	Wake() <-chan struct{}
 	Status() store.Status
 }
@@ -137,8 +141,9 @@ func New(cfg Config, parts Parts) *Agent {
 		at: &attachments{
 			node: cfg.Node, endpoints: map[endpoint.ID]endpoint.Endpoint{}, journal: parts.Journal,
 			alloc: alloc, now: time.Now, log: parts.Log,
-			unfinished: map[endpoint.ID]struct{}{}, recovered: map[endpoint.ID]struct{}{},
+			unfinished: map[endpoint.ID]struct{}{}, recovered: map[endpoint.ID]struct{}{}, guarded: map[string]bool{},
 		},
+		memos:  memos{filter: calc.NewFilter(), pods: pods{}},
 		world:  world{registration: newRegistration(time.Now)},
 		report: newReport(cfg.Node, cfg.Version),
 	}
@@ -194,9 +199,12 @@ func (a *Agent) await(ctx context.Context, resync *resync, suspects <-chan struc
 			invalidate(a.steps[routesStep:], kernel.Everything())
 			a.observe(ctx, kernel.Everything())
 		case <-resync.interfaces.C:
-			invalidate(a.steps[:routesStep], kernel.Everything())
+			invalidate(a.steps[:filterStep], kernel.Everything())
+			invalidate(a.steps[neighboursStep:routesStep], kernel.Everything())
 			a.observe(ctx, kernel.Everything())
 			a.releaseOrphans()
+		case <-resync.filter.C:
+			invalidate(a.steps[filterStep:neighboursStep], kernel.Everything())
 		}
 		return true
 	}
@@ -265,7 +273,9 @@ func (a *Agent) drain(ctx context.Context) error {
 		}
 	}
 	a.heard = nil
-	a.world.snap = a.Datastore.Snapshot()
+	var changed map[api.Key]struct{}
+	a.world.snap, changed = a.Datastore.Take()
+	a.memos.filter.Changed(a.world.snap, changed)
 	a.Mirror.See(a.writable())
 	a.world.rib = a.Speaker.RIB()
 	notice := a.Kernel.Drain()
@@ -323,7 +333,7 @@ func (a *Agent) again() {
 func (a *Agent) apply(ctx context.Context) error {
 	state, fresh := a.state()
 	a.world.want = state
-	err := applyAll(ctx, a.steps, state, fresh, a.report)
+	err := a.applyAll(ctx, state, fresh)
 	if err != nil {
 		a.again()
 		return err

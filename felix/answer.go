@@ -77,6 +77,8 @@ func concerning(ep *endpoint.Endpoint, step error) []error {
 		}
 	case errors.As(step, &named):
 		all = ofInterface(ep, named.Failed)
+	case ofEntries(step):
+		// What a pod lacks of the packet filter drops its packets, and the status names it.
 	default:
 		all = []error{step}
 	}

@@ -43,6 +43,8 @@ type attachments struct {
 	recovered map[endpoint.ID]struct{}
 	// evidence of pods in the kernel when the agent started.
 	evidence evidence
+	// guarded are the interfaces of which the policy has been in the kernel.
+	guarded map[string]bool
 }
 
 // comeback is how long after the agent's start a plugin may go on with an attachment that it had begun
@@ -58,7 +60,9 @@ func (at *attachments) restore() {
 		} else {
 			at.hold(ep)
 		}
-		if !ep.Ready {
+		if ep.Ready {
+			at.guarded[ep.Interface] = true // by the run of the agent that said so
+		} else {
 			at.unfinished[ep.ID] = struct{}{}
 		}
 	}

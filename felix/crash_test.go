@@ -21,6 +21,7 @@ import (
 	"korat/api/store"
 	"korat/cni-plugin/socket"
 	"korat/felix/autodetect"
+	"korat/felix/calc"
 	"korat/felix/dataplane"
 	"korat/felix/endpoint"
 	"korat/felix/mirror"
@@ -28,6 +29,7 @@ import (
 	"korat/felix/reconcile/reconciletest"
 	"korat/ipam"
 	"korat/ipam/journal"
+	"korat/policy/chain"
 )
 
 // mishap is what goes wrong with the n-th write of the agent to the kernel or to the journal.
@@ -155,6 +157,7 @@ func (d *drill) begin() {
 	m := d.mishap
 	m.dead, m.end = false, cancel
 	follower := store.NewFollower(d.store, api.Kinds(), log)
+	follower.Track = calc.Heeds
 	keeper, copies := ipam.NewKeeper(d.store, "a", log), mirror.New(d.store, "a", log)
 	d.agent = New(Config{
 		Identity: Identity{Node: "a", IPv4: Source{Method: autodetect.FirstFound(api.IPv4)}}, Version: "test", Resync: time.Minute,
@@ -164,6 +167,7 @@ func (d *drill) begin() {
 		Journal: mishapJournal{record, m},
 		Tables: Tables{
 			Links: mishapTable[string, dataplane.Link]{d.links, m}, Sysctls: mishapTable[string, dataplane.SysctlValue]{d.sysctls, m},
+			Sets: mishapSets{d.sets, m}, Chains: mishapTable[chain.Key, *chain.Chain]{d.chains, m},
 			Neighbours: mishapTable[dataplane.NeighbourKey, dataplane.Neighbour]{d.neighbours, m},
 			Routes:     mishapTable[dataplane.RouteKey, dataplane.Route]{d.routes, m},
 		},

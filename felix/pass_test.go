@@ -21,6 +21,8 @@ import (
 type still struct{ snap api.Snapshot }
 
 func (s *still) Snapshot() api.Snapshot { return s.snap }
+
+func (s *still) Take() (api.Snapshot, map[api.Key]struct{}) { return s.snap, nil }
 func (s *still) Wake() <-chan struct{}  { return nil }
 func (s *still) Status() store.Status   { return store.Status{Connected: true} }
 
@@ -44,7 +46,7 @@ func cluster(t testing.TB, n int) (*Agent, *still, *testWorld) {
 	agent := New(Config{Identity: Identity{Node: "a", IPv4: Source{Method: autodetect.FirstFound(api.IPv4)}}}, Parts{
 		Datastore: data, Store: w.store, Kernel: w.kernel, Speaker: w.speaker, Journal: nopJournal{}, Log: log,
 		Keeper: ipam.NewKeeper(w.store, "a", log), Mirror: newMirror(w, data, log),
-		Tables: Tables{w.links, w.sysctls, w.neighbours, w.routes},
+		Tables: Tables{w.links, w.sysctls, w.sets, w.chains, w.neighbours, w.routes},
 	})
 	agent.world.started = true
 	if err := agent.look(t.Context()); err != nil {

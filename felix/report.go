@@ -18,7 +18,6 @@ import (
 	"github.com/prometheus/client_golang/prometheus/promhttp"
 
 	"korat/api"
-	"korat/felix/dataplane"
 	"korat/felix/reconcile"
 )
 
@@ -100,8 +99,8 @@ func (r *report) applied(step string, result reconcile.Result, err error) {
 // publish ends a pass.
 func (a *Agent) publish(began time.Time, err error) {
 	r, w := a.report, &a.world
-	err, learnedErr := divide(err, w.want.Routes)
-	reasons := a.reasons(err)
+	trouble := divide(err, w.want.Routes)
+	reasons := a.reasons(trouble.serious)
 	established := 0
 	for addr := range w.plan.Peers {
 		if w.rib.Sessions[addr].Established() {
@@ -129,44 +128,19 @@ func (a *Agent) publish(began time.Time, err error) {
 	if err := a.Journal.Err(); err != nil {
 		problems = append(problems, "record of attached pods: "+err.Error())
 	}
-	if learnedErr != nil {
-		problems = append(problems, "learned routes: "+learnedErr.Error())
+	if trouble.learned != nil {
+		problems = append(problems, "learned routes: "+trouble.learned.Error())
 	}
-	a.logLearned(learnedErr)
+	if trouble.filter != nil {
+		problems = append(problems, "policy: "+trouble.filter.Error())
+	}
+	problems = append(problems, a.memos.filter.Problems()...)
+	a.logLearned(trouble.learned)
 	status := a.statusOf(problems)
 	a.logReadiness(reasons)
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	r.status, r.reasons, r.beat = status, reasons, time.Now()
-}
-
-// divide takes what concerns learned routes alone out of a pass's error. One route that the kernel refuses
-// must not make this node unready, nor every node that learns it.
-func divide(err error, want map[dataplane.RouteKey]dataplane.Route) (serious, learned error) {
-	if err == nil {
-		return nil, nil
-	}
-	var rest []error
-	for _, step := range unjoin(err) {
-		var routes *reconcile.WriteError[dataplane.RouteKey]
-		if !errors.As(step, &routes) {
-			rest = append(rest, step)
-			continue
-		}
-		var own, theirs reconcile.WriteError[dataplane.RouteKey]
-		for key, cause := range routes.Failed {
-			if want[key].Learned() {
-				theirs.Fail(key, cause)
-			} else {
-				own.Fail(key, cause)
-			}
-		}
-		learned = theirs.Err()
-		if err := own.Err(); err != nil {
-			rest = append(rest, fmt.Errorf("write routes: %w", err))
-		}
-	}
-	return errors.Join(rest...), learned
 }
 
 // logLearned says once what is wrong with learned routes.

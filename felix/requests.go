@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"maps"
 	"time"
 
 	"korat/api"
@@ -220,39 +219,4 @@ func (a *Agent) lookUp(r socket.Request) socket.Reply {
 	default:
 		return socket.Reply{Error: &socket.Error{Code: socket.CodeInternal, Message: "unknown verb", Details: string(r.Verb)}}
 	}
-}
-
-// workloadEndpoints are the record as the datastore shows it.
-func workloadEndpoints(node string, eps map[endpoint.ID]endpoint.Endpoint) []*api.WorkloadEndpoint {
-	var all []*api.WorkloadEndpoint
-	for _, ep := range eps {
-		// The datastore would refuse a shortened name; under its whole one the pod may be there still.
-		if !ep.Ready || ep.Alias().Shortened() {
-			continue
-		}
-		orchestrator := "k8s"
-		if ep.Pod == ep.ContainerID {
-			orchestrator = "cni"
-		}
-		wep := &api.WorkloadEndpoint{}
-		wep.Namespace = ep.Namespace
-		wep.Name = api.WorkloadEndpointName(node, orchestrator, ep.Pod, ep.IfName)
-		wep.Spec = api.WorkloadEndpointSpec{
-			Orchestrator: orchestrator, Workload: ep.Pod, Node: node, ContainerID: ep.ContainerID, Pod: ep.Pod,
-			Endpoint: ep.IfName, InterfaceName: ep.Interface, MAC: ep.MAC,
-		}
-		wep.Labels = maps.Clone(ep.Traits.Labels)
-		for _, p := range ep.Traits.Ports {
-			wep.Spec.Ports = append(wep.Spec.Ports, api.EndpointPort{Name: p.Name, Protocol: api.Protocol(p.Protocol), Port: p.Port})
-		}
-		for _, addr := range ep.Addresses {
-			prefix, err := addr.Prefix(addr.BitLen())
-			if err == nil {
-				wep.Spec.IPNetworks = append(wep.Spec.IPNetworks, prefix.String())
-			}
-		}
-		api.Default(wep)
-		all = append(all, wep)
-	}
-	return all
 }

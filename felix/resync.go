@@ -12,21 +12,22 @@ import (
 
 // resync wakes the loop for full reads of the kernel, with the periods of FelixConfiguration.
 type resync struct {
-	standard                     time.Duration
-	routePeriod, interfacePeriod time.Duration
-	routes, interfaces           *time.Ticker
+	standard                                   time.Duration
+	routePeriod, interfacePeriod, filterPeriod time.Duration
+	routes, interfaces, filter                 *time.Ticker
 }
 
 func newResync(standard time.Duration) *resync {
 	return &resync{
-		standard: standard, routePeriod: standard, interfacePeriod: standard,
-		routes: time.NewTicker(standard), interfaces: time.NewTicker(standard),
+		standard: standard, routePeriod: standard, interfacePeriod: standard, filterPeriod: standard,
+		routes: time.NewTicker(standard), interfaces: time.NewTicker(standard), filter: time.NewTicker(standard),
 	}
 }
 
 func (r *resync) stop() {
 	r.routes.Stop()
 	r.interfaces.Stop()
+	r.filter.Stop()
 }
 
 // adjust takes over changed periods.

@@ -136,6 +136,10 @@ type memos struct {
 	settled version[map[netip.Addr]bool]
 	// endpoints counts the changes of the record.
 	endpoints uint64
+
+	// filter computes the packet filter, of pods among others.
+	filter *calc.Filter
+	pods   pods
 }
 
 // state computes what the kernel should hold; fresh says that it is not what the last pass had.
@@ -164,7 +168,8 @@ func (a *Agent) state() (state dataplane.State, fresh bool) {
 			HoldLearned: !w.rib.Complete, Settled: done,
 		})
 	})
-	return state, m.state.generation != before
+	state.Filter = a.packetFilter()
+	return state, m.state.generation != before || state.Filter.Changed()
 }
 
 // settled are the planned peers that have told everything: a route via one of them that the RIB does

@@ -10,19 +10,25 @@ import (
 	"korat/felix/dataplane"
 	"korat/felix/kernel"
 	"korat/felix/reconcile"
+	"korat/policy"
+	"korat/policy/chain"
 )
 
 // Tables are the kernel's tables that we write.
 type Tables struct {
 	Links      reconcile.Table[string, dataplane.Link]
 	Sysctls    reconcile.Table[string, dataplane.SysctlValue]
+	Sets       SetTable
+	Chains     reconcile.Table[chain.Key, *chain.Chain]
 	Neighbours reconcile.Table[dataplane.NeighbourKey, dataplane.Neighbour]
 	Routes     reconcile.Table[dataplane.RouteKey, dataplane.Route]
 }
 
 // newSteps lists the kernel's tables in the order in which they are written: what a pod needs to be
-// handled rightly comes before what makes it reachable.
+// handled rightly comes before what makes it reachable. A set is there before the rules that name it, and loses
+// members and goes after they do.
 func newSteps(t Tables) []step {
+	sets := newSets(t.Sets)
 	return []step{
 		&tableStep[string, dataplane.Link]{
 			Step: reconcile.NewStep("links", t.Links),
@@ -37,6 +43,15 @@ func newSteps(t Tables) []step {
 			any:  kernel.Notice.TouchesSysctls,
 			one:  kernel.Notice.TouchesSysctl,
 		},
+		setsStep{sets: sets, name: "sets"},
+		&tableStep[chain.Key, *chain.Chain]{
+			Step:    reconcile.NewStep("chains", t.Chains),
+			want:    func(s dataplane.State) map[chain.Key]*chain.Chain { return s.Filter.Chains },
+			changed: func(s dataplane.State) []chain.Key { return s.Filter.ChangedChains },
+			any:     kernel.Notice.TouchesChains,
+			more:    kernel.Notice.TouchesChains,
+		},
+		setsStep{sets: sets, name: "sets, what is not needed any more", last: true},
 		&tableStep[dataplane.NeighbourKey, dataplane.Neighbour]{
 			Step: reconcile.NewStep("neighbours", t.Neighbours),
 			want: func(s dataplane.State) map[dataplane.NeighbourKey]dataplane.Neighbour { return s.Neighbours },
@@ -54,8 +69,15 @@ func newSteps(t Tables) []step {
 	}
 }
 
-// routesStep is where the routes are in newSteps' list; what comes before hangs on interfaces.
-const routesStep = 3
+// Where parts of newSteps' list begin: what hangs on interfaces, the packet filter, neighbours and routes.
+const (
+	filterStep     = 2
+	neighboursStep = 5
+	routesStep     = 6
+)
+
+// ofFilter says whether a step is one of the packet filter's.
+func ofFilter(i int) bool { return filterStep <= i && i < neighboursStep }
 
 // step is one kernel table of any type.
 type step interface {
@@ -64,6 +86,8 @@ type step interface {
 	invalidate(n kernel.Notice)
 	// due says that the table may differ from what was wanted of it last.
 	due() bool
+	// owes makes it due: it was wanted less of than there is to want.
+	owes()
 }
 
 type tableStep[K comparable, V reconcile.Value[V]] struct {
@@ -71,6 +95,9 @@ type tableStep[K comparable, V reconcile.Value[V]] struct {
 	want func(dataplane.State) map[K]V
 	// keep gives what must stay although it is not wanted; nil keeps nothing.
 	keep func(dataplane.State) func(K, V) bool
+	// changed gives the keys of what is not as it was in the last State, of a want that is one map for ever; nil
+	// if each State has a map of its own.
+	changed func(dataplane.State) []K
 	// any says whether a notice concerns the table at all, and one whether it concerns an entry.
 	any func(kernel.Notice) bool
 	one func(kernel.Notice, K, V) bool
@@ -81,16 +108,25 @@ type tableStep[K comparable, V reconcile.Value[V]] struct {
 }
 
 func (t *tableStep[K, V]) apply(ctx context.Context, s dataplane.State) (reconcile.Result, error) {
-	var keep func(K, V) bool
-	if t.keep != nil {
-		keep = t.keep(s)
-	}
-	result, err := t.Step.Apply(ctx, t.want(s), keep)
+	result, err := t.write(ctx, s)
 	t.doubt = err != nil
 	return result, err
 }
 
+func (t *tableStep[K, V]) write(ctx context.Context, s dataplane.State) (reconcile.Result, error) {
+	if t.changed != nil {
+		return t.Step.ApplyChanged(ctx, t.want(s), t.changed(s))
+	}
+	var keep func(K, V) bool
+	if t.keep != nil {
+		keep = t.keep(s)
+	}
+	return t.Step.Apply(ctx, t.want(s), keep)
+}
+
 func (t *tableStep[K, V]) due() bool { return t.doubt }
+
+func (t *tableStep[K, V]) owes() { t.doubt = true }
 
 func (t *tableStep[K, V]) invalidate(n kernel.Notice) {
 	t.doubt = t.doubt || n.Lost || t.any(n)
@@ -112,18 +148,37 @@ func invalidate(steps []step, n kernel.Notice) {
 }
 
 // applyAll writes every table, or those that are in doubt if the state is the one of the last pass. A
-// failing table does not keep the next from being written.
-func applyAll(ctx context.Context, steps []step, state dataplane.State, fresh bool, r *report) error {
+// failing table does not keep the next from being written. But while the packet filter as a whole can't be written,
+// no pod becomes reachable of which the policy has never been in the kernel.
+func (a *Agent) applyAll(ctx context.Context, state dataplane.State, fresh bool) error {
 	var errs []error
-	for _, s := range steps {
+	closed := false
+	for i, s := range a.steps {
+		if i == neighboursStep && !closed {
+			a.at.police()
+		} else if i == neighboursStep {
+			state, fresh = a.at.policed(state), true
+		}
 		if !fresh && !s.due() {
 			continue
 		}
 		result, err := s.apply(ctx, state)
-		r.applied(s.Name(), result, err)
+		a.report.applied(s.Name(), result, err)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("step %s: %w", s.Name(), err))
+			closed = closed || ofFilter(i) && !ofEntries(err)
+		}
+		if i >= neighboursStep && closed {
+			s.owes()
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// ofEntries says that an error is of single chains or sets: all others were written, and what a pod lacks drops its
+// packets.
+func ofEntries(err error) bool {
+	var chains *reconcile.WriteError[chain.Key]
+	var sets *reconcile.WriteError[policy.SetKey]
+	return errors.As(err, &chains) || errors.As(err, &sets)
 }

@@ -23,6 +23,7 @@ import (
 	"korat/bgp"
 	"korat/cni-plugin/socket"
 	"korat/felix/autodetect"
+	"korat/felix/calc"
 	"korat/felix/dataplane"
 	"korat/felix/endpoint"
 	"korat/felix/kernel"
@@ -30,6 +31,8 @@ import (
 	"korat/felix/reconcile/reconciletest"
 	"korat/ipam"
 	"korat/ipam/journal"
+	"korat/policy"
+	"korat/policy/chain"
 )
 
 // world is one host with fakes at its edges: a kernel of maps and a speaker that only listens. The
@@ -51,6 +54,8 @@ type testWorld struct {
 
 	links      *reconciletest.Table[string, dataplane.Link]
 	sysctls    *reconciletest.Table[string, dataplane.SysctlValue]
+	sets       *fakeSets
+	chains     *reconciletest.Table[chain.Key, *chain.Chain]
 	neighbours *reconciletest.Table[dataplane.NeighbourKey, dataplane.Neighbour]
 	routes     *reconciletest.Table[dataplane.RouteKey, dataplane.Route]
 }
@@ -70,6 +75,8 @@ func newWorld(t testing.TB) *testWorld {
 		speaker:    &fakeSpeaker{wake: make(chan struct{}, 1), rib: bgp.RIB{Running: true, Complete: true}},
 		links:      &reconciletest.Table[string, dataplane.Link]{},
 		sysctls:    &reconciletest.Table[string, dataplane.SysctlValue]{},
+		sets:       &fakeSets{have: map[policy.SetKey]kernel.Members{}},
+		chains:     &reconciletest.Table[chain.Key, *chain.Chain]{},
 		neighbours: &reconciletest.Table[dataplane.NeighbourKey, dataplane.Neighbour]{},
 		routes:     &reconciletest.Table[dataplane.RouteKey, dataplane.Route]{},
 	}
@@ -103,6 +110,7 @@ func (w *testWorld) startWith(st store.Store, running *sync.WaitGroup) *node {
 		w.t.Fatal(err)
 	}
 	follower := store.NewFollower(st, api.Kinds(), log)
+	follower.Track = calc.Heeds
 	keeper := ipam.NewKeeper(st, "a", log)
 	copies := mirror.New(st, "a", log)
 	agent := New(Config{
@@ -111,7 +119,7 @@ func (w *testWorld) startWith(st store.Store, running *sync.WaitGroup) *node {
 	},
 		Parts{
 			Datastore: follower, Store: st, Kernel: w.kernel, Speaker: w.speaker, Keeper: keeper, Mirror: copies, Journal: record, Log: log,
-			Tables: Tables{w.links, w.sysctls, w.neighbours, w.routes},
+			Tables: Tables{w.links, w.sysctls, w.sets, w.chains, w.neighbours, w.routes},
 		})
 	now := func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 	agent.at.now, agent.world.registration.ipv4.now, agent.world.registration.ipv6.now = now, now, now

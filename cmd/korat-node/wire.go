@@ -17,6 +17,7 @@ import (
 	"korat/bgp/speaker"
 	"korat/cni-plugin/socket"
 	"korat/felix"
+	"korat/felix/calc"
 	"korat/felix/endpoint"
 	"korat/felix/kernel"
 	"korat/felix/mirror"
@@ -41,6 +42,8 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 		return fmt.Errorf("open netlink: %w", err)
 	}
 	defer host.Close()
+	chains := host.AutoChains(log)
+	defer chains.Close()
 	plugins, err := socket.Listen(s.agentSocket())
 	if err != nil {
 		return err
@@ -60,7 +63,7 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 	defer data.close()
 
 	follower := store.NewFollower(data, api.Kinds(), log)
-	follower.Keep = concise(cfg.Node)
+	follower.Keep, follower.Track = concise(cfg.Node), calc.Heeds
 	keeper := ipam.NewKeeper(data, cfg.Node, log)
 	copies := mirror.New(data, cfg.Node, log)
 	client, supervisor, err := s.speaker(log)
@@ -69,7 +72,10 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 	}
 	parts := felix.Parts{
 		Datastore: follower, Store: data, Kernel: host, Speaker: client, Keeper: keeper, Mirror: copies, Journal: record, Log: log,
-		Tables: felix.Tables{Links: host.Links(), Sysctls: host.Sysctls(), Neighbours: host.Neighbours(), Routes: host.Routes()},
+		Tables: felix.Tables{
+			Links: host.Links(), Sysctls: host.Sysctls(), Sets: host.Sets(0), Chains: chains,
+			Neighbours: host.Neighbours(), Routes: host.Routes(),
+		},
 	}
 	lives := []func(context.Context) error{client.Run, data.server}
 	parts.Supervisor = client

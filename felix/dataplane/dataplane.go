@@ -17,6 +17,7 @@ type State struct {
 	Sysctls    map[string]SysctlValue
 	Neighbours map[NeighbourKey]Neighbour
 	Routes     map[RouteKey]Route
+	Filter     Filter
 	// HoldLearned keeps learned routes that are in the kernel but not in Routes: set while BGP has
 	// not yet told us everything (before End-of-RIB, or while the speaker is away).
 	HoldLearned bool

@@ -28,6 +28,7 @@ import (
 	"korat/bgp"
 	"korat/felix"
 	"korat/felix/autodetect"
+	"korat/felix/calc"
 	"korat/felix/dataplane"
 	"korat/felix/endpoint"
 	"korat/felix/kernel"
@@ -36,6 +37,7 @@ import (
 	"korat/ipam"
 	"korat/ipam/block"
 	"korat/ipam/journal"
+	"korat/policy/chain"
 	"korat/test/lab"
 	"korat/test/logbook"
 	"korat/test/netns"
@@ -99,7 +101,7 @@ func newWalk(t *testing.T, seed uint64) *walk {
 func (w *walk) journalFile() string { return filepath.Join(w.dir, "journal") }
 
 // tables gives an agent its tables of this host's kernel.
-type tables func(*kernel.Handle) felix.Tables
+type tables func(*kernel.Handle, *kernel.AutoChains) felix.Tables
 
 // begin starts an agent on the host's kernel.
 func (w *walk) begin(file string, st store.Store, log *slog.Logger, of tables) life {
@@ -108,11 +110,13 @@ func (w *walk) begin(file string, st store.Store, log *slog.Logger, of tables) l
 	if err != nil {
 		w.t.Fatal(err)
 	}
+	chains := handle.AutoChains(log)
 	record, err := journal.Open[endpoint.Endpoint](file)
 	if err != nil {
 		w.t.Fatal(err)
 	}
 	follower := store.NewFollower(st, api.Kinds(), log)
+	follower.Track = calc.Heeds
 	keeper, copies := ipam.NewKeeper(st, "a", log), mirror.New(st, "a", log)
 	agent := felix.New(felix.Config{
 		Identity: felix.Identity{
@@ -124,7 +128,7 @@ func (w *walk) begin(file string, st store.Store, log *slog.Logger, of tables) l
 			IPv6: felix.DefaultPool{CIDR: netip.MustParsePrefix("fd00:17::/48"), BlockSize: 120},
 		},
 	}, felix.Parts{
-		Datastore: follower, Store: st, Kernel: handle, Tables: of(handle), Speaker: w.speaker,
+		Datastore: follower, Store: st, Kernel: handle, Tables: of(handle, chains), Speaker: w.speaker,
 		Keeper: keeper, Mirror: copies, Journal: record, Log: log,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
@@ -139,7 +143,7 @@ func (w *walk) begin(file string, st store.Store, log *slog.Logger, of tables) l
 	return life{agent, sync.OnceFunc(func() {
 		cancel()
 		running.Wait()
-		if err := errors.Join(record.Close(), handle.Close()); err != nil {
+		if err := errors.Join(record.Close(), chains.Close(), handle.Close()); err != nil {
 			w.t.Error(err)
 		}
 	})}
@@ -147,8 +151,10 @@ func (w *walk) begin(file string, st store.Store, log *slog.Logger, of tables) l
 
 func (w *walk) start() {
 	log := slog.New(slog.NewTextHandler(&w.log, nil))
-	w.life = w.begin(w.journalFile(), w.store, log, func(h *kernel.Handle) felix.Tables {
-		return felix.Tables{Links: h.Links(), Sysctls: h.Sysctls(), Neighbours: h.Neighbours(), Routes: h.Routes()}
+	w.life = w.begin(w.journalFile(), w.store, log, func(h *kernel.Handle, chains *kernel.AutoChains) felix.Tables {
+		return felix.Tables{
+			Links: h.Links(), Sysctls: h.Sysctls(), Sets: h.Sets(0), Chains: chains, Neighbours: h.Neighbours(), Routes: h.Routes(),
+		}
 	})
 }
 
@@ -201,6 +207,20 @@ type notedEntries[K comparable, V reconcile.Value[V]] struct {
 	reconcile.EntryReader[K, V]
 }
 
+// notedSets are sets of which the writes are noted.
+type notedSets struct {
+	felix.SetTable
+	*diary
+}
+
+// Write implements felix.SetTable.
+func (n notedSets) Write(_ context.Context, changes []kernel.SetChange) error {
+	for _, c := range changes {
+		n.note("± set %v", c)
+	}
+	return nil
+}
+
 // frozen is a datastore that refuses every change.
 type frozen struct{ store.Store }
 
@@ -239,13 +259,14 @@ func (w *walk) fresh(ctx context.Context) string {
 		w.t.Fatal(err)
 	}
 	var d diary
-	other := w.begin(copied, frozen{w.store}, slog.New(slog.DiscardHandler), func(h *kernel.Handle) felix.Tables {
+	other := w.begin(copied, frozen{w.store}, slog.New(slog.DiscardHandler), func(h *kernel.Handle, chains *kernel.AutoChains) felix.Tables {
 		links, sysctls, neighbours, routes := h.Links(), h.Sysctls(), h.Neighbours(), h.Routes()
 		return felix.Tables{
 			Links: noted[string, dataplane.Link]{links, &d},
 			Sysctls: notedEntries[string, dataplane.SysctlValue]{
 				noted[string, dataplane.SysctlValue]{sysctls, &d}, sysctls,
 			},
+			Sets: notedSets{h.Sets(0), &d}, Chains: noted[chain.Key, *chain.Chain]{chains, &d},
 			Neighbours: noted[dataplane.NeighbourKey, dataplane.Neighbour]{neighbours, &d},
 			Routes:     noted[dataplane.RouteKey, dataplane.Route]{routes, &d},
 		}

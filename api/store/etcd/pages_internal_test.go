@@ -133,9 +133,11 @@ func TestFollowCompactionBetweenPages(t *testing.T) {
 		}
 	}}
 	f := store.NewFollower(st, api.Kinds(), slog.New(slog.DiscardHandler))
-	f.Keep = func(obj api.Object) bool {
-		ep, ok := obj.(*api.WorkloadEndpoint)
-		return !ok || ep.Spec.Node == "a"
+	f.Keep = func(obj api.Object) api.Object {
+		if ep, ok := obj.(*api.WorkloadEndpoint); ok && ep.Spec.Node != "a" {
+			return nil
+		}
+		return obj
 	}
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{})

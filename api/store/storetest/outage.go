@@ -63,7 +63,7 @@ type pursuit struct {
 }
 
 // startPursuit fills the datastore and follows it until the test ends, all of it or what is to be kept.
-func startPursuit(t *testing.T, r Rig, keep func(api.Object) bool) *pursuit {
+func startPursuit(t *testing.T, r Rig, keep func(api.Object) api.Object) *pursuit {
 	t.Helper()
 	for i := range 5 {
 		create(t, r.Writer, Pool(fmt.Sprintf("p%d", i), fmt.Sprintf("10.%d.0.0/16", i)))
@@ -118,7 +118,7 @@ func (p *pursuit) check(s api.Snapshot) {
 		}
 	}
 	for _, pool := range s.IPPools.All() {
-		if p.Keep != nil && !p.Keep(pool) {
+		if p.Keep != nil && p.Keep(pool) == nil {
 			p.Errorf("pool %s is not to be kept", pool.Name)
 		}
 	}
@@ -188,9 +188,11 @@ func followKept(t *testing.T, r Rig) {
 	p.check(p.Snapshot())
 }
 
-func enabled(obj api.Object) bool {
-	pool, ok := obj.(*api.IPPool)
-	return !ok || !pool.Spec.Disabled
+func enabled(obj api.Object) api.Object {
+	if pool, ok := obj.(*api.IPPool); ok && pool.Spec.Disabled {
+		return nil
+	}
+	return obj
 }
 
 func disabledPool(name string) *api.IPPool {
@@ -266,7 +268,7 @@ func (p *pursuit) equal() bool {
 			n++
 		}
 		if p.Keep != nil {
-			objs = slices.DeleteFunc(slices.Clone(objs), func(obj api.Object) bool { return !p.Keep(obj) })
+			objs = slices.DeleteFunc(slices.Clone(objs), func(obj api.Object) bool { return p.Keep(obj) == nil })
 		}
 		if n != len(objs) {
 			return false

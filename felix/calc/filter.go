@@ -1,0 +1,194 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package calc
+
+import (
+	"cmp"
+	"maps"
+	"slices"
+
+	"korat/api"
+	"korat/felix/dataplane"
+	"korat/policy"
+	"korat/policy/compile"
+)
+
+// Filter computes what policies ask of this node's packet filter. It is told what changes, and keeps the rest, so that
+// it costs what has changed; what it gives depends on nothing but what it was told last of each thing.
+type Filter struct {
+	compiler *compile.Compiler
+	options  compile.Options
+	// own are this node's pods as they were told last.
+	own map[api.Key]*api.WorkloadEndpoint
+	// faults are what is wrong with objects. These deny, for want of knowing what they mean.
+	faults map[api.Key]error
+}
+
+// NewFilter gives a Filter that knows of nothing.
+func NewFilter() *Filter {
+	options := optionsOf(&api.FelixConfigurationSpec{}, []api.Family{api.IPv4})
+	return &Filter{
+		compiler: compile.New(options), options: options,
+		own: map[api.Key]*api.WorkloadEndpoint{}, faults: map[api.Key]error{},
+	}
+}
+
+// Heeds says whether a Filter is to be told of a kind's objects.
+func Heeds(kind api.Kind) bool {
+	switch kind {
+	case api.KindTier, api.KindProfile, api.KindNetworkPolicy, api.KindGlobalNetworkPolicy, api.KindStagedNetworkPolicy,
+		api.KindStagedGlobalNetworkPolicy, api.KindKubernetesNetworkPolicy, api.KindClusterNetworkPolicy, api.KindNetworkSet,
+		api.KindGlobalNetworkSet, api.KindWorkloadEndpoint, api.KindFelixConfiguration:
+		return true
+	}
+	return false
+}
+
+// Own tells which pods this node has. The objects must not be changed afterwards; one that is told again as the
+// same object costs nothing.
+func (f *Filter) Own(snap api.Snapshot, pods []*api.WorkloadEndpoint) {
+	now := make(map[api.Key]*api.WorkloadEndpoint, len(pods))
+	for _, w := range pods {
+		now[w.Key()] = w
+	}
+	for key := range f.own {
+		if now[key] == nil {
+			f.compiler.DeleteLocal(key.String())
+			f.peer(snap, key)
+		}
+	}
+	before := f.own
+	f.own = now
+	for key, w := range now {
+		if before[key] != w {
+			f.pod(snap, key, w)
+		}
+	}
+}
+
+// Changed tells which objects of a Snapshot are not as they were.
+func (f *Filter) Changed(snap api.Snapshot, keys map[api.Key]struct{}) {
+	for key := range keys {
+		f.changed(snap, key)
+	}
+}
+
+func (f *Filter) changed(snap api.Snapshot, key api.Key) {
+	delete(f.faults, key)
+	obj, exists := snap.Get(key)
+	switch key.Kind {
+	case api.KindTier:
+		if t, ok := snap.Tiers.Get(key.Name); ok {
+			f.compiler.SetTier(policy.TierOf(t))
+		} else {
+			f.compiler.DeleteTier(key.Name)
+		}
+	case api.KindProfile:
+		f.profile(snap, key)
+	case api.KindNetworkSet, api.KindGlobalNetworkSet:
+		f.peer(snap, key)
+	case api.KindWorkloadEndpoint:
+		if w := f.own[key]; w != nil {
+			f.pod(snap, key, w)
+		} else {
+			f.peer(snap, key)
+		}
+	case api.KindFelixConfiguration:
+		f.configured(snap)
+	default:
+		if !exists {
+			f.compiler.DeletePolicy(policy.IDOf(key))
+			return
+		}
+		p, err := policy.Of(obj)
+		f.note(key, err)
+		if p == nil {
+			f.compiler.DeletePolicy(policy.IDOf(key))
+		} else {
+			f.compiler.SetPolicy(p)
+		}
+	}
+}
+
+// profile tells of a profile, or of what stands for it where there is no object.
+func (f *Filter) profile(snap api.Snapshot, key api.Key) {
+	if o, ok := snap.Profiles.Get(key.Name); ok {
+		p, err := policy.ProfileOf(o)
+		f.note(key, err)
+		f.compiler.SetProfile(p)
+	} else if p := policy.Implied(key.Name); p != nil {
+		f.compiler.SetProfile(p)
+	} else {
+		f.compiler.DeleteProfile(key.Name)
+	}
+}
+
+// peer tells of something that rules can pick.
+func (f *Filter) peer(snap api.Snapshot, key api.Key) {
+	obj, exists := snap.Get(key)
+	if !exists {
+		f.compiler.DeletePeer(key.String())
+		return
+	}
+	item, err := policy.ItemOf(obj)
+	f.note(key, err)
+	f.imply(snap, item.Parents)
+	f.compiler.SetPeer(key.String(), item)
+}
+
+// pod tells of one of this node's own. What people have said of it in the datastore counts as soon as it is there.
+func (f *Filter) pod(snap api.Snapshot, key api.Key, w *api.WorkloadEndpoint) {
+	if stored, ok := snap.WorkloadEndpoints.Get(key.TableName()); ok && stored.Spec.ContainerID == w.Spec.ContainerID {
+		said := w.DeepCopy()
+		said.Labels = maps.Clone(stored.Labels)
+		w = said
+	}
+	item, err := policy.ItemOf(w)
+	f.note(key, err)
+	f.imply(snap, item.Parents)
+	f.compiler.SetPeer(key.String(), item)
+	f.compiler.SetLocal(key.String(), compile.Local{
+		Interface: w.Spec.InterfaceName, Labels: item.Labels, Parents: item.Parents, Profiles: policy.Profiles(w),
+	})
+}
+
+// imply sees to it that namespaces and service accounts without an object have their profile.
+func (f *Filter) imply(snap api.Snapshot, names []string) {
+	for _, name := range names {
+		if _, exists := snap.Profiles.Get(name); exists || f.compiler.HasProfile(name) {
+			continue
+		}
+		if p := policy.Implied(name); p != nil {
+			f.compiler.SetProfile(p)
+		}
+	}
+}
+
+func (f *Filter) note(key api.Key, err error) {
+	if err != nil {
+		f.faults[key] = err
+	}
+}
+
+// Problems says what is wrong with objects, in the order of their names.
+func (f *Filter) Problems() []string {
+	keys := slices.SortedFunc(maps.Keys(f.faults), func(a, b api.Key) int { return cmp.Compare(a.String(), b.String()) })
+	var all []string
+	for _, key := range keys {
+		all = append(all, "policy: "+f.faults[key].Error())
+	}
+	return all
+}
+
+// Update gives the packet filter, with what has changed since the last one.
+func (f *Filter) Update() dataplane.Filter {
+	changes := f.compiler.Update()
+	out := dataplane.Filter{
+		Chains: f.compiler.Chains(), ChangedChains: changes.Chains, Sets: f.compiler,
+		ChangedSets: make(map[policy.SetKey]dataplane.SetChange, len(changes.Sets)),
+	}
+	for key, c := range changes.Sets {
+		out.ChangedSets[key] = dataplane.SetChange(c)
+	}
+	return out
+}

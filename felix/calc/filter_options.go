@@ -1,0 +1,66 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package calc
+
+import (
+	"net/netip"
+	"reflect"
+
+	"korat/api"
+	"korat/policy"
+	"korat/policy/compile"
+)
+
+// Families tells which families the kernel has; rules are made for no other.
+func (f *Filter) Families(families []api.Family) { f.configure(f.options, families) }
+
+// configured takes over FelixConfiguration.
+func (f *Filter) configured(snap api.Snapshot) {
+	spec := &api.FelixConfigurationSpec{}
+	if cfg, ok := snap.FelixConfigurations.Get(api.DefaultName); ok {
+		spec = &cfg.Spec
+	}
+	f.configure(optionsOf(spec, f.options.Families), f.options.Families)
+}
+
+func (f *Filter) configure(o compile.Options, families []api.Family) {
+	o.Families = families
+	if !reflect.DeepEqual(o, f.options) {
+		f.options = o
+		f.compiler.SetOptions(o)
+	}
+}
+
+// optionsOf gives what FelixConfiguration says, with the defaults of what it leaves out.
+func optionsOf(spec *api.FelixConfigurationSpec, families []api.Family) compile.Options {
+	filled := &api.FelixConfiguration{Spec: *spec.DeepCopy()}
+	filled.Name = api.DefaultName
+	api.Default(filled)
+	s := &filled.Spec
+	o := compile.Options{Families: families, Reject: s.IptablesFilterDenyAction == "Reject"}
+	switch s.DefaultEndpointToHostAction {
+	case "Drop":
+		o.ToHost = compile.ToHostDrop
+	case "Accept":
+		o.ToHost = compile.ToHostAccept
+	}
+	o.FailsafeIn, o.FailsafeOut = failsafes(s.FailsafeInboundHostPorts), failsafes(s.FailsafeOutboundHostPorts)
+	return o
+}
+
+func failsafes(ports *[]api.ProtoPort) []compile.Failsafe {
+	if ports == nil {
+		return nil
+	}
+	var all []compile.Failsafe
+	for _, p := range *ports {
+		f := compile.Failsafe{Protocol: policy.Protocol(p.Protocol.Number()), Port: p.Port}
+		if prefix, err := netip.ParsePrefix(p.Net); err == nil {
+			f.Net = prefix
+		} else if addr, err := netip.ParseAddr(p.Net); err == nil {
+			f.Net = netip.PrefixFrom(addr, addr.BitLen())
+		}
+		all = append(all, f)
+	}
+	return all
+}

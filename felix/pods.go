@@ -1,0 +1,82 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package felix
+
+import (
+	"maps"
+	"slices"
+
+	"korat/api"
+	"korat/felix/endpoint"
+)
+
+// workloadEndpoints are the record as the datastore shows it.
+func workloadEndpoints(node string, eps map[endpoint.ID]endpoint.Endpoint) []*api.WorkloadEndpoint {
+	var all []*api.WorkloadEndpoint
+	for _, ep := range eps {
+		// The datastore would refuse a shortened name; under its whole one the pod may be there still.
+		if ep.Ready && !ep.Alias().Shortened() {
+			all = append(all, workloadEndpoint(node, ep))
+		}
+	}
+	return all
+}
+
+func workloadEndpoint(node string, ep endpoint.Endpoint) *api.WorkloadEndpoint {
+	orchestrator := "k8s"
+	if ep.Pod == ep.ContainerID {
+		orchestrator = "cni"
+	}
+	wep := &api.WorkloadEndpoint{}
+	wep.Namespace = ep.Namespace
+	wep.Name = api.WorkloadEndpointName(node, orchestrator, ep.Pod, ep.IfName)
+	wep.Spec = api.WorkloadEndpointSpec{
+		Orchestrator: orchestrator, Workload: ep.Pod, Node: node, ContainerID: ep.ContainerID, Pod: ep.Pod,
+		Endpoint: ep.IfName, InterfaceName: ep.Interface, MAC: ep.MAC,
+	}
+	wep.Labels = maps.Clone(ep.Traits.Labels)
+	for _, p := range ep.Traits.Ports {
+		wep.Spec.Ports = append(wep.Spec.Ports, api.EndpointPort{Name: p.Name, Protocol: api.Protocol(p.Protocol), Port: p.Port})
+	}
+	for _, addr := range ep.Addresses {
+		prefix, err := addr.Prefix(addr.BitLen())
+		if err == nil {
+			wep.Spec.IPNetworks = append(wep.Spec.IPNetworks, prefix.String())
+		}
+	}
+	api.Default(wep)
+	return wep
+}
+
+// pods are the record as policies see it, what is not finished yet too. An attachment that stays as it is stays
+// one object.
+type pods map[endpoint.ID]pod
+
+type pod struct {
+	record endpoint.Endpoint
+	object *api.WorkloadEndpoint
+}
+
+// update brings them up to date, and gives all objects.
+func (p pods) update(node string, eps map[endpoint.ID]endpoint.Endpoint) []*api.WorkloadEndpoint {
+	all := make([]*api.WorkloadEndpoint, 0, len(eps))
+	for id, ep := range eps {
+		have, known := p[id]
+		if !known || !sameToPolicies(have.record, ep) {
+			have = pod{ep, workloadEndpoint(node, ep)}
+			p[id] = have
+		}
+		all = append(all, have.object)
+	}
+	maps.DeleteFunc(p, func(id endpoint.ID, _ pod) bool {
+		_, attached := eps[id]
+		return !attached
+	})
+	return all
+}
+
+// sameToPolicies says whether both are one pod to policies.
+func sameToPolicies(a, b endpoint.Endpoint) bool {
+	return a.Namespace == b.Namespace && a.Pod == b.Pod && a.Interface == b.Interface && slices.Equal(a.Addresses, b.Addresses) &&
+		maps.Equal(a.Traits.Labels, b.Traits.Labels) && slices.Equal(a.Traits.Ports, b.Traits.Ports)
+}
