@@ -16,7 +16,7 @@ import (
 	"korat/policy/selector"
 )
 
-func sel(t *testing.T, text string) selector.Selector {
+func sel(t testing.TB, text string) selector.Selector {
 	t.Helper()
 	s, err := selector.Parse(text)
 	if err != nil {
@@ -25,7 +25,7 @@ func sel(t *testing.T, text string) selector.Selector {
 	return s
 }
 
-func selp(t *testing.T, text string) *selector.Selector {
+func selp(t testing.TB, text string) *selector.Selector {
 	s := sel(t, text)
 	return &s
 }
@@ -313,12 +313,16 @@ allowed
       0 Allow: matches
   Allow: kns.shop 0
 `},
-		"of a tier that is not there": {[]*policy.Policy{in(ingress("x", 1, act(api.Deny)), "absent")}, `
-allowed
-` + allowedOut + `shop/db Ingress : allowed
-    kns.shop Allow
-      0 Allow: matches
-  Allow: kns.shop 0
+		"of a tier that is not there": {[]*policy.Policy{in(ingress("x", 1, udp), "absent"), ingress("p", 1, act(api.Pass))}, `
+denied
+` + allowedOut + `shop/db Ingress : denied
+  tier default
+    gnp/p Pass
+      0 Pass: matches
+  tier absent Deny
+    gnp/x
+      0 Allow: protocol is TCP, not UDP
+  Deny: no rule of tier absent matches
 `},
 	} {
 		t.Run(name, func(t *testing.T) {

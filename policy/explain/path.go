@@ -98,9 +98,13 @@ func (j *journey) travel() {
 	sameNode := from.node != "" && from.node == to.node
 	switch from.what {
 	case unknown:
+		if j.discovers(sameNode) {
+			j.note("neighbour and multicast discovery with a node is allowed by any interface of a pod")
+			return
+		}
 		j.refuse(j.flow.From, api.Egress, "interface %s of %s is of no pod that is known: what comes by it is dropped")
 	case pod:
-		j.leavePod(sameNode && to.what == hostItself)
+		j.leavePod(sameNode)
 	default:
 	}
 	switch {
@@ -150,13 +154,13 @@ func (j *journey) refuse(e End, d api.PolicyType, why string) {
 }
 
 // leavePod checks what a pod sends.
-func (j *journey) leavePod(toHost bool) {
+func (j *journey) leavePod(sameNode bool) {
 	f, ep := j.flow, j.from.pod
 	s := j.side(ep, api.Egress, Local)
 	switch {
 	case j.spoofed():
 		j.deny(s, "source %s is not an address of %s: a spoofed source is dropped", f.From.Address, ep)
-	case toHost && f.Protocol == policy.ICMPv6 && discovery(f.ICMP.Type):
+	case j.discovers(sameNode):
 		s.Allowed = true
 		s.Decided = Decision{Action: api.Allow, Why: "neighbour and multicast discovery between a pod and its node is always allowed"}
 		j.add(s)
@@ -177,8 +181,13 @@ func (j *journey) spoofed() bool {
 	return !own && !j.from.pod.has(addr)
 }
 
-// discovery says whether an ICMPv6 type is one of multicast listeners (RFC 2710), routers or neighbours (RFC 4861).
-func discovery(kind uint8) bool { return kind >= 130 && kind <= 133 || kind == 135 || kind == 136 }
+// discovers says whether it is what a pod and its node need for IPv6: messages of multicast listeners (RFC 2710), and
+// of routers and neighbours (RFC 4861).
+func (j *journey) discovers(sameNode bool) bool {
+	kind := j.flow.ICMP.Type
+	return sameNode && j.to.what == hostItself && j.flow.Protocol == policy.ICMPv6 && j.flow.family() == api.IPv6 &&
+		(kind >= 130 && kind <= 133 || kind == 135 || kind == 136)
+}
 
 // toOwnHost is the way from a pod to its own node.
 func (j *journey) toOwnHost() {

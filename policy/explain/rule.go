@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strings"
 
+	"korat/api"
 	"korat/policy"
 	"korat/policy/selector"
 )
@@ -21,11 +22,10 @@ type evaluation struct {
 	why   string
 }
 
-// no is the answer of a rule that does not match. The arguments that are long to write are Stringers.
+// no is the answer of a rule that does not match, with the reason. Where no words are wanted it is not called: most of
+// the cost would be its arguments.
 func (e *evaluation) no(format string, args ...any) bool {
-	if e.words {
-		e.why = fmt.Sprintf(format, args...)
-	}
+	e.why = fmt.Sprintf(format, args...)
 	return false
 }
 
@@ -33,13 +33,13 @@ func (e *evaluation) no(format string, args ...any) bool {
 func (e *evaluation) matches(r *policy.Rule) bool {
 	f := e.flow
 	if r.Family != 0 && r.Family != f.family() {
-		return e.no("the packet is %s, not %s", f.family(), r.Family)
+		return e.words && e.no("the packet is %s, not %s", f.family(), r.Family)
 	}
-	if r.Protocol != 0 && r.Protocol != f.Protocol {
-		return e.no("protocol is %s, not %s", f.Protocol, r.Protocol)
+	if r.Protocol != 0 && (r.Protocol != f.Protocol || foreign(f)) {
+		return e.words && e.no("protocol is %s, not %s", f.Protocol, r.Protocol)
 	}
 	if r.NotProtocol != 0 && r.NotProtocol == f.Protocol {
-		return e.no("protocol is %s, which is excluded", f.Protocol)
+		return e.words && e.no("protocol is %s, which is excluded", f.Protocol)
 	}
 	if !e.icmp(r) {
 		return false
@@ -47,19 +47,24 @@ func (e *evaluation) matches(r *policy.Rule) bool {
 	return e.end(source, &r.Source) && e.end(destination, &r.Destination)
 }
 
+// foreign says whether the packet has the ICMP of the other family, which no rule means.
+func foreign(f *Flow) bool {
+	return f.Protocol == policy.ICMP && f.family() == api.IPv6 || f.Protocol == policy.ICMPv6 && f.family() == api.IPv4
+}
+
 func (e *evaluation) icmp(r *policy.Rule) bool {
 	if r.ICMP == nil && r.NotICMP == nil {
 		return true
 	}
 	f := e.flow
-	if f.Protocol != policy.ICMP && f.Protocol != policy.ICMPv6 {
-		return e.no("protocol is %s, which has no ICMP types", f.Protocol)
+	if f.Protocol != policy.ICMP && f.Protocol != policy.ICMPv6 || foreign(f) {
+		return e.words && e.no("protocol is %s, which has no ICMP types", f.Protocol)
 	}
 	if r.ICMP != nil && !isICMP(f.ICMP, r.ICMP) {
-		return e.no("ICMP message is %s, not %s", icmp(f.ICMP), icmp(*r.ICMP))
+		return e.words && e.no("ICMP message is %s, not %s", icmp(f.ICMP), icmp(*r.ICMP))
 	}
 	if r.NotICMP != nil && isICMP(f.ICMP, r.NotICMP) {
-		return e.no("ICMP message is %s, which is excluded", icmp(f.ICMP))
+		return e.words && e.no("ICMP message is %s, which is excluded", icmp(f.ICMP))
 	}
 	return true
 }
@@ -88,20 +93,20 @@ func (e *evaluation) end(s side, want *policy.Entity) bool {
 func (e *evaluation) nets(s side, addr netip.Addr, want *policy.Entity) bool {
 	within := func(p netip.Prefix) bool { return p.Contains(addr) }
 	if len(want.Nets) > 0 && !slices.ContainsFunc(want.Nets, within) {
-		return e.no("%s %s is not in %s", s, e.who(addr), nets(want.Nets))
+		return e.words && e.no("%s %s is not in %s", s, e.who(addr), nets(want.Nets))
 	}
 	if i := slices.IndexFunc(want.NotNets, within); i >= 0 {
-		return e.no("%s %s is in %s, which is excluded", s, e.who(addr), want.NotNets[i])
+		return e.words && e.no("%s %s is in %s, which is excluded", s, e.who(addr), want.NotNets[i])
 	}
 	return true
 }
 
 func (e *evaluation) selected(s side, addr netip.Addr, want *policy.Entity) bool {
 	if want.Selector != nil && !e.has(addr, *want.Selector) {
-		return e.no("%s %s does not match %s", s, e.who(addr), want.Selector)
+		return e.words && e.no("%s %s does not match %s", s, e.who(addr), want.Selector)
 	}
 	if want.NotSelector != nil && e.has(addr, *want.NotSelector) {
-		return e.no("%s %s matches %s, which is excluded", s, e.who(addr), want.NotSelector)
+		return e.words && e.no("%s %s matches %s, which is excluded", s, e.who(addr), want.NotSelector)
 	}
 	return true
 }
@@ -122,9 +127,9 @@ func (e *evaluation) service(s side, addr netip.Addr, want *policy.Entity) bool 
 		return true
 	}
 	if s == source {
-		return e.no("source %s is not an endpoint of service %s/%s", e.who(addr), want.Service.Namespace, want.Service.Name)
+		return e.words && e.no("source %s is not an endpoint of service %s/%s", e.who(addr), want.Service.Namespace, want.Service.Name)
 	}
-	return e.no("destination %s, %s port %d is not an endpoint of service %s/%s", e.who(addr), f.Protocol, f.DestinationPort,
+	return e.words && e.no("destination %s, %s port %d is not an endpoint of service %s/%s", e.who(addr), f.Protocol, f.DestinationPort,
 		want.Service.Namespace, want.Service.Name)
 }
 
@@ -132,21 +137,21 @@ func (e *evaluation) ports(s side, addr netip.Addr, port uint16, want *policy.En
 	within := func(r policy.PortRange) bool { return r.First <= port && port <= r.Last }
 	positive := len(want.Ports)+len(want.NamedPorts) > 0
 	if positive && !hasPorts(e.flow.Protocol) {
-		return e.no("protocol is %s, which has no ports", e.flow.Protocol)
+		return e.words && e.no("protocol is %s, which has no ports", e.flow.Protocol)
 	}
 	named := func(name string) bool { return e.named(addr, port, name, want.Selector) }
 	if positive && !slices.ContainsFunc(want.Ports, within) && !slices.ContainsFunc(want.NamedPorts, named) {
-		return e.no("%s port %d is not %s", s, port, portList{e.World, addr, want.Ports, want.NamedPorts})
+		return e.words && e.no("%s port %d is not %s", s, port, portList{e.World, addr, want.Ports, want.NamedPorts})
 	}
 	if !hasPorts(e.flow.Protocol) {
 		return true
 	}
 	excluded := func(name string) bool { return e.named(addr, port, name, nil) }
 	if slices.ContainsFunc(want.NotPorts, within) {
-		return e.no("%s port %d is excluded", s, port)
+		return e.words && e.no("%s port %d is excluded", s, port)
 	}
 	if i := slices.IndexFunc(want.NotNamedPorts, excluded); i >= 0 {
-		return e.no("%s port %d is %s, which is excluded", s, port, want.NotNamedPorts[i])
+		return e.words && e.no("%s port %d is %s, which is excluded", s, port, want.NotNamedPorts[i])
 	}
 	return true
 }
@@ -160,20 +165,13 @@ func (e *evaluation) named(addr netip.Addr, port uint16, name string, sel *selec
 }
 
 // who gives an address with the names of those that have it.
-func (w *World) who(addr netip.Addr) fmt.Stringer { return who{w, addr} }
-
-type who struct {
-	world *World
-	addr  netip.Addr
-}
-
-func (w who) String() string {
+func (w *World) who(addr netip.Addr) string {
 	var names []string
-	for _, it := range w.world.known(w.addr) {
+	for _, it := range w.known(addr) {
 		names = append(names, it.name)
 	}
 	if len(names) == 0 {
-		return w.addr.String()
+		return addr.String()
 	}
-	return w.addr.String() + " (" + strings.Join(names, ", ") + ")"
+	return addr.String() + " (" + strings.Join(names, ", ") + ")"
 }

@@ -4,9 +4,11 @@ package explain
 
 import (
 	"maps"
+	"math"
 	"net/netip"
 	"slices"
 
+	"korat/api"
 	"korat/policy"
 )
 
@@ -113,7 +115,7 @@ type item struct {
 // New gives the World of the parts, which must not be changed any more.
 func New(p Parts) *World {
 	w := &World{
-		parts: p, tiers: tiersOf(p.Tiers), policies: map[string][]*policy.Policy{}, profiles: map[string]*policy.Profile{},
+		parts: p, tiers: tiersOf(p), policies: map[string][]*policy.Policy{}, profiles: map[string]*policy.Profile{},
 		byPlace: map[place]*Endpoint{}, hosts: map[string][]*Endpoint{}, byAddress: map[netip.Addr][]*item{},
 		items: map[netip.Addr][]*item{}, labels: map[*Endpoint]map[string]string{}, applied: map[appliedKey][]tierPolicies{},
 	}
@@ -145,13 +147,20 @@ func New(p Parts) *World {
 	return w
 }
 
-// tiersOf adds those that always exist, and puts them all in order.
-func tiersOf(given []policy.Tier) []policy.Tier {
-	tiers := slices.Clone(given)
-	for _, builtIn := range policy.BuiltInTiers() {
-		if !slices.ContainsFunc(given, func(t policy.Tier) bool { return t.Name == builtIn.Name }) {
-			tiers = append(tiers, builtIn)
+// tiersOf adds those that always exist, and puts them all in order. A tier that policies name without it being there
+// stands last and denies: what somebody wanted restricted is not open for the lack of it.
+func tiersOf(p Parts) []policy.Tier {
+	tiers := slices.Clone(p.Tiers)
+	add := func(t policy.Tier) {
+		if !slices.ContainsFunc(tiers, func(have policy.Tier) bool { return have.Name == t.Name }) {
+			tiers = append(tiers, t)
 		}
+	}
+	for _, t := range policy.BuiltInTiers() {
+		add(t)
+	}
+	for _, pol := range p.Policies {
+		add(policy.Tier{Name: pol.Tier, Order: math.Inf(1), Default: api.Deny})
 	}
 	slices.SortFunc(tiers, policy.Tier.Compare)
 	return tiers
