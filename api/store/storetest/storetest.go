@@ -35,6 +35,7 @@ func Run(t *testing.T, open func(t *testing.T) Backend) {
 		{"update keeps identity", testUpdateIdentity},
 		{"delete", testDelete},
 		{"every kind", testEveryKind},
+		{"policies of one name", testPolicies},
 		{"list order and revision", testList},
 		{"list many", testListMany},
 		{"watch sees every change once", testWatch},
