@@ -20,8 +20,9 @@ type sequence struct {
 	deny  chain.Action
 	rules []chain.Rule
 	uses  []*list
-	// allows and passes say which marks a packet may have by now.
-	allows, passes bool
+	// allows and passes say which marks a packet may have that this tier has given it, and stale that it may have
+	// been passed by an earlier one.
+	allows, passes, stale bool
 	// over says that all packets that get further have been passed, and done that none does.
 	over, done bool
 	// note is the comment of the next rule.
@@ -49,10 +50,7 @@ func (q *sequence) tier(t policy.Tier, policies []*source) {
 		return
 	}
 	q.note = "tier " + t.Name
-	if q.passes {
-		q.add(setMark(0, passMark))
-		q.passes = false
-	}
+	q.stale, q.passes = q.stale || q.passes, false
 	enforced := false
 	var lists []*list
 	for _, s := range policies {
@@ -92,6 +90,10 @@ func (q *sequence) list(l *list) bool {
 		return false
 	case q.allows || q.passes:
 		q.add(jump(l.name), undecided)
+	case q.stale:
+		q.add(setMark(0, passMark))
+		q.stale = false
+		fallthrough
 	default:
 		q.add(jump(l.name))
 	}

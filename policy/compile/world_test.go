@@ -38,7 +38,9 @@ func feed(c *compile.Compiler, objs []api.Object) {
 				}
 			}
 		default:
-			c.SetPolicy(must(policy.Of(o)))
+			if p := must(policy.Of(o)); p != nil { // a staged one may be ignored
+				c.SetPolicy(p)
+			}
 		}
 	}
 }
