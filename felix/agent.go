@@ -199,12 +199,14 @@ func (a *Agent) await(ctx context.Context, resync *resync, suspects <-chan struc
 			invalidate(a.steps[routesStep:], kernel.Everything())
 			a.observe(ctx, kernel.Everything())
 		case <-resync.interfaces.C:
-			invalidate(a.steps[:filterStep], kernel.Everything())
+			invalidate(a.steps[:setsBefore], kernel.Everything())
 			invalidate(a.steps[neighboursStep:routesStep], kernel.Everything())
 			a.observe(ctx, kernel.Everything())
 			a.releaseOrphans()
-		case <-resync.filter.C:
-			invalidate(a.steps[filterStep:neighboursStep], kernel.Everything())
+		case <-resync.sets.C:
+			a.steps[setsBefore].invalidate(kernel.Everything())
+		case <-resync.chains.C:
+			a.steps[chainsStep].invalidate(kernel.Everything())
 		}
 		return true
 	}

@@ -23,8 +23,8 @@ type still struct{ snap api.Snapshot }
 func (s *still) Snapshot() api.Snapshot { return s.snap }
 
 func (s *still) Take() (api.Snapshot, map[api.Key]struct{}) { return s.snap, nil }
-func (s *still) Wake() <-chan struct{}  { return nil }
-func (s *still) Status() store.Status   { return store.Status{Connected: true} }
+func (s *still) Wake() <-chan struct{}                      { return nil }
+func (s *still) Status() store.Status                       { return store.Status{Connected: true} }
 
 // cluster is an agent, not running, in a cluster of n other nodes with a block and a route each.
 func cluster(t testing.TB, n int) (*Agent, *still, *testWorld) {

@@ -12,22 +12,24 @@ import (
 
 // resync wakes the loop for full reads of the kernel, with the periods of FelixConfiguration.
 type resync struct {
-	standard                                   time.Duration
-	routePeriod, interfacePeriod, filterPeriod time.Duration
-	routes, interfaces, filter                 *time.Ticker
+	standard                                             time.Duration
+	routePeriod, interfacePeriod, setPeriod, chainPeriod time.Duration
+	routes, interfaces, sets, chains                     *time.Ticker
 }
 
 func newResync(standard time.Duration) *resync {
 	return &resync{
-		standard: standard, routePeriod: standard, interfacePeriod: standard, filterPeriod: standard,
-		routes: time.NewTicker(standard), interfaces: time.NewTicker(standard), filter: time.NewTicker(standard),
+		standard: standard, routePeriod: standard, interfacePeriod: standard, setPeriod: standard, chainPeriod: standard,
+		routes: time.NewTicker(standard), interfaces: time.NewTicker(standard),
+		sets: time.NewTicker(standard), chains: time.NewTicker(standard),
 	}
 }
 
 func (r *resync) stop() {
 	r.routes.Stop()
 	r.interfaces.Stop()
-	r.filter.Stop()
+	r.sets.Stop()
+	r.chains.Stop()
 }
 
 // adjust takes over changed periods.
@@ -38,6 +40,8 @@ func (r *resync) adjust(snap api.Snapshot) {
 	}
 	r.set(r.routes, &r.routePeriod, spec.RouteRefreshInterval)
 	r.set(r.interfaces, &r.interfacePeriod, spec.InterfaceRefreshInterval)
+	r.set(r.sets, &r.setPeriod, spec.IpsetsRefreshInterval)
+	r.set(r.chains, &r.chainPeriod, spec.IptablesRefreshInterval)
 }
 
 // set applies one period; more than MaxResync would make /livez fail between two of them.

@@ -71,13 +71,14 @@ func newSteps(t Tables) []step {
 
 // Where parts of newSteps' list begin: what hangs on interfaces, the packet filter, neighbours and routes.
 const (
-	filterStep     = 2
+	setsBefore     = 2
+	chainsStep     = 3
 	neighboursStep = 5
 	routesStep     = 6
 )
 
 // ofFilter says whether a step is one of the packet filter's.
-func ofFilter(i int) bool { return filterStep <= i && i < neighboursStep }
+func ofFilter(i int) bool { return setsBefore <= i && i < neighboursStep }
 
 // step is one kernel table of any type.
 type step interface {

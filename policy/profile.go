@@ -16,6 +16,10 @@ const (
 	accountProfile   = "ksa."
 )
 
+// DefaultAllow is the name of a profile that is always there and allows everything. Calico gives it to the host
+// endpoints that it makes by itself.
+const DefaultAllow = "projectcalico-default-allow"
+
 // NamespaceProfile gives the name of a namespace's profile.
 func NamespaceProfile(namespace string) string { return namespaceProfile + namespace }
 
@@ -50,14 +54,14 @@ func (c *conversion) profileRules(field string, rules []api.Rule) []Rule {
 	return c.rules(field, rules)
 }
 
-// Implied gives the profile of a namespace or service account that has no object, by the profile's name: that of a
-// namespace allows everything, that of a service account has no rules. It is nil for any other name.
+// Implied gives the profile of a namespace or service account that has no object, or DefaultAllow, by the profile's
+// name: that of a namespace allows everything, that of a service account has no rules. It is nil for any other name.
 func Implied(name string) *Profile {
 	p := &Profile{Name: name, Labels: nameLabels(name)}
 	switch {
-	case len(p.Labels) == 0:
+	case name != DefaultAllow && len(p.Labels) == 0:
 		return nil
-	case strings.HasPrefix(name, namespaceProfile):
+	case name == DefaultAllow, strings.HasPrefix(name, namespaceProfile):
 		p.Ingress, p.Egress = []Rule{{Action: api.Allow}}, []Rule{{Action: api.Allow}}
 	}
 	return p

@@ -72,10 +72,7 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 	}
 	parts := felix.Parts{
 		Datastore: follower, Store: data, Kernel: host, Speaker: client, Keeper: keeper, Mirror: copies, Journal: record, Log: log,
-		Tables: felix.Tables{
-			Links: host.Links(), Sysctls: host.Sysctls(), Sets: host.Sets(0), Chains: chains,
-			Neighbours: host.Neighbours(), Routes: host.Routes(),
-		},
+		Tables: tables(host, chains),
 	}
 	lives := []func(context.Context) error{client.Run, data.server}
 	parts.Supervisor = client
@@ -91,6 +88,13 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 		func(ctx context.Context) error { return plugins.Serve(ctx, agent) },
 		func(ctx context.Context) error { serveHTTP(ctx, health, agent.Handler(), log); return nil },
 	)...)
+}
+
+func tables(host *kernel.Handle, chains *kernel.AutoChains) felix.Tables {
+	return felix.Tables{
+		Links: host.Links(), Sysctls: host.Sysctls(), Sets: host.Sets(0), Chains: chains,
+		Neighbours: host.Neighbours(), Routes: host.Routes(),
+	}
 }
 
 // openRecord opens the record of attached pods.

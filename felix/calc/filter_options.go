@@ -55,10 +55,15 @@ func failsafes(ports *[]api.ProtoPort) []compile.Failsafe {
 	var all []compile.Failsafe
 	for _, p := range *ports {
 		f := compile.Failsafe{Protocol: policy.Protocol(p.Protocol.Number()), Port: p.Port}
-		if prefix, err := netip.ParsePrefix(p.Net); err == nil {
+		if p.Net != "" {
+			prefix, err := netip.ParsePrefix(p.Net)
+			if addr, notPrefix := netip.ParseAddr(p.Net); err != nil && notPrefix == nil {
+				prefix, err = netip.PrefixFrom(addr, addr.BitLen()), nil
+			}
+			if err != nil {
+				continue // it was never validated: what nobody understands opens nothing
+			}
 			f.Net = prefix
-		} else if addr, err := netip.ParseAddr(p.Net); err == nil {
-			f.Net = netip.PrefixFrom(addr, addr.BitLen())
 		}
 		all = append(all, f)
 	}
