@@ -69,29 +69,48 @@ func (c Conntrack) readFamily(ctx context.Context, family uint8, wanted map[neti
 
 // search asks for each address. done is false if the kernel gives what was not asked for (before Linux 5.8).
 func (c Conntrack) search(ctx context.Context, wanted map[netip.Addr]bool, each func(Flow)) (done bool, err error) {
-	ignored := false
 	for a := range wanted {
-		for _, reply := range []bool{false, true} {
-			err := c.dump(ctx, func(b *buffer) { encodeFlowSearch(b, a, reply) }, func(body []byte) {
-				from, to := flowEnds(body)
-				hit := from == a
-				if reply {
-					hit = to == a
-				}
-				ignored = ignored || !hit
-				if !hit || reply && wanted[from] { // the latter was or will be found from its other end
-					return
-				}
-				if f, ok := decodeFlow(body); ok {
-					each(f)
-				}
-			})
-			if err != nil || ignored {
-				return false, err
+		begun, err := c.searchEnd(ctx, flowEnd{a, false}, each)
+		if err != nil || !begun {
+			return false, err
+		}
+		answered, err := c.searchEnd(ctx, flowEnd{a, true}, func(f Flow) {
+			if !wanted[f.Original.Source] { // or it was, or will be, found from there
+				each(f)
 			}
+		})
+		if err != nil || !answered {
+			return false, err
 		}
 	}
 	return true, nil
+}
+
+// flowEnd is an address that begins flows, or that answers.
+type flowEnd struct {
+	netip.Addr
+	reply bool
+}
+
+func (e flowEnd) of(body []byte) bool {
+	from, to := flowEnds(body)
+	if e.reply {
+		return to == e.Addr
+	}
+	return from == e.Addr
+}
+
+// searchEnd asks for the flows with one end. done is false if it got others too.
+func (c Conntrack) searchEnd(ctx context.Context, end flowEnd, each func(Flow)) (done bool, err error) {
+	done = true
+	err = c.dump(ctx, func(b *buffer) { encodeFlowSearch(b, end) }, func(body []byte) {
+		if !end.of(body) {
+			done = false
+		} else if f, ok := decodeFlow(body); ok {
+			each(f)
+		}
+	})
+	return done, err
 }
 
 // dump uses a socket of its own: with many flows it takes seconds, and may be broken off.

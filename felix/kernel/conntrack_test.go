@@ -22,8 +22,14 @@ import (
 // pod2 10.0.2.2 and fd00:2::2.
 type podHost struct {
 	host
-	pods   [2]*netns.Namespace
+	pods   [2]pod
 	handle *kernel.Handle
+}
+
+// pod is a pod's namespace.
+type pod struct {
+	*netns.Namespace
+	t testing.TB
 }
 
 func newPodHost(t testing.TB) podHost {
@@ -35,7 +41,7 @@ func newPodHost(t testing.TB) podHost {
 	// A pair of which both sides have one index has its carrier up to a second late (linkwatch_urgent_event).
 	h.Batch("link add unused type veth peer name unused1", "link del unused")
 	for i := range h.pods {
-		pod, n := netns.New(t), i+1
+		pod, n := pod{netns.New(t), t}, i+1
 		h.pods[i] = pod
 		pod.Run("sysctl", "-qw", now)
 		h.Batch(
@@ -95,7 +101,7 @@ func echo(c net.PacketConn) {
 }
 
 // dial connects from pod1, from a port of choice, and of UDP sends and hears two datagrams.
-func (h podHost) dial(network, from, to string) net.Conn {
+func (h podHost) dial(network, from, to string) {
 	h.t.Helper()
 	var conn net.Conn
 	err := h.pods[0].Do(func() error {
@@ -116,7 +122,6 @@ func (h podHost) dial(network, from, to string) net.Conn {
 			talk(h.t, conn)
 		}
 	}
-	return conn
 }
 
 func talk(t testing.TB, conn net.Conn) {

@@ -120,15 +120,15 @@ func encodeFlowDump(b *buffer, family uint8) {
 }
 
 // encodeFlowSearch asks for the flows of which the first packet, or its answers, come from an address.
-func encodeFlowSearch(b *buffer, source netip.Addr, reply bool) {
-	encodeFlowDump(b, family(source))
+func encodeFlowSearch(b *buffer, end flowEnd) {
+	encodeFlowDump(b, family(end.Addr))
 	tuple, flags := uint16(nl.CTA_TUPLE_ORIG), uint16(ctaFilterOrigFlags)
-	if reply {
+	if end.reply {
 		tuple, flags = nl.CTA_TUPLE_REPLY, ctaFilterReplyFlags
 	}
 	at := b.open(tuple | nested)
 	ip := b.open(nl.CTA_TUPLE_IP | nested)
-	b.attrAddr(nl.CTA_IP_V4_SRC, source)
+	b.attrAddr(nl.CTA_IP_V4_SRC, end.Addr)
 	b.close(ip)
 	b.close(at)
 	at = b.open(ctaFilter | nested)

@@ -69,9 +69,11 @@ func (m setMessage) meaning(errno unix.Errno, maxMembers int) string {
 		if m.key.Kind != policy.PortNumbers {
 			return fmt.Sprintf("the set is full: it can have %d members (maxelem); raise maxIpsetSize in the FelixConfiguration", maxMembers)
 		}
-	}
-	if errno > nl.IPSET_ERR_PRIVATE {
-		return fmt.Sprintf("the kernel refuses it with error %d of its IP sets", int(errno))
+		return "a port beyond the set's range"
+	default:
+		if errno > nl.IPSET_ERR_PRIVATE {
+			return fmt.Sprintf("the kernel refuses it with error %d of its IP sets", int(errno))
+		}
 	}
 	return ""
 }

@@ -157,7 +157,8 @@ func (w *setWriter) send(messages []setMessage) (map[policy.SetKey]error, error)
 		encode: func(b *buffer, i int) error { return messages[i].encode(b, w.maxMembers) },
 		failed: func(i int, err error) {
 			m := messages[i]
-			if failed[m.key] == nil && !(m.command == nl.IPSET_CMD_DESTROY && errors.Is(err, unix.ENOENT)) {
+			absent := m.command == nl.IPSET_CMD_DESTROY && errors.Is(err, unix.ENOENT)
+			if failed[m.key] == nil && !absent {
 				failed[m.key] = m.explain(err, w.maxMembers)
 			}
 		},

@@ -159,7 +159,7 @@ func (r *setReader) header(name, typ string, family uint8, data []byte) *readSet
 		return set
 	}
 	if !r.headers {
-		set.members = make(Members, set.size)
+		set.members = make(Members, min(set.size, r.maxMembers))
 	}
 	return set
 }
