@@ -137,6 +137,7 @@ func TestRule(t *testing.T) {
 	web := podOf("web", "a", "10.0.0.1", "role=web")
 	db := podOf("db", "a", "10.0.0.2", "role=db")
 	db.Ports = []policy.NamedPort{{Name: "http", Protocol: policy.TCP, Port: 80}, {Name: "dns", Protocol: policy.UDP, Port: 80}}
+	web.Ports = []policy.NamedPort{{Name: "client", Protocol: policy.TCP, Port: 40000}}
 	service := policy.Service{Namespace: "shop", Name: "db"}
 	w := New(Parts{
 		Endpoints: []Endpoint{web, db},
@@ -181,12 +182,15 @@ func TestRule(t *testing.T) {
 		{dst(policy.Entity{NotPorts: ports(81)}), ""},
 		{dst(policy.Entity{NamedPorts: []string{"http"}}), ""},
 		{dst(policy.Entity{NamedPorts: []string{"http"}, Selector: selp(t, "role == 'db'")}), ""},
-		{dst(policy.Entity{NamedPorts: []string{"dns"}}), "destination port 80 is not dns (UDP 80)"},
+		{dst(policy.Entity{NamedPorts: []string{"dns"}}), "destination port 80 is not dns (UDP 80 of shop/db)"},
 		{dst(policy.Entity{NamedPorts: []string{"ftp"}, Ports: ports(80)}), ""},
 		{dst(policy.Entity{NamedPorts: []string{"ftp"}, Ports: ports(81)}), "destination port 80 is not one of 81, ftp (which 10.0.0.2 has not)"},
 		{src(policy.Entity{NamedPorts: []string{"http"}}), "source port 40000 is not http (which 10.0.0.1 has not)"},
 		{dst(policy.Entity{NotNamedPorts: []string{"http"}}), "destination port 80 is http, which is excluded"},
 		{dst(policy.Entity{NotNamedPorts: []string{"dns"}}), ""},
+		// The set has the address, but not the port.
+		{src(policy.Entity{NamedPorts: []string{"client"}, Selector: selp(t, "has(net)")}), "source port 40000 is not client (TCP 40000 of shop/web)"},
+		{src(policy.Entity{NotNamedPorts: []string{"client"}, Selector: selp(t, "has(net)")}), "source port 40000 is client, which is excluded"},
 		{dst(policy.Entity{Service: &service}), ""},
 		{src(policy.Entity{Service: &service}), "source 10.0.0.1 (shop/web, GlobalNetworkSet mine) is not an endpoint of service shop/db"},
 		{dst(policy.Entity{Service: &policy.Service{Namespace: "shop", Name: "x"}}), "destination 10.0.0.2 (shop/db), TCP port 80 is not an endpoint of service shop/x"},

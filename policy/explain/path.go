@@ -111,6 +111,8 @@ func (j *journey) travel() {
 	case sameNode && from.what == hostItself:
 		j.note("what a node sends to itself and to its own pods is not checked")
 		return
+	case j.discovers(sameNode):
+		return
 	case sameNode && to.what == hostItself:
 		j.toOwnHost()
 	case !sameNode:

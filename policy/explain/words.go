@@ -76,7 +76,7 @@ func (l portList) meaning(name string) string {
 	for _, it := range l.world.known(l.addr) {
 		for _, p := range it.ports {
 			if p.Name == name {
-				found = append(found, fmt.Sprintf("%s %d", p.Protocol, p.Port))
+				found = append(found, fmt.Sprintf("%s %d of %s", p.Protocol, p.Port, it.name))
 			}
 		}
 	}
