@@ -4,9 +4,12 @@ package felix
 
 import (
 	"context"
+	"iter"
 	"maps"
+	"slices"
 	"sync"
 
+	"korat/felix/dataplane"
 	"korat/felix/kernel"
 	"korat/felix/reconcile"
 	"korat/policy"
@@ -78,4 +81,19 @@ func (s mishapSets) Write(ctx context.Context, changes []kernel.SetChange) error
 		}
 		return s.fakeSets.Write(ctx, changes)
 	})
+}
+
+// heldSets are sets that are wanted.
+type heldSets map[policy.SetKey][]policy.Member
+
+type setChange = dataplane.SetChange
+
+// Sets implements dataplane.Sets.
+func (h heldSets) Sets() iter.Seq[policy.SetKey] { return maps.Keys(h) }
+
+// Members implements dataplane.Sets.
+func (h heldSets) Members(key policy.SetKey) iter.Seq[policy.Member] { return slices.Values(h[key]) }
+
+func filterOf(h heldSets, changed map[policy.SetKey]setChange) dataplane.Filter {
+	return dataplane.Filter{Sets: h, ChangedSets: changed}
 }
