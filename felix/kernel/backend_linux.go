@@ -53,6 +53,17 @@ type ChainsConfig struct {
 	// Patience is how long an answer of iptables-restore's is waited for; 20 seconds if 0. While another program holds
 	// the lock it is waited for up to a minute.
 	Patience time.Duration
+	// Retry is how long what was refused is not tried again, which costs a program; 10 seconds if 0.
+	Retry time.Duration
+}
+
+const defaultRetry = 10 * time.Second
+
+func (c ChainsConfig) retry() time.Duration {
+	if c.Retry == 0 {
+		return defaultRetry
+	}
+	return c.Retry
 }
 
 func (c ChainsConfig) patience() time.Duration {

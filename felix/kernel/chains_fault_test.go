@@ -62,6 +62,22 @@ func (h filterHost) writer(f api.Family) int {
 	return pids[0]
 }
 
+// signal sends a signal to a process and waits until it is in a state, of which "Z" includes that it is gone.
+func signal(t *testing.T, pid int, s unix.Signal, state string) {
+	t.Helper()
+	if err := unix.Kill(pid, s); err != nil {
+		t.Fatal(err)
+	}
+	netns.WaitFor(t, "the signal's effect", func() bool {
+		stat, err := os.ReadFile(fmt.Sprintf("/proc/%d/stat", pid))
+		if err != nil {
+			return state == "Z"
+		}
+		_, rest, _ := strings.Cut(string(stat), ") ")
+		return strings.HasPrefix(rest, state)
+	})
+}
+
 func one(name, device string) chains {
 	return chains{key(api.IPv4, chain.Filter, name): rules(from(device))}
 }
@@ -74,9 +90,7 @@ func TestWriterThatHangs(t *testing.T) {
 		step := reconcile.NewStep("chains", h.chains(config))
 		apply(t, step, one("cali-a", "a"))
 		stopped := h.writer(api.IPv4)
-		if err := unix.Kill(stopped, unix.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
+		signal(t, stopped, unix.SIGSTOP, "T")
 		want := one("cali-a", "b")
 		result, err := step.Apply(t.Context(), want, nil)
 		if err == nil || !strings.Contains(err.Error(), h.program(api.IPv4, "-restore")+": no answer for 2") || result.Failed != 1 {
@@ -97,18 +111,12 @@ func TestWriterKilled(t *testing.T) {
 	eachBackend(t, func(t *testing.T, h filterHost) {
 		step := reconcile.NewStep("chains", h.chains(h.config()))
 		apply(t, step, one("cali-a", "a"))
-		idle := h.writer(api.IPv4)
-		if err := unix.Kill(idle, unix.SIGKILL); err != nil {
-			t.Fatal(err)
-		}
-		netns.WaitFor(t, "the end of the writer", func() bool { return len(h.writers(api.IPv4)) == 0 })
+		signal(t, h.writer(api.IPv4), unix.SIGKILL, "Z")
 		equal(t, "while idle", reconcile.Result{Set: 1}, apply(t, step, one("cali-a", "b")))
 
 		// In the middle: it has the text, and does not get to its end.
 		busy := h.writer(api.IPv4)
-		if err := unix.Kill(busy, unix.SIGSTOP); err != nil {
-			t.Fatal(err)
-		}
+		signal(t, busy, unix.SIGSTOP, "T")
 		want, done := one("cali-a", "c"), make(chan error, 1)
 		ctx := t.Context()
 		go func() {
@@ -150,9 +158,7 @@ func TestWriteBrokenOff(t *testing.T) {
 	table := h.chains(h.config())
 	step := reconcile.NewStep("chains", table)
 	apply(t, step, one("cali-a", "a"))
-	if err := unix.Kill(h.writer(api.IPv4), unix.SIGSTOP); err != nil {
-		t.Fatal(err)
-	}
+	signal(t, h.writer(api.IPv4), unix.SIGSTOP, "T")
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
 	if _, err := step.Apply(ctx, one("cali-a", "b"), nil); !errors.Is(err, context.DeadlineExceeded) {

@@ -15,9 +15,6 @@ import (
 	"korat/policy/render"
 )
 
-// refusedFor is how long what was refused is not tried again: each time costs a program.
-const refusedFor = 10 * time.Second
-
 // refusedComment is that of the rules that stand for those of a refused chain.
 const refusedComment = "refused by the kernel"
 
@@ -42,7 +39,7 @@ func (s *side) recall(c *change) {
 		case p.table != c.table || !set && !c.gone[p.name]:
 		case set != (r.want != nil) || set && !r.want.Equal(want):
 			delete(s.refused, p)
-		case time.Since(r.at) < refusedFor:
+		case time.Since(r.at) < s.config.retry():
 			c.failed[p.name] = r.err
 		}
 	}

@@ -79,7 +79,9 @@ type change struct {
 // transaction gives the text that makes the change.
 func (s *side) transaction(c *change) render.Transaction {
 	for {
-		t, bad := s.renderable(c).Transaction()
+		r := s.renderable(c)
+		t, bad := r.Transaction()
+		s.lost(c, r, bad)
 		for name, err := range bad {
 			if c.failed[name] != nil { // not even what stands for it can be written: its name is not possible
 				delete(c.set, name)
@@ -115,6 +117,18 @@ func (s *side) renderable(c *change) render.Change {
 	return r
 }
 
+// lost adds to bad the chains that lead to one that won't be there.
+func (s *side) lost(c *change, r render.Change, bad map[string]error) {
+	for name, want := range r.Set {
+		for target := range want.Uses {
+			_, made := c.set[target]
+			if !made && (s.have[c.table][target] == nil || slices.Contains(r.Delete, target)) {
+				bad[name] = fmt.Errorf("leads to the chain %s, which does not exist", target)
+			}
+		}
+	}
+}
+
 // writeTable makes a change, without what is refused of it.
 func (s *side) writeTable(ctx context.Context, c *change) error {
 	s.recall(c)
@@ -140,26 +154,37 @@ func (s *side) writeTable(ctx context.Context, c *change) error {
 
 // commit has the program do a transaction. After an error it is gone.
 func (s *side) commit(ctx context.Context, t render.Transaction) error {
-	if s.restore != nil && !s.restore.running() {
-		s.drop() // between two transactions, which harms nobody
-	}
-	if s.restore == nil {
-		r, err := s.h.startRestore(ctx, s.config, s.family)
-		if err != nil {
-			return err
-		}
-		s.restore = r
-		if err := s.introduce(r); err != nil {
-			s.drop()
-			return err
-		}
-	}
 	s.h.writes.chains.Add(uint64(t.Changes))
-	err := s.restore.do(ctx, t.Text, len(t.About), s.config.patience())
-	if err != nil {
-		s.drop()
+	for again := true; ; again = false {
+		if err := s.start(ctx); err != nil {
+			return err
+		}
+		err := s.restore.do(ctx, t.Text, len(t.About), s.config.patience())
+		if err != nil {
+			s.drop()
+		}
+		if !errors.Is(err, errGone) || !again {
+			return err
+		}
 	}
-	return err
+}
+
+// start sees to it that the program runs. That it has ended between two transactions harms nobody.
+func (s *side) start(ctx context.Context) error {
+	if s.restore != nil && s.restore.running() {
+		return nil
+	}
+	s.drop()
+	r, err := s.h.startRestore(ctx, s.config, s.family)
+	if err != nil {
+		return err
+	}
+	s.restore = r
+	if err := s.introduce(r); err != nil {
+		s.drop()
+		return err
+	}
+	return nil
 }
 
 // introduce tells who hears the kernel's notices that what the program does is ours.

@@ -34,7 +34,7 @@ func essence(complaint string) string {
 		if strings.HasPrefix(line, "Error occurred at line") || strings.HasPrefix(line, "Try `") {
 			continue
 		}
-		line = regexp.MustCompile(`^ip6?tables-restore( v[0-9.]+( \(\w+\))?)?:\s*`).ReplaceAllString(line, "")
+		line = regexp.MustCompile(`^ip6?tables[a-z-]*( v[0-9.]+( \(\w+\))?)?:\s*`).ReplaceAllString(line, "")
 		line = regexp.MustCompile(`^line \d+(:| failed:?)\s*`).ReplaceAllString(line, "")
 		if line != "" && !slices.Contains(parts, line) {
 			parts = append(parts, line)

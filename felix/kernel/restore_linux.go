@@ -13,6 +13,8 @@ import (
 	"sync"
 	"time"
 
+	"golang.org/x/sys/unix"
+
 	"korat/api"
 )
 
@@ -44,6 +46,9 @@ type restore struct {
 	fed, asked int
 	lock       string
 }
+
+// errGone says that the program had ended before it was given anything.
+var errGone = errors.New("ended while it had nothing to do")
 
 // refusal says that iptables or the kernel said no to a transaction, and that nothing of it was done.
 type refusal struct {
@@ -113,17 +118,21 @@ func (r *restore) do(ctx context.Context, text []byte, lines int, patience time.
 	ask := fmt.Sprintf("# korat %d\n", r.asked)
 	r.fed += lines + 1
 	stop := r.watch(ctx, patience)
-	_, err := r.in.Write(append(text, ask...))
+	n, err := r.in.Write(append(text, ask...))
 	if err == nil {
 		err = r.await(ask)
 	}
 	if cause := stop(); err != nil && cause != nil {
 		return fmt.Errorf("%s: %w", r.name, cause)
 	}
-	if err != nil {
-		return r.verdict(first, err)
+	if err == nil {
+		return nil
 	}
-	return nil
+	verdict := r.verdict(first, err)
+	if _, refused := verdict.(*refusal); !refused && n == 0 && errors.Is(err, unix.EPIPE) {
+		return errGone
+	}
+	return verdict
 }
 
 // await reads until the program has printed a line.

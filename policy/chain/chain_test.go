@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package chain_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"korat/policy/chain"
+)
+
+// of gives rules with the IDs of a text such as "a b | c", where what follows the bar stands last.
+func of(text string) *chain.Chain {
+	c := &chain.Chain{}
+	first, last, _ := strings.Cut(text, "|")
+	for _, id := range strings.Fields(first) {
+		c.Rules = append(c.Rules, chain.Rule{ID: strings.Trim(id, "-")})
+	}
+	for _, id := range strings.Fields(last) {
+		c.Last = append(c.Last, chain.Rule{ID: id})
+	}
+	return c
+}
+
+func TestEqual(t *testing.T) {
+	alone, misplaced := of("a b"), of("a | b")
+	alone.Alone, misplaced.Misplaced = true, true
+	for name, c := range map[string]struct {
+		want, have *chain.Chain
+		equal      bool
+	}{
+		"same":                  {of("a b"), of("a b"), true},
+		"empty":                 {of(""), of(""), true},
+		"another order":         {of("a b"), of("b a"), false},
+		"one more":              {of("a b"), of("a b b"), false},
+		"one is not ours":       {of("a"), of("-"), false},
+		"none is ours":          {of("-"), of("-"), false},
+		"the last is not last":  {of("a | b"), of("a b"), false},
+		"first and last":        {of("a | b"), of("a | b"), true},
+		"no others' between":    {of("a | b"), alone, true},
+		"no others', one lacks": {of("a | b c"), alone, false},
+		"misplaced":             {of("a | b"), misplaced, false},
+	} {
+		if c.want.Equal(c.have) != c.equal || c.have.Equal(c.want) != c.equal {
+			t.Errorf("%s: equal is %t", name, !c.equal)
+		}
+	}
+	if !misplaced.Equal(misplaced) {
+		t.Error("a chain does not equal itself")
+	}
+}
+
+func TestUses(t *testing.T) {
+	c := &chain.Chain{
+		Rules: []chain.Rule{
+			chain.NewRule("", chain.Action{Verb: chain.Jump, Text: "a"}), chain.NewRule("", chain.Action{Verb: chain.Report, Text: "x"}),
+			chain.NewRule("", chain.Action{Verb: chain.Goto, Text: "b"}),
+		},
+		Last: []chain.Rule{chain.NewRule("", chain.Action{Verb: chain.Jump, Text: "c"})},
+	}
+	if have := slices.Collect(c.Uses); !slices.Equal(have, []string{"a", "b", "c"}) {
+		t.Errorf("have %v", have)
+	}
+	for name := range c.Uses {
+		if name != "a" {
+			t.Errorf("asked for more than the first, %s", name)
+		}
+		break
+	}
+}
