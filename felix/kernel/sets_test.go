@@ -16,6 +16,7 @@ import (
 	"korat/felix/kernel"
 	"korat/felix/reconcile"
 	"korat/policy"
+	"korat/policy/chain"
 	"korat/test/netns"
 )
 
@@ -338,6 +339,31 @@ func TestSetInUseIsReplaced(t *testing.T) {
 		t.Error("the set does not match after")
 	}
 	equal(t, "read", "IPv4 cali40s:used kind 0: 10.0.0.0/8 127.0.0.1/32\n", h.read())
+}
+
+// A set can go when the last rule that refers to it has gone; by nftables a little later, and until then it is in use.
+func TestSetGoesAfterItsRules(t *testing.T) {
+	eachBackend(t, func(t *testing.T, f filterHost) {
+		h := setHost{f.host, f.handle.Sets(0)}
+		step := reconcile.NewStep("chains", f.chains(f.config()))
+		used := set4("cali40s:used")
+		destroy := []kernel.SetChange{{Key: used, Destroy: true}}
+		h.write(kernel.SetChange{Key: used, Replace: true, Add: members("10.0.0.1/32")})
+		rule := chain.NewRule("", drop, chain.InSet{Set: used.Name})
+		apply(t, step, chains{key(api.IPv4, chain.Filter, "cali-a"): rules(rule)})
+		if err := h.sets.Write(t.Context(), destroy); !errors.Is(err, kernel.ErrSetInUse) {
+			t.Errorf("have %v", err)
+		}
+		apply(t, step, chains{key(api.IPv4, chain.Filter, "cali-a"): rules()})
+		netns.WaitFor(t, "the set to go", func() bool {
+			err := h.sets.Write(t.Context(), destroy)
+			if err != nil && !errors.Is(err, kernel.ErrSetInUse) {
+				t.Errorf("have %v", err)
+			}
+			return err == nil
+		})
+		equal(t, "ipset save", "", h.save())
+	})
 }
 
 // Many members and many sets, in both directions, with the kernel's list in many messages.
