@@ -19,13 +19,16 @@ type AutoChains struct {
 	// want is what was asked for, and chains is nil until it is known what that means.
 	want   string
 	chains *Chains
+	// swept says that the other backend has nothing of ours any more.
+	swept bool
 }
 
 // AutoChains gives the table. Nothing is looked at before the first Read.
 func (h *Handle) AutoChains(log *slog.Logger) *AutoChains { return &AutoChains{h: h, log: log} }
 
 // Want asks for a backend: "Auto", "NFT" or "Legacy". If that is another one than was asked for last, it says so: what
-// is known of the chains is then known of the other one. The next Read goes over to it, and removes what is ours there.
+// is known of the chains is then known of the other one. The next Read goes over to it. What is ours in the one left is
+// removed when all is written.
 func (a *AutoChains) Want(backend string) (changed bool, err error) {
 	if backend == a.want {
 		return false, nil
@@ -44,7 +47,7 @@ func (a *AutoChains) Close() error {
 	return err
 }
 
-// open chooses the backend, and clears the other one of what is ours.
+// open chooses the backend.
 func (a *AutoChains) open(ctx context.Context) error {
 	if a.chains != nil {
 		return nil
@@ -53,20 +56,31 @@ func (a *AutoChains) open(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	chains, err := a.h.Chains(ChainsConfig{Backend: choice.Backend})
-	if err != nil {
+	if a.chains, err = a.h.Chains(ChainsConfig{Backend: choice.Backend}); err != nil {
 		return err
 	}
-	removed, err := chains.Sweep(ctx)
-	if err != nil {
-		return errors.Join(err, chains.Close())
-	}
-	a.chains = chains
-	a.log.Info("packet filter", "backend", string(choice.Backend), "reason", choice.Reason, "removed_elsewhere", removed)
+	a.swept = false
+	a.log.Info("packet filter", "backend", string(choice.Backend), "reason", choice.Reason)
 	if choice.Warning != "" {
 		a.log.Warn("packet filter", "warning", choice.Warning)
 	}
 	return nil
+}
+
+// sweep clears the other backend of what is ours, once. Before everything is written in this one that would open what
+// it closes.
+func (a *AutoChains) sweep(ctx context.Context) {
+	if a.swept {
+		return
+	}
+	removed, err := a.chains.Sweep(ctx)
+	if err != nil {
+		a.log.Warn("packet filter", "error", err)
+		return
+	}
+	if a.swept = true; removed > 0 {
+		a.log.Info("packet filter", "removed_elsewhere", removed)
+	}
 }
 
 // Read implements reconcile.Table.
@@ -83,7 +97,11 @@ func (a *AutoChains) ReadChanged(ctx context.Context, since uint64) (map[chain.K
 	if err := a.open(ctx); err != nil {
 		return nil, 0, err
 	}
-	return a.chains.ReadChanged(ctx, since)
+	have, digest, err := a.chains.ReadChanged(ctx, since)
+	if err == nil && have == nil { // nothing has changed since it was as wanted
+		a.sweep(ctx)
+	}
+	return have, digest, err
 }
 
 // Write implements reconcile.Table.
@@ -91,7 +109,12 @@ func (a *AutoChains) Write(ctx context.Context, d reconcile.Diff[chain.Key, *cha
 	if err := a.open(ctx); err != nil {
 		return err
 	}
-	return a.chains.Write(ctx, d)
+	err := a.chains.Write(ctx, d)
+	var closed *reconcile.WriteError[chain.Key]
+	if err == nil || errors.As(err, &closed) {
+		a.sweep(ctx)
+	}
+	return err
 }
 
 // Counters gives what the rules of a chain have seen.

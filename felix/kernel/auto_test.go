@@ -1,0 +1,65 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel_test
+
+import (
+	"log/slog"
+	"strings"
+	"testing"
+
+	"korat/api"
+	"korat/felix/kernel"
+	"korat/felix/reconcile"
+)
+
+// TestAutoChains goes over from one backend to the other, and wants none to be cleared before the other one is written.
+func TestAutoChains(t *testing.T) {
+	t.Parallel()
+	h := newFilterHost(t, kernel.NFT)
+	want := both(small)
+	for _, to := range []kernel.Backend{kernel.NFT, kernel.Legacy, kernel.NFT} {
+		here, there := h.on(to), h.on(otherOf(to))
+		table := h.handle.AutoChains(slog.New(slog.DiscardHandler))
+		defer table.Close()
+		if changed, err := table.Want(string(to)); !changed || err != nil {
+			t.Fatal(changed, err)
+		}
+		before := there.saved(api.IPv4)
+		if have, err := table.Read(t.Context()); len(have) != 0 || err != nil {
+			t.Errorf("%s: have %d chains, %v", to, len(have), err)
+		}
+		equal(t, "before all is written", before, there.saved(api.IPv4))
+		step := reconcile.NewStep("chains", table)
+		apply(t, step, want)
+		equal(t, "written", tables(smallText), tables(here.saved(api.IPv4)))
+		if text := there.saved(api.IPv4) + there.saved(api.IPv6); strings.Contains(text, "cali") {
+			t.Errorf("%s: left in the other: %s", to, text)
+		}
+	}
+	// A restart that finds everything as wanted has nothing to write, and sweeps as well.
+	there := h.on(kernel.Legacy)
+	there.restoreText(api.IPv4, "*filter\n:cali-old - [0:0]\nCOMMIT\n")
+	table := h.handle.AutoChains(slog.New(slog.DiscardHandler))
+	defer table.Close()
+	if _, err := table.Want("NFT"); err != nil {
+		t.Fatal(err)
+	}
+	step := reconcile.NewStep("chains", table)
+	written := h.handle.Writes().Chains
+	equal(t, "restart", reconcile.Result{Read: true}, apply(t, step, want))
+	equal(t, "writes", written, h.handle.Writes().Chains)
+	if !strings.Contains(there.saved(api.IPv4), "cali-old") {
+		t.Error("the other was cleared before this one was found complete")
+	}
+	step.Invalidate()
+	equal(t, "resync", reconcile.Result{Read: true}, apply(t, step, want))
+	if text := there.saved(api.IPv4); strings.Contains(text, "cali-old") {
+		t.Errorf("left in the other: %s", text)
+	}
+	if changed, err := table.Want("NFT"); changed || err != nil {
+		t.Errorf("the same again: %t, %v", changed, err)
+	}
+	if _, err := table.Counters(t.Context(), key(api.IPv4, "filter", "cali-FORWARD")); err != nil {
+		t.Error(err)
+	}
+}
