@@ -32,11 +32,37 @@ func (h *Host) Dial(ctx context.Context, network, address string) (net.Conn, err
 
 // Inside calls f on a thread that is in the host's network.
 func (h *Host) Inside(f func() error) error {
+	return inside(h.Name, fmt.Sprintf("/proc/%d/ns/net", h.space.pid), f)
+}
+
+// Dial connects from the pod, in this process. The address must be a literal one.
+func (p *Pod) Dial(ctx context.Context, network, address string) (net.Conn, error) {
+	var d net.Dialer
+	var conn net.Conn
+	err := p.Inside(func() (err error) { conn, err = d.DialContext(ctx, network, address); return err })
+	return conn, err
+}
+
+// Listen listens in the pod, in this process. The address must be a literal one.
+func (p *Pod) Listen(ctx context.Context, network, address string) (net.Listener, error) {
+	var c net.ListenConfig
+	var l net.Listener
+	err := p.Inside(func() (err error) { l, err = c.Listen(ctx, network, address); return err })
+	return l, err
+}
+
+// Inside calls f on a thread that is in the pod's network.
+func (p *Pod) Inside(f func() error) error {
+	return inside(p.Host.Name+"/"+p.Name, p.Host.path(p.NetNS()), f)
+}
+
+// inside calls f on a thread that is in a network namespace.
+func inside(name, namespace string, f func() error) error {
 	done := make(chan error, 1)
 	go func() {
-		restore, err := enterNetworkOf(h.space.pid)
+		restore, err := enterNetwork(namespace)
 		if err != nil {
-			done <- fmt.Errorf("enter the network of %s: %w", h.Name, err)
+			done <- fmt.Errorf("enter the network of %s: %w", name, err)
 			return
 		}
 		err = f()
@@ -46,15 +72,15 @@ func (h *Host) Inside(f func() error) error {
 	return <-done
 }
 
-// enterNetworkOf moves this goroutine, locked to its thread, to another network namespace.
-func enterNetworkOf(pid int) (restore func(), err error) {
+// enterNetwork moves this goroutine, locked to its thread, to another network namespace.
+func enterNetwork(namespace string) (restore func(), err error) {
 	runtime.LockOSThread()
 	home, err := os.Open("/proc/thread-self/ns/net")
 	if err != nil {
 		runtime.UnlockOSThread()
 		return nil, err
 	}
-	there, err := os.Open(fmt.Sprintf("/proc/%d/ns/net", pid))
+	there, err := os.Open(namespace)
 	if err == nil {
 		defer there.Close()
 		err = unix.Setns(int(there.Fd()), unix.CLONE_NEWNET)

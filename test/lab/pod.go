@@ -10,6 +10,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"os/exec"
 	"slices"
@@ -17,11 +18,13 @@ import (
 
 	"github.com/containernetworking/cni/pkg/types"
 	types100 "github.com/containernetworking/cni/pkg/types/100"
+
+	"korat/felix/endpoint"
 )
 
 // PodConfig describes a pod.
 type PodConfig struct {
-	// Name is also the network namespace's name.
+	// Name is also the network namespace's name, with Namespace and a dash before it unless that is "default".
 	Name string
 	// Namespace is the Kubernetes namespace ["default"].
 	Namespace string
@@ -30,7 +33,14 @@ type PodConfig struct {
 	Network string
 	// Args are added to CNI_ARGS, e.g. "IP=172.17.0.9".
 	Args string
+	// Labels are handed to the plugin as args.cni.labels.
+	Labels map[string]string
+	// Ports are its named ports, handed to the plugin as args.cni.ports.
+	Ports []endpoint.Port
 }
+
+// defaultNamespace is that of pods which name none.
+const defaultNamespace = "default"
 
 // Pod is a network namespace that the CNI plugin attached.
 type Pod struct {
@@ -88,10 +98,17 @@ func (h *Host) AddPod(ctx context.Context, config PodConfig) (*Pod, error) {
 		return nil, fmt.Errorf("add pod %q: the name must be a DNS label (a-z, 0-9, -; 63 at most)", config.Name)
 	}
 	if config.Namespace == "" {
-		config.Namespace = "default"
+		config.Namespace = defaultNamespace
 	}
 	if config.Network == "" {
 		config.Network = h.lab.config.Families.network()
+	}
+	var err error
+	if config.Network, err = labelled(config.Network, config.Labels); err != nil {
+		return nil, fmt.Errorf("add pod %s: %w", config.Name, err)
+	}
+	if config.Network, err = portsNamed(config.Network, config.Ports); err != nil {
+		return nil, fmt.Errorf("add pod %s: %w", config.Name, err)
 	}
 	id := make([]byte, 32)
 	if _, err := rand.Read(id); err != nil {
@@ -99,18 +116,58 @@ func (h *Host) AddPod(ctx context.Context, config PodConfig) (*Pod, error) {
 	}
 	p := &Pod{PodConfig: config, Host: h, ContainerID: hex.EncodeToString(id)}
 	// The runtime makes the namespace and its loopback interface; the plugin does the rest.
-	batch := fmt.Sprintf("netns add %[1]s\nnetns exec %[1]s ip link set lo up\n", p.Name)
+	batch := fmt.Sprintf("netns add %[1]s\nnetns exec %[1]s ip link set lo up\n", p.netns())
 	if err := h.space.ip(ctx, batch); err != nil {
 		return nil, fmt.Errorf("add pod %s: %w", p.Name, err)
 	}
 	if err := p.attach(ctx); err != nil {
-		return nil, errors.Join(fmt.Errorf("add pod %s: %w", p.Name, err), h.space.ip(ctx, "netns del "+p.Name+"\n"))
+		return nil, errors.Join(fmt.Errorf("add pod %s: %w", p.Name, err), h.space.ip(ctx, "netns del "+p.netns()+"\n"))
 	}
 	h.lab.mu.Lock()
 	h.pods = append(h.pods, p)
 	h.lab.mu.Unlock()
 	h.lab.log.Info("pod added", "host", h.Name, "pod", p.Name, "addresses", p.Addresses())
 	return p, nil
+}
+
+// labelled adds labels to a network configuration, as CNI's conventions have them. What a test breaks on purpose
+// stays as it is if there are none.
+func labelled(network string, labels map[string]string) (string, error) {
+	if len(labels) == 0 {
+		return network, nil
+	}
+	pairs := []map[string]string{}
+	for _, key := range slices.Sorted(maps.Keys(labels)) {
+		pairs = append(pairs, map[string]string{"key": key, "value": labels[key]})
+	}
+	return withArg(network, "labels", pairs)
+}
+
+// portsNamed adds named ports, which are korat's own.
+func portsNamed(network string, ports []endpoint.Port) (string, error) {
+	if len(ports) == 0 {
+		return network, nil
+	}
+	return withArg(network, "ports", ports)
+}
+
+// withArg puts a value into args.cni.
+func withArg(network, key string, value any) (string, error) {
+	var config map[string]any
+	if err := json.Unmarshal([]byte(network), &config); err != nil {
+		return "", fmt.Errorf("read network configuration %q: %w", network, err)
+	}
+	args, _ := config["args"].(map[string]any)
+	cni, _ := args["cni"].(map[string]any)
+	if args == nil {
+		args = map[string]any{}
+	}
+	if cni == nil {
+		cni = map[string]any{}
+	}
+	cni[key], args["cni"], config["args"] = value, cni, args
+	out, err := json.Marshal(config)
+	return string(out), err
 }
 
 // attach calls ADD and reads its result.
@@ -141,8 +198,16 @@ func (p *Pod) CNI(ctx context.Context, command string) (string, error) {
 	})
 }
 
+// netns is the network namespace's name.
+func (p *Pod) netns() string {
+	if p.Namespace == defaultNamespace {
+		return p.Name
+	}
+	return p.Namespace + "-" + p.Name
+}
+
 // NetNS is the path of the network namespace on the host.
-func (p *Pod) NetNS() string { return "/run/netns/" + p.Name }
+func (p *Pod) NetNS() string { return "/run/netns/" + p.netns() }
 
 // Address is the pod's first address: IPv4 if it has one.
 func (p *Pod) Address() netip.Addr {
@@ -192,7 +257,7 @@ func (p *Pod) Delete(ctx context.Context) error {
 	if _, err := p.CNI(ctx, "DEL"); err != nil {
 		return fmt.Errorf("delete pod %s: %w", p.Name, err)
 	}
-	if err := p.Host.space.ip(ctx, "netns del "+p.Name+"\n"); err != nil {
+	if err := p.Host.space.ip(ctx, "netns del "+p.netns()+"\n"); err != nil {
 		return fmt.Errorf("delete pod %s: %w", p.Name, err)
 	}
 	l := p.Host.lab
