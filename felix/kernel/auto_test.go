@@ -38,7 +38,7 @@ func TestAutoChains(t *testing.T) {
 	}
 	// A restart that finds everything as wanted has nothing to write, and sweeps as well.
 	there := h.on(kernel.Legacy)
-	there.restoreText(api.IPv4, "*filter\n:cali-old - [0:0]\nCOMMIT\n")
+	there.restoreText("*filter\n:cali-old - [0:0]\nCOMMIT\n")
 	table := h.handle.AutoChains(slog.New(slog.DiscardHandler))
 	defer table.Close()
 	if _, err := table.Want("NFT"); err != nil {

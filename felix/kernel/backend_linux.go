@@ -144,33 +144,37 @@ func (h *Handle) survey(ctx context.Context, b Backend) (survey, error) {
 		return s, err
 	}
 	for _, f := range api.Families() {
-		hinted := true
-		if b == Legacy {
-			names, err := h.legacyTables(f)
-			if err != nil {
-				return s, err
-			}
-			if len(names) == 0 {
-				continue
-			}
-			hinted = slices.Contains(names, string(chain.Mangle))
+		tables, err := h.existing(b, f)
+		if err != nil {
+			return s, err
 		}
-		if hinted && s.hint == "" {
-			var err error
+		if len(tables) == 0 {
+			continue
+		}
+		if s.hint == "" && slices.Contains(tables, string(chain.Mangle)) {
 			if s.hint, err = h.hint(b, f); err != nil {
 				return s, err
 			}
 		}
-		err := h.save(ctx, b, f, func(_ chain.Table, line string) {
-			if strings.HasPrefix(line, "-A ") && !ours(line) {
-				s.rules++
-			}
-		})
-		if err != nil {
+		if err := h.save(ctx, b, f, s.count); err != nil {
 			return s, err
 		}
 	}
 	return s, nil
+}
+
+func (s *survey) count(_ chain.Table, line string) {
+	if strings.HasPrefix(line, "-A ") && !ours(line) {
+		s.rules++
+	}
+}
+
+// existing gives the tables of a backend that may exist. To ask the legacy one for a table makes it.
+func (h *Handle) existing(b Backend, f api.Family) ([]string, error) {
+	if b == Legacy {
+		return h.legacyTables(f)
+	}
+	return []string{string(chain.Mangle)}, nil
 }
 
 func (h *Handle) hint(b Backend, f api.Family) (string, error) {

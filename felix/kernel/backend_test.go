@@ -29,11 +29,11 @@ func TestSweep(t *testing.T) {
 	t.Parallel()
 	eachBackend(t, func(t *testing.T, h filterHost) {
 		other := h.on(otherOf(h.backend))
-		other.restoreText(api.IPv4, kubeProxy)
+		other.restoreText(kubeProxy)
 		before := other.saved(api.IPv4)
 		apply(t, reconcile.NewStep("chains", other.chains(other.config())), both(small))
 		// What is ours by where it leads, and a rule of ours among others.
-		other.restoreText(api.IPv4, "*filter\n:cali-old - [0:0]\n-A INPUT -j cali-old\n-A KUBE-FORWARD -i x -g cali-old\n"+
+		other.restoreText("*filter\n:cali-old - [0:0]\n-A INPUT -j cali-old\n-A KUBE-FORWARD -i x -g cali-old\n" +
 			"-A KUBE-FIREWALL -m comment --comment cali:abcdefghijklmnop -j DROP\nCOMMIT\n")
 
 		table := h.chains(h.config())
@@ -123,7 +123,7 @@ func TestChooseBackend(t *testing.T) {
 				text    string
 			}{{kernel.NFT, c.nft}, {kernel.Legacy, c.legacy}} {
 				if text.text != "" {
-					h.on(text.backend).restoreText(api.IPv4, text.text)
+					h.on(text.backend).restoreText(text.text)
 				}
 			}
 			choice, err := h.handle.ChooseBackend(t.Context(), c.want)

@@ -51,9 +51,9 @@ func BenchmarkChange(b *testing.B) {
 		b.Run(string(backend)+"/long-lived", func(b *testing.B) {
 			h := newFilterHost(b, backend)
 			step := reconcile.NewStep("chains", h.chains(h.config()))
-			want := manyChains(200, 20)
+			want := manyChains(200)
 			apply(b, step, want)
-			original, pid, i := want[name].Rules, h.writer(api.IPv4), 0
+			original, pid, i := want[name].Rules, h.writer(), 0
 			before := cpu(b, pid)
 			for b.Loop() {
 				want = maps.Clone(want)
@@ -65,10 +65,10 @@ func BenchmarkChange(b *testing.B) {
 		})
 		b.Run(string(backend)+"/fork", func(b *testing.B) {
 			h := newFilterHost(b, backend)
-			apply(b, reconcile.NewStep("chains", h.chains(h.config())), manyChains(200, 20))
+			apply(b, reconcile.NewStep("chains", h.chains(h.config())), manyChains(200))
 			i, before := 0, cpu(b)
 			for b.Loop() {
-				h.restoreText(api.IPv4, fmt.Sprintf("*filter\n-R cali-7 20 -m comment --comment cali:abcdefghijklmno%d -i x%d -j DROP\nCOMMIT\n", i%2, i%2))
+				h.restoreText(fmt.Sprintf("*filter\n-R cali-7 20 -m comment --comment cali:abcdefghijklmno%d -i x%d -j DROP\nCOMMIT\n", i%2, i%2))
 				i++
 			}
 			b.ReportMetric((cpu(b)-before)/float64(b.N), "cpu-ms/op")
@@ -82,7 +82,7 @@ func BenchmarkFirst(b *testing.B) {
 		b.Run(string(backend), func(b *testing.B) {
 			h := newFilterHost(b, backend)
 			step := reconcile.NewStep("chains", h.chains(h.config()))
-			want := manyChains(200, 20)
+			want := manyChains(200)
 			apply(b, step, want)
 			b.Run("write", func(b *testing.B) {
 				for b.Loop() {

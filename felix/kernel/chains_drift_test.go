@@ -44,7 +44,7 @@ func TestDrift(t *testing.T) {
 	t.Parallel()
 	eachBackend(t, func(t *testing.T, h filterHost) {
 		const others = "-A FORWARD -i eth0 -j ACCEPT\n-A FORWARD -o eth0 -j ACCEPT\n"
-		h.restoreText(api.IPv4, "*filter\n"+others+"COMMIT\n")
+		h.restoreText("*filter\n" + others + "COMMIT\n")
 		step := reconcile.NewStep("chains", h.chains(h.config()))
 		want := both(small)
 		apply(t, step, want)
@@ -73,7 +73,7 @@ func TestDrift(t *testing.T) {
 			"a chain is emptied and replaced": {[]string{"-F cali-allow", "-A cali-allow -j RETURN"}, 1, ""},
 		} {
 			for _, command := range c.commands {
-				h.iptables(api.IPv4, command)
+				h.iptables(command)
 			}
 			// Others' rules may be gone, or more than there were.
 			has := func() string {
@@ -88,7 +88,7 @@ func TestDrift(t *testing.T) {
 			if result.Set != c.set || (result.Deleted == 1) != (name == "a chain of ours appears") {
 				t.Errorf("%s: have %+v", name, result)
 			}
-			h.restoreText(api.IPv4, "*filter\n-F FORWARD\n"+others+"COMMIT\n")
+			h.restoreText("*filter\n-F FORWARD\n" + others + "COMMIT\n")
 			h.settle(step, want, func() bool { return tables(h.saved(api.IPv4)) == text })
 			h.handle.Drain()
 		}
@@ -129,8 +129,8 @@ var calico = regexp.MustCompile(`(?m)^(:cali-.*|.*--comment "?cali:[A-Za-z0-9_-]
 func TestOthersStayAsTheyAre(t *testing.T) {
 	t.Parallel()
 	eachBackend(t, func(t *testing.T, h filterHost) {
-		h.restoreText(api.IPv4, kubeProxy)
-		h.iptables(api.IPv4, "-P FORWARD DROP")
+		h.restoreText(kubeProxy)
+		h.iptables("-P FORWARD DROP")
 		all := func() string {
 			return noise.ReplaceAllString(h.Run(h.program(api.IPv4, "-save"), "-t", "filter")+h.Run(h.program(api.IPv4, "-save"), "-t", "nat"), "")
 		}
@@ -146,7 +146,7 @@ func TestOthersStayAsTheyAre(t *testing.T) {
 		}
 		text := tables(h.saved(api.IPv4))
 		h.handle.Drain()
-		h.iptables(api.IPv4, "-F cali-FORWARD")
+		h.iptables("-F cali-FORWARD")
 		h.settle(step, want, func() bool { return tables(h.saved(api.IPv4)) == text })
 		equal(t, "after a repair", before, calico.ReplaceAllString(all(), ""))
 		apply(t, step, nil)

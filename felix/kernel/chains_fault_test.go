@@ -52,10 +52,10 @@ func (h filterHost) writers(f api.Family) []int {
 	return pids
 }
 
-// writer gives the one that there is.
-func (h filterHost) writer(f api.Family) int {
+// writer gives the one of IPv4.
+func (h filterHost) writer() int {
 	h.t.Helper()
-	pids := h.writers(f)
+	pids := h.writers(api.IPv4)
 	if len(pids) != 1 {
 		h.t.Fatalf("have the processes %v", pids)
 	}
@@ -78,8 +78,8 @@ func signal(t *testing.T, pid int, s unix.Signal, state string) {
 	})
 }
 
-func one(name, device string) chains {
-	return chains{key(api.IPv4, chain.Filter, name): rules(from(device))}
+func one(device string) chains {
+	return chains{key(api.IPv4, chain.Filter, "cali-a"): rules(from(device))}
 }
 
 func TestWriterThatHangs(t *testing.T) {
@@ -88,16 +88,16 @@ func TestWriterThatHangs(t *testing.T) {
 		config := h.config()
 		config.Patience = 200 * time.Millisecond
 		step := reconcile.NewStep("chains", h.chains(config))
-		apply(t, step, one("cali-a", "a"))
-		stopped := h.writer(api.IPv4)
+		apply(t, step, one("a"))
+		stopped := h.writer()
 		signal(t, stopped, unix.SIGSTOP, "T")
-		want := one("cali-a", "b")
+		want := one("b")
 		result, err := step.Apply(t.Context(), want, nil)
 		if err == nil || !strings.Contains(err.Error(), h.program(api.IPv4, "-restore")+": no answer for 2") || result.Failed != 1 {
 			t.Errorf("have %+v, %v", result, err)
 		}
 		equal(t, "afterwards", reconcile.Result{Read: true, Set: 1}, apply(t, step, want))
-		if h.writer(api.IPv4) == stopped {
+		if h.writer() == stopped {
 			t.Error("the one that hangs is used again")
 		}
 		if text := h.saved(api.IPv4); !strings.Contains(text, "-A cali-a -i b -j DROP") {
@@ -110,14 +110,14 @@ func TestWriterKilled(t *testing.T) {
 	t.Parallel()
 	eachBackend(t, func(t *testing.T, h filterHost) {
 		step := reconcile.NewStep("chains", h.chains(h.config()))
-		apply(t, step, one("cali-a", "a"))
-		signal(t, h.writer(api.IPv4), unix.SIGKILL, "Z")
-		equal(t, "while idle", reconcile.Result{Set: 1}, apply(t, step, one("cali-a", "b")))
+		apply(t, step, one("a"))
+		signal(t, h.writer(), unix.SIGKILL, "Z")
+		equal(t, "while idle", reconcile.Result{Set: 1}, apply(t, step, one("b")))
 
 		// In the middle: it has the text, and does not get to its end.
-		busy := h.writer(api.IPv4)
+		busy := h.writer()
 		signal(t, busy, unix.SIGSTOP, "T")
-		want, done := one("cali-a", "c"), make(chan error, 1)
+		want, done := one("c"), make(chan error, 1)
 		ctx := t.Context()
 		go func() {
 			_, err := step.Apply(ctx, want, nil)
@@ -157,14 +157,14 @@ func TestWriteBrokenOff(t *testing.T) {
 	h := newFilterHost(t, kernel.NFT)
 	table := h.chains(h.config())
 	step := reconcile.NewStep("chains", table)
-	apply(t, step, one("cali-a", "a"))
-	signal(t, h.writer(api.IPv4), unix.SIGSTOP, "T")
+	apply(t, step, one("a"))
+	signal(t, h.writer(), unix.SIGSTOP, "T")
 	ctx, cancel := context.WithTimeout(t.Context(), 50*time.Millisecond)
 	defer cancel()
-	if _, err := step.Apply(ctx, one("cali-a", "b"), nil); !errors.Is(err, context.DeadlineExceeded) {
+	if _, err := step.Apply(ctx, one("b"), nil); !errors.Is(err, context.DeadlineExceeded) {
 		t.Errorf("have %v", err)
 	}
-	equal(t, "afterwards", reconcile.Result{Read: true, Set: 1}, apply(t, step, one("cali-a", "b")))
+	equal(t, "afterwards", reconcile.Result{Read: true, Set: 1}, apply(t, step, one("b")))
 }
 
 // TestLockHeld has another program hold the lock for longer than an answer is waited for.
@@ -174,7 +174,7 @@ func TestLockHeld(t *testing.T) {
 	config := h.config()
 	config.Patience = 200 * time.Millisecond
 	step := reconcile.NewStep("chains", h.chains(config))
-	apply(t, step, one("cali-a", "a"))
+	apply(t, step, one("a"))
 
 	other := exec.CommandContext(t.Context(), "flock", h.lock, "sh", "-c", "echo held; exec sleep 1.5")
 	out, err := other.StdoutPipe()
@@ -187,14 +187,14 @@ func TestLockHeld(t *testing.T) {
 	if _, err := out.Read(make([]byte, 4)); err != nil {
 		t.Fatal(err)
 	}
-	writer := h.writer(api.IPv4)
-	equal(t, "nothing is lost", reconcile.Result{Set: 1}, apply(t, step, one("cali-a", "b")))
+	writer := h.writer()
+	equal(t, "nothing is lost", reconcile.Result{Set: 1}, apply(t, step, one("b")))
 	if other.ProcessState == nil {
 		if err := other.Wait(); err != nil {
 			t.Fatal(err)
 		}
 	}
-	equal(t, "the writer", writer, h.writer(api.IPv4))
+	equal(t, "the writer", writer, h.writer())
 	if text := h.saved(api.IPv4); !strings.Contains(text, "-A cali-a -i b -j DROP") {
 		t.Errorf("have %s", text)
 	}

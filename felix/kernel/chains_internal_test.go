@@ -187,11 +187,17 @@ func TestComplaint(t *testing.T) {
 		text, want string
 		lines      []int
 	}{
-		{"iptables-nft-restore v1.8.9 (nf_tables): \nline 4: RULE_APPEND failed (Invalid argument): rule in chain cali-x\n" +
-			"line 6: CHAIN_DEL failed (Device or resource busy): chain cali-y\n",
-			"RULE_APPEND failed (Invalid argument): rule in chain cali-x; CHAIN_DEL failed (Device or resource busy): chain cali-y", []int{1, 3}},
-		{"ip6tables-restore v1.8.9 (legacy): Set nope doesn't exist.\n\nError occurred at line: 9\nTry `ip6tables-restore -h' or 'ip6tables-restore --help' for more information.\n",
-			"Set nope doesn't exist.", []int{6}},
+		{
+			"iptables-nft-restore v1.8.9 (nf_tables): \nline 4: RULE_APPEND failed (Invalid argument): rule in chain cali-x\n" +
+				"line 6: CHAIN_DEL failed (Device or resource busy): chain cali-y\n",
+			"RULE_APPEND failed (Invalid argument): rule in chain cali-x; CHAIN_DEL failed (Device or resource busy): chain cali-y",
+			[]int{1, 3},
+		},
+		{
+			"ip6tables-restore v1.8.9 (legacy): Set nope doesn't exist.\n\nError occurred at line: 9\nTry `ip6tables-restore -h' or 'ip6tables-restore --help' for more information.\n",
+			"Set nope doesn't exist.",
+			[]int{6},
+		},
 		{"iptables-restore: line 5 failed\n", "refused", []int{2}},
 		{"iptables-restore: line 5 failed: No chain/target/match by that name.\n", "No chain/target/match by that name.", []int{2}},
 		{"iptables-restore: line 1 failed\n", "refused", nil},

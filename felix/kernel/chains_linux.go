@@ -233,10 +233,9 @@ func (s *side) readChain(ctx context.Context, p place) error {
 		r.line(p.table, line)
 	}
 	now, before := r.finish()[p.table][p.name], s.have[p.table][p.name]
-	switch {
-	case now == nil:
+	if now == nil {
 		s.have.remove(p.table, p.name)
-	default:
+	} else {
 		s.have.set(p.table, p.name, now)
 	}
 	s.changed = s.changed || (now == nil) != (before == nil) || now != nil && !now.same(before)

@@ -76,7 +76,7 @@ func TestRefused(t *testing.T) {
 		}
 
 		// Others are written beside them, and they are not tried again each time.
-		writer := h.writer(api.IPv4)
+		writer := h.writer()
 		want[key(api.IPv4, chain.Filter, "cali-new")] = rules(from("a"))
 		more := chains{}
 		for k, c := range want {
@@ -85,7 +85,7 @@ func TestRefused(t *testing.T) {
 		result, err = step.Apply(t.Context(), more, nil)
 		equal(t, "more", reconcile.Result{Set: 1, Failed: len(bad)}, result)
 		check(err)
-		equal(t, "the writer", writer, h.writer(api.IPv4))
+		equal(t, "the writer", writer, h.writer())
 
 		// Another text is tried at once.
 		name := key(api.IPv4, chain.Filter, "cali-tw-set")
@@ -167,8 +167,8 @@ func TestChainThatOthersUse(t *testing.T) {
 		step := reconcile.NewStep("chains", h.chains(config))
 		used := key(api.IPv4, chain.Filter, "cali-used")
 		apply(t, step, chains{used: rules(from("a")), key(api.IPv4, chain.Filter, "cali-b"): rules(from("a"))})
-		h.iptables(api.IPv4, "-N THEIRS")
-		h.iptables(api.IPv4, "-A THEIRS -j cali-used")
+		h.iptables("-N THEIRS")
+		h.iptables("-A THEIRS -j cali-used")
 		_, err := step.Apply(t.Context(), nil, nil)
 		var failed *reconcile.WriteError[chain.Key]
 		if !errors.As(err, &failed) || len(failed.Failed) != 1 || failed.Failed[used] == nil {
@@ -177,7 +177,7 @@ func TestChainThatOthersUse(t *testing.T) {
 		if text := h.saved(api.IPv4); strings.Contains(text, "cali-b") || !strings.Contains(text, "-A cali-used -i a -j DROP") {
 			t.Errorf("have %s", text)
 		}
-		h.iptables(api.IPv4, "-F THEIRS")
+		h.iptables("-F THEIRS")
 		netns.WaitFor(t, "another try", func() bool {
 			_, err := step.Apply(t.Context(), chains{}, nil)
 			return err == nil

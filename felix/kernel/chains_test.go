@@ -77,15 +77,15 @@ func (h filterHost) program(f api.Family, suffix string) string {
 	return name + strings.ToLower(string(h.backend)) + suffix
 }
 
-// iptables gives iptables a command, and restore a text as if it were another program.
-func (h filterHost) iptables(f api.Family, command string) string {
+// iptables gives iptables a command, and restoreText a text, as another program would.
+func (h filterHost) iptables(command string) {
 	h.t.Helper()
-	return h.Run(append([]string{"env", "XTABLES_LOCKFILE=" + h.lock, h.program(f, ""), "-w"}, strings.Fields(command)...)...)
+	h.Run(append([]string{"env", "XTABLES_LOCKFILE=" + h.lock, h.program(api.IPv4, ""), "-w"}, strings.Fields(command)...)...)
 }
 
-func (h filterHost) restoreText(f api.Family, text string) {
+func (h filterHost) restoreText(text string) {
 	h.t.Helper()
-	h.Run("sh", "-c", "exec env XTABLES_LOCKFILE="+h.lock+" "+h.program(f, "-restore")+" --noflush -w <<'END'\n"+text+"END")
+	h.Run("sh", "-c", "exec env XTABLES_LOCKFILE="+h.lock+" "+h.program(api.IPv4, "-restore")+" --noflush -w <<'END'\n"+text+"END")
 }
 
 var (
@@ -279,7 +279,7 @@ func TestManyRules(t *testing.T) {
 	t.Parallel()
 	eachBackend(t, func(t *testing.T, h filterHost) {
 		step := reconcile.NewStep("chains", h.chains(h.config()))
-		want := manyChains(100, 20)
+		want := manyChains(100)
 		equal(t, "first", reconcile.Result{Read: true, Set: 102}, apply(t, step, want))
 		equal(t, "101 chains, their rules, the root's and the hook", 101+2000+100+1, int(h.handle.Writes().Chains))
 		equal(t, "rules", 2000+100+1, strings.Count(h.saved(api.IPv4), "-A "))
@@ -299,8 +299,8 @@ func TestManyRules(t *testing.T) {
 	})
 }
 
-// manyChains gives so many chains of so many rules, one that leads to them, and a hook.
-func manyChains(n, each int) chains {
+// manyChains gives so many chains of twenty rules, one that leads to them, and a hook.
+func manyChains(n int) chains {
 	root := &chain.Chain{}
 	want := chains{
 		key(api.IPv4, chain.Filter, "FORWARD"):      rules(chain.NewRule("", jump("cali-FORWARD"))),
@@ -308,7 +308,7 @@ func manyChains(n, each int) chains {
 	}
 	for i := range n {
 		c, name := &chain.Chain{}, fmt.Sprint("cali-", i)
-		for j := range each {
+		for j := range 20 {
 			c.Rules = append(c.Rules, chain.NewRule("", drop, chain.Proto{Number: policy.TCP}, chain.Ports{
 				Side: chain.Destination, Ranges: []policy.PortRange{{First: uint16(j), Last: uint16(j)}, {First: 9000, Last: uint16(9000 + i)}},
 			}))

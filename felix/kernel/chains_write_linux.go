@@ -16,30 +16,7 @@ import (
 // write makes the family's part of the changes. fail is told of the chains that could not be changed; an error leaves
 // all in doubt.
 func (s *side) write(ctx context.Context, d reconcile.Diff[chain.Key, *chain.Chain], fail func(chain.Key, error)) error {
-	tables := map[chain.Table]*change{}
-	of := func(k chain.Key) (*change, bool) {
-		if k.Family != s.family {
-			return nil, false
-		}
-		if !slices.Contains(render.Tables(), k.Table) {
-			fail(k, fmt.Errorf("table %q: not one of %s", k.Table, render.Tables()))
-			return nil, false
-		}
-		if tables[k.Table] == nil {
-			tables[k.Table] = &change{table: k.Table, set: map[string]*chain.Chain{}, gone: map[string]bool{}, failed: map[string]error{}}
-		}
-		return tables[k.Table], true
-	}
-	for k, want := range d.Set {
-		if c, ok := of(k); ok {
-			c.set[k.Name] = want
-		}
-	}
-	for k := range d.Delete {
-		if c, ok := of(k); ok {
-			c.gone[k.Name] = true
-		}
-	}
+	tables := s.changes(d, fail)
 	if len(tables) == 0 {
 		return nil
 	}
@@ -63,6 +40,37 @@ func (s *side) write(ctx context.Context, d reconcile.Diff[chain.Key, *chain.Cha
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// changes sorts the family's part of a Diff by tables.
+func (s *side) changes(d reconcile.Diff[chain.Key, *chain.Chain], fail func(chain.Key, error)) map[chain.Table]*change {
+	tables := map[chain.Table]*change{}
+	add := func(k chain.Key, want *chain.Chain) {
+		if k.Family != s.family {
+			return
+		}
+		if !slices.Contains(render.Tables(), k.Table) {
+			fail(k, fmt.Errorf("table %q: not one of %s", k.Table, render.Tables()))
+			return
+		}
+		c := tables[k.Table]
+		if c == nil {
+			c = &change{table: k.Table, set: map[string]*chain.Chain{}, gone: map[string]bool{}, failed: map[string]error{}}
+			tables[k.Table] = c
+		}
+		if want == nil {
+			c.gone[k.Name] = true
+		} else {
+			c.set[k.Name] = want
+		}
+	}
+	for k, want := range d.Set {
+		add(k, want)
+	}
+	for k := range d.Delete {
+		add(k, nil)
+	}
+	return tables
 }
 
 // change is what is to become of one table.

@@ -8,8 +8,9 @@
 // own. Interface names are resolved to indexes when a message is written, and back when one is read.
 //
 // Ours are routes and neighbour entries with the protocol number Protocol, so that a restarted agent
-// with no memory recognises them; links, sysctls, IP sets and chains are keyed by names that are ours, and rules carry IDs. The connection tracking's
-// flows are nobody's: Conntrack deletes those that a policy no longer allows. Reports hears what rules report.
+// with no memory recognises them; links, sysctls, IP sets and chains are keyed by names that are ours, and rules
+// carry IDs. The connection tracking's flows are nobody's: Conntrack deletes those that a policy no longer allows.
+// Reports hears what rules report.
 //
 // Open handle_linux.go first; each table has a file of its own.
 package kernel

@@ -69,10 +69,9 @@ func (s *side) counters(ctx context.Context, k chain.Key) ([]RuleCounter, error)
 // countersOf finds "-c PACKETS BYTES" in a rule. A comment has no say in it: its words stand in quotation marks, and
 // there is no other option of that name.
 func countersOf(line string) (packets, bytes uint64, err error) {
-	outside := true
 	var words []string
 	for i, part := range strings.Split(line, `"`) {
-		if outside = i%2 == 0; outside {
+		if outside := i%2 == 0; outside {
 			words = append(words, strings.Fields(part)...)
 		}
 	}

@@ -64,7 +64,7 @@ func (h *Handle) startRestore(ctx context.Context, c ChainsConfig, f api.Family)
 	r := &restore{name: c.Backend.program(f, "-restore"), complaint: &complaint{}, ended: make(chan struct{}), lock: c.LockFile}
 	// Without a number of seconds it waits for the lock for ever. With one it would set an alarm that, when it goes off
 	// long after, interrupts its reading and ends it.
-	cmd := exec.Command(r.name, "--noflush", "--verbose", "-w")
+	cmd := exec.CommandContext(context.WithoutCancel(ctx), r.name, "--noflush", "--verbose", "-w")
 	cmd.Env = c.environment()
 	cmd.Stderr, cmd.WaitDelay = r.complaint, time.Second
 	if err := r.start(h, cmd); err != nil {
@@ -129,7 +129,8 @@ func (r *restore) do(ctx context.Context, text []byte, lines int, patience time.
 		return nil
 	}
 	verdict := r.verdict(first, err)
-	if _, refused := verdict.(*refusal); !refused && n == 0 && errors.Is(err, unix.EPIPE) {
+	var no *refusal
+	if !errors.As(verdict, &no) && n == 0 && errors.Is(err, unix.EPIPE) {
 		return errGone
 	}
 	return verdict

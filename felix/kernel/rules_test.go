@@ -39,10 +39,17 @@ func everything(f api.Family) chains {
 	}
 	verbs := &chain.Chain{}
 	for _, a := range []chain.Action{
-		accept, drop, {Verb: chain.Reject}, {Verb: chain.Return}, jump("cali-conditions"), {Verb: chain.Goto, Text: "cali-conditions"},
-		{Verb: chain.SetMark, Value: 0x30000, Mask: 0xffff0000}, {Verb: chain.SetMark, Mask: 0x30000},
-		{Verb: chain.Report, Group: 2, Text: "D|abcdefghijklmnop"}, {Verb: chain.Report, Group: 65535, Text: strings.Repeat("x", 63)},
-		{Verb: chain.KernelLog, Text: "calico-packet: "}, {Verb: chain.KernelLog, Text: strings.Repeat("x", 29)},
+		accept, drop,
+		{Verb: chain.Reject},
+		{Verb: chain.Return},
+		jump("cali-conditions"),
+		{Verb: chain.Goto, Text: "cali-conditions"},
+		{Verb: chain.SetMark, Value: 0x30000, Mask: 0xffff0000},
+		{Verb: chain.SetMark, Mask: 0x30000},
+		{Verb: chain.Report, Group: 2, Text: "D|abcdefghijklmnop"},
+		{Verb: chain.Report, Group: 65535, Text: strings.Repeat("x", 63)},
+		{Verb: chain.KernelLog, Text: "calico-packet: "},
+		{Verb: chain.KernelLog, Text: strings.Repeat("x", 29)},
 	} {
 		verbs.Rules = append(verbs.Rules, chain.NewRule("", a), chain.NewRule("with a comment", a, chain.In("cali+")))
 	}
@@ -69,19 +76,37 @@ func conditions(f api.Family) []chain.Rule {
 	}
 	var all []chain.Rule
 	for _, c := range [][]chain.Condition{
-		{chain.In("cali+")}, {chain.In("cali23456789abc")}, {chain.Out("eth0"), chain.In("+")},
-		{tcp}, {chain.Proto{Not: true, Number: policy.UDP}}, {chain.Proto{Number: 4}}, {chain.Proto{Number: 255}}, {chain.Proto{Number: policy.UDPLite}},
-		{chain.Net{Prefix: p(net)}, chain.Net{Side: chain.Destination, Prefix: p(host)}}, {chain.Net{Not: true, Prefix: p(net)}},
+		{chain.In("cali+")},
+		{chain.In("cali23456789abc")},
+		{chain.Out("eth0"), chain.In("+")},
+		{tcp},
+		{chain.Proto{Not: true, Number: policy.UDP}},
+		{chain.Proto{Number: 4}},
+		{chain.Proto{Number: 255}},
+		{chain.Proto{Number: policy.UDPLite}},
+		{chain.Net{Prefix: p(net)}, chain.Net{Side: chain.Destination, Prefix: p(host)}},
+		{chain.Net{Not: true, Prefix: p(net)}},
 		{chain.Net{Prefix: p(net)}, chain.Net{Not: true, Prefix: p(other)}, chain.Net{Not: true, Prefix: p(host)}, chain.Net{Side: chain.Destination, Not: true, Prefix: p(host)}},
-		{chain.InSet{Set: prefix + "a"}}, {chain.InSet{Set: prefix + "a", Side: chain.Destination, Not: true}},
-		{tcp, chain.InSet{Set: prefix + "b", Side: chain.Destination, Port: true}}, {tcp, chain.InSet{Set: "cali40p", Side: chain.Destination}, chain.InSet{Set: "cali40p", Not: true}},
-		{tcp, chain.Ports{Ranges: ranges}}, {chain.Proto{Number: policy.SCTP}, chain.Ports{Side: chain.Destination, Ranges: full}, chain.Ports{Not: true, Ranges: ranges}},
-		{chain.Proto{Number: policy.UDPLite}, chain.Ports{Side: chain.Destination, Not: true, Ranges: ranges[:1]}}, {chain.Proto{Number: 33}, chain.Ports{Ranges: ranges}},
-		{chain.Proto{Number: icmp}, chain.ICMP{ICMPType: policy.ICMPType{Type: 8, Code: -1}}}, {chain.Proto{Number: icmp}, chain.ICMP{Not: true, ICMPType: policy.ICMPType{Type: 254, Code: 255}}},
-		{chain.Mark{Value: 0x10000, Mask: 0x30000}}, {chain.Mark{Mask: 0xffff0000}},
-		{chain.CTState{States: "NEW,ESTABLISHED,RELATED"}}, {chain.CTState{Not: true, States: "INVALID,UNTRACKED"}}, {chain.CTState{States: "DNAT"}}, {chain.CTState{Not: true, States: "SNAT"}},
-		{chain.AddrType{Type: "LOCAL"}}, {chain.AddrType{Side: chain.Destination, Not: true, Type: "MULTICAST"}},
-		{chain.Rate{PerSecond: 1, Burst: 1}}, {chain.Rate{PerSecond: 10_000, Burst: 10_000}},
+		{chain.InSet{Set: prefix + "a"}},
+		{chain.InSet{Set: prefix + "a", Side: chain.Destination, Not: true}},
+		{tcp, chain.InSet{Set: prefix + "b", Side: chain.Destination, Port: true}},
+		{tcp, chain.InSet{Set: "cali40p", Side: chain.Destination}, chain.InSet{Set: "cali40p", Not: true}},
+		{tcp, chain.Ports{Ranges: ranges}},
+		{chain.Proto{Number: policy.SCTP}, chain.Ports{Side: chain.Destination, Ranges: full}, chain.Ports{Not: true, Ranges: ranges}},
+		{chain.Proto{Number: policy.UDPLite}, chain.Ports{Side: chain.Destination, Not: true, Ranges: ranges[:1]}},
+		{chain.Proto{Number: 33}, chain.Ports{Ranges: ranges}},
+		{chain.Proto{Number: icmp}, chain.ICMP{ICMPType: policy.ICMPType{Type: 8, Code: -1}}},
+		{chain.Proto{Number: icmp}, chain.ICMP{Not: true, ICMPType: policy.ICMPType{Type: 254, Code: 255}}},
+		{chain.Mark{Value: 0x10000, Mask: 0x30000}},
+		{chain.Mark{Mask: 0xffff0000}},
+		{chain.CTState{States: "NEW,ESTABLISHED,RELATED"}},
+		{chain.CTState{Not: true, States: "INVALID,UNTRACKED"}},
+		{chain.CTState{States: "DNAT"}},
+		{chain.CTState{Not: true, States: "SNAT"}},
+		{chain.AddrType{Type: "LOCAL"}},
+		{chain.AddrType{Side: chain.Destination, Not: true, Type: "MULTICAST"}},
+		{chain.Rate{PerSecond: 1, Burst: 1}},
+		{chain.Rate{PerSecond: 10_000, Burst: 10_000}},
 	} {
 		all = append(all, chain.NewRule("", drop, c...))
 	}

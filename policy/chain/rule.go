@@ -48,8 +48,9 @@ type Condition interface {
 
 // The conditions. Not inverts one.
 type (
-	// In and Out are the interface that a packet came by or leaves by; a name that ends in "+" is a prefix.
-	In  string
+	// In is the interface that a packet came by; a name that ends in "+" is a prefix.
+	In string
+	// Out is the interface that it leaves by, likewise.
 	Out string
 	// Proto is the IP protocol.
 	Proto struct {

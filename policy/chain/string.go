@@ -92,8 +92,9 @@ func (a Action) String() string {
 		return fmt.Sprintf("report %d %q", a.Group, a.Text)
 	case KernelLog:
 		return fmt.Sprintf("log %q", a.Text)
+	default:
+		return map[Verb]string{
+			Accept: "ACCEPT", Drop: "DROP", Reject: "REJECT", Return: "RETURN", NoTrack: "NOTRACK", Masquerade: "MASQUERADE",
+		}[a.Verb]
 	}
-	return map[Verb]string{
-		Accept: "ACCEPT", Drop: "DROP", Reject: "REJECT", Return: "RETURN", NoTrack: "NOTRACK", Masquerade: "MASQUERADE",
-	}[a.Verb]
 }

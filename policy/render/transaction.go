@@ -69,13 +69,8 @@ func (c Change) Transaction() (Transaction, map[string]error) {
 			w.hook(name, c.Set[name])
 		}
 	}
-	for _, command := range []string{"-F ", "-X "} {
-		for _, name := range gone {
-			if have, exists := c.Have[name]; exists && !own(name) && len(have.Lines) == 0 {
-				w.line(name, command, name)
-			}
-		}
-	}
+	w.each("-F ", gone)
+	w.each("-X ", gone)
 	w.line("", "COMMIT")
 	return Transaction{Text: w.text, About: w.about, Changes: w.changes}, w.bad
 }
@@ -128,8 +123,17 @@ func (w *writer) line(about string, words ...string) {
 	}
 }
 
-func (w *writer) fail(chain string, err error) {
-	w.bad[chain] = errors.Join(w.bad[chain], err)
+// each gives a command for each of those chains of ours that exist.
+func (w *writer) each(command string, names []string) {
+	for _, name := range names {
+		if have, exists := w.change.Have[name]; exists && !own(name) && len(have.Lines) == 0 {
+			w.line(name, command, name)
+		}
+	}
+}
+
+func (w *writer) fail(about string, err error) {
+	w.bad[about] = errors.Join(w.bad[about], err)
 }
 
 // anew says whether one of our chains is written from its beginning: it is not there, or has nothing that stays.
