@@ -35,6 +35,18 @@ func (b *board) remove(key chain.Key) {
 	}
 }
 
+// replace puts chains in the place of others.
+func (b *board) replace(former, now map[chain.Key]*chain.Chain) {
+	for key := range former {
+		if now[key] == nil {
+			b.remove(key)
+		}
+	}
+	for key, c := range now {
+		b.set(key, c)
+	}
+}
+
 func (b *board) touch(key chain.Key, before *chain.Chain) {
 	if _, noted := b.touched[key]; !noted {
 		b.touched[key] = before

@@ -23,10 +23,11 @@ type Compiler struct {
 	tiers   map[string]policy.Tier
 	// policies are by their ID's text, profiles by name.
 	policies, profiles map[string]*source
-	locals             map[string]*local
+	locals             map[string]*endpoint
 	groups             map[string]*group
 	shared             map[chain.Key]*sharedChain
 	dispatch           *dispatch
+	hosts              *hosts
 	board              *board
 	// verdicts are the rules of policies by the IDs that reports have.
 	verdicts map[string]Origin
@@ -35,7 +36,7 @@ type Compiler struct {
 
 // todo is what changes have touched since the last Update.
 type todo struct {
-	locals  map[*local]struct{}
+	locals  map[*endpoint]struct{}
 	sources map[*source]struct{}
 	groups  map[*group]struct{}
 	shared  map[*sharedChain]struct{}
@@ -51,12 +52,13 @@ type todo struct {
 func New(o Options) *Compiler {
 	c := &Compiler{
 		options: o.defaulted(), members: newMembers(), tiers: map[string]policy.Tier{},
-		policies: map[string]*source{}, profiles: map[string]*source{}, locals: map[string]*local{},
-		groups: map[string]*group{}, shared: map[chain.Key]*sharedChain{}, dispatch: newDispatch(), board: newBoard(),
+		policies: map[string]*source{}, profiles: map[string]*source{}, locals: map[string]*endpoint{},
+		groups: map[string]*group{}, shared: map[chain.Key]*sharedChain{}, dispatch: newDispatch(), hosts: &hosts{claims: claims{map[string][]*endpoint{}}}, board: newBoard(),
 		verdicts: map[string]Origin{},
 		todo: todo{
-			locals: map[*local]struct{}{}, sources: map[*source]struct{}{}, groups: map[*group]struct{}{},
-			shared: map[*sharedChain]struct{}{}, lists: map[*list]struct{}{}, frame: true,
+			locals: map[*endpoint]struct{}{}, sources: map[*source]struct{}{}, groups: map[*group]struct{}{},
+			shared: map[*sharedChain]struct{}{}, lists: map[*list]struct{}{},
+			frame: true,
 		},
 	}
 	c.matcher = index.NewMatcher(c.started, c.stopped)
@@ -83,6 +85,10 @@ func (c *Compiler) SetOptions(o Options) {
 	c.options = o.defaulted()
 	c.todo.frame = true
 	c.dispatch.touchAll()
+	c.hosts.stale = true
+	for _, l := range c.locals {
+		c.todo.locals[l] = struct{}{}
+	}
 	for _, g := range c.groups {
 		c.todo.groups[g] = struct{}{}
 	}
@@ -156,7 +162,7 @@ func sameHead(a, b *policy.Policy) bool {
 
 func (c *Compiler) newSource(id policy.ID) *source {
 	c.todo.serial++
-	return &source{id: id, serial: c.todo.serial, locals: map[*local]struct{}{}, groups: map[*group]struct{}{}}
+	return &source{id: id, serial: c.todo.serial, locals: map[*endpoint]struct{}{}, groups: map[*group]struct{}{}}
 }
 
 // DeletePolicy removes a policy.

@@ -17,8 +17,7 @@ const width = 8
 // dispatch leads from interfaces to the chains of their endpoints: a tree over the interfaces' names. The branch of a
 // prefix depends on nothing but the names that begin with it, and a change touches only the branches on the way to it.
 type dispatch struct {
-	// at are the endpoints at each interface.
-	at map[string][]*local
+	claims
 	// names are those of the leaves, in order.
 	names    []string
 	leaves   map[string]*leaf
@@ -48,27 +47,10 @@ type branch struct {
 
 func newDispatch() *dispatch {
 	return &dispatch{
-		at: map[string][]*local{}, leaves: map[string]*leaf{}, branches: map[string]*branch{"": {}},
+		claims: claims{map[string][]*endpoint{}}, leaves: map[string]*leaf{}, branches: map[string]*branch{"": {}},
 		touched: map[string]struct{}{}, stale: map[string]struct{}{"": {}},
 	}
 }
-
-// enter and leave note which endpoints are at an interface.
-func (d *dispatch) enter(l *local) {
-	d.at[l.Interface] = append(d.at[l.Interface], l)
-	d.touch(l)
-}
-
-func (d *dispatch) leave(l *local) {
-	rest := slices.DeleteFunc(d.at[l.Interface], func(other *local) bool { return other == l })
-	if d.at[l.Interface] = rest; len(rest) == 0 {
-		delete(d.at, l.Interface)
-	}
-	d.touch(l)
-}
-
-// touch says that an endpoint has come or gone or leads elsewhere.
-func (d *dispatch) touch(l *local) { d.touched[l.Interface] = struct{}{} }
 
 // touchAll says that everything may lead elsewhere.
 func (d *dispatch) touchAll() {
@@ -81,15 +63,6 @@ func (d *dispatch) touchAll() {
 	for prefix := range d.branches {
 		d.stale[prefix] = struct{}{}
 	}
-}
-
-// endpoint gives the endpoint that has an interface. If several claim it, which should not be, the first by ID has it.
-func (d *dispatch) endpoint(name string) *local {
-	all := d.at[name]
-	if len(all) == 0 {
-		return nil
-	}
-	return slices.MinFunc(all, func(a, b *local) int { return strings.Compare(a.id, b.id) })
 }
 
 // set makes a leaf lead to the chains.

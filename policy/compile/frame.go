@@ -12,10 +12,11 @@ import (
 // 130 to 132), router solicitations (133), and neighbours' solicitations and advertisements (RFC 4861, 135 and 136).
 func neighbours() []uint8 { return []uint8{130, 131, 132, 133, 135, 136} }
 
-// frame gives the chains that are always there.
-func frame(o Options) map[chain.Key]*chain.Chain {
+// frame gives the chains that are always there, and those that lead to the doors to host endpoints.
+func frame(o Options, d doors) map[chain.Key]*chain.Chain {
 	all := map[chain.Key]*chain.Chain{}
 	for _, f := range o.Families {
+		hostFrame(o, f, d, all)
 		add := func(t chain.Table, name string, rules ...chain.Rule) {
 			if len(rules) > 0 {
 				all[chain.Key{Family: f, Table: t, Name: name}] = &chain.Chain{Rules: rules}
@@ -26,15 +27,15 @@ func frame(o Options) map[chain.Key]*chain.Chain {
 			Rules: []chain.Rule{rule(jump("cali-FORWARD"))},
 			Last:  []chain.Rule{chain.NewRule("accepted by policy", accept, accepted)},
 		}
-		add(chain.Filter, "cali-FORWARD", forward(o, f)...)
+		add(chain.Filter, "cali-FORWARD", forward(o, f, d)...)
 		add(chain.Filter, serviceLoops, loops(o, f)...)
 		add(chain.Filter, "INPUT", rule(jump("cali-INPUT")))
-		add(chain.Filter, "cali-INPUT", rule(gotoChain(workloadToHost), o.workloads(api.Egress)))
-		add(chain.Filter, workloadToHost, toHost(o, f)...)
+		add(chain.Filter, "cali-INPUT", input(o, d)...)
+		add(chain.Filter, workloadToHost, workloadsToHost(o, f)...)
 		add(chain.Filter, allowChain, rule(setMark(acceptMark, acceptMark)))
 		add(chain.Filter, passChain, rule(setMark(passMark, passMark)))
 		add(chain.Raw, "PREROUTING", rule(jump("cali-PREROUTING")))
-		add(chain.Raw, "cali-PREROUTING", chain.NewRule("spoofed source", drop, o.workloads(api.Egress), chain.Spoofed{}))
+		add(chain.Raw, "cali-PREROUTING", prerouting(o, d)...)
 	}
 	return all
 }
@@ -44,14 +45,28 @@ func (o Options) workloads(d api.PolicyType) chain.Condition { return device(d, 
 
 // forward is the way of what passes this node. A packet of a connection that policies have allowed once gets no
 // further than the second rule: a policy that revokes it has its entry deleted from connection tracking.
-func forward(o Options, f api.Family) []chain.Rule {
+func forward(o Options, f api.Family, d doors) []chain.Rule {
 	from, to := o.workloads(api.Egress), o.workloads(api.Ingress)
 	rules := []chain.Rule{
 		rule(accept, from, tracked),
 		rule(accept, to, tracked),
-		rule(setMark(0, bothMarks)),
-		rule(jump(fromWorkloads), from),
-		rule(jump(toWorkloads), to),
+	}
+	in, out := d.open(chain.Filter, api.Ingress, forwarded), d.open(chain.Filter, api.Egress, forwarded)
+	switch {
+	case d.early():
+		rules = append(rules, rule(setMark(0, passMark)))
+		if in {
+			rules = append(rules, rule(jump(fromForward), notAccepted))
+		}
+	default:
+		rules = append(rules, rule(setMark(0, bothMarks)))
+		if in {
+			rules = append(rules, rule(jump(fromForward)))
+		}
+	}
+	rules = append(rules, rule(jump(fromWorkloads), from), rule(jump(toWorkloads), to))
+	if out {
+		rules = append(rules, rule(jump(toForward)))
 	}
 	if len(loops(o, f)) > 0 {
 		rules = append(rules, rule(jump(serviceLoops)))
@@ -70,9 +85,9 @@ func loops(o Options, f api.Family) []chain.Rule {
 	return rules
 }
 
-// toHost is the way of what pods send to their own node. At its end what the pod's policies have allowed is left to
+// workloadsToHost is the way of what pods send to their own node. At its end what the pod's policies have allowed is left to
 // the host's own rules, or decided.
-func toHost(o Options, f api.Family) []chain.Rule {
+func workloadsToHost(o Options, f api.Family) []chain.Rule {
 	rules := []chain.Rule{rule(accept, tracked)}
 	if f == api.IPv6 {
 		for _, t := range neighbours() {

@@ -3,6 +3,7 @@
 package compile_test
 
 import (
+	"net/netip"
 	"os"
 	"path/filepath"
 	"slices"
@@ -12,6 +13,7 @@ import (
 	"github.com/rogpeppe/go-internal/txtar"
 
 	"korat/api"
+	"korat/policy"
 	"korat/policy/chain"
 	"korat/policy/compile"
 )
@@ -19,7 +21,7 @@ import (
 // TestGolden compiles the manifests of each file in testdata for node n1, and compares the chains and sets.
 // UPDATE_GOLDEN=1 rewrites these. A line of the comment says what to do and to show:
 //
-//	options: IPv6 drop accept reject loops    the families are IPv4 alone, or with IPv6 both
+//	options: IPv6 drop accept reject loops failsafes   the families are IPv4 alone, or with IPv6 both
 //	show: PREFIX...                           only chains whose names begin so; else all but the frame
 func TestGolden(t *testing.T) {
 	files, err := filepath.Glob("testdata/*.txtar")
@@ -87,6 +89,14 @@ func options(t *testing.T, words []string) compile.Options {
 			o.ToHost = compile.ToHostAccept
 		case "reject":
 			o.Reject = true
+		case "failsafes":
+			o.FailsafeIn = []compile.Failsafe{
+				{Protocol: policy.TCP, Port: 22}, {Protocol: policy.UDP, Port: 68}, {Protocol: policy.TCP, Port: 179},
+				{Protocol: policy.TCP, Port: 6443, Net: netip.MustParsePrefix("10.0.0.0/8")},
+			}
+			o.FailsafeOut = []compile.Failsafe{
+				{Protocol: policy.UDP, Port: 53}, {Protocol: policy.TCP, Port: 179}, {Protocol: policy.TCP, Port: 2379, Net: netip.MustParsePrefix("fd00::/64")},
+			}
 		case "loops":
 			o.ServiceCIDRs = prefixes("10.96.0.0/12", "fd00:96::/112")
 		default:

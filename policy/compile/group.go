@@ -15,10 +15,12 @@ import (
 
 // group is endpoints to which the same policies apply in the same order, with the same profiles.
 type group struct {
-	key                string
+	key string
+	// host says that they are host endpoints.
+	host               bool
 	policies, profiles []*source
-	locals             map[*local]struct{}
-	chains             map[slot]*sharedChain
+	locals             map[*endpoint]struct{}
+	chains             map[place]*sharedChain
 }
 
 // sharedChain is a chain of endpoints. Groups whose rules come to the same share one.
@@ -36,14 +38,14 @@ func (c *Compiler) regroup() {
 	for l := range c.todo.locals {
 		before := l.group
 		l.group = nil
-		if !l.gone {
+		if c.leads(l) {
 			l.group = c.groupOf(l)
 			l.group.locals[l] = struct{}{}
 		}
 		if before == l.group {
 			continue
 		}
-		c.dispatch.touch(l)
+		c.touch(l)
 		if before != nil {
 			delete(before.locals, l)
 			c.todo.groups[before] = struct{}{}
@@ -52,10 +54,10 @@ func (c *Compiler) regroup() {
 	clear(c.todo.locals)
 }
 
-func (c *Compiler) groupOf(l *local) *group {
+func (c *Compiler) groupOf(l *endpoint) *group {
 	var policies, profiles []*source
 	for s := range l.policies {
-		if s.policy.Stage == policy.Normal || s.policy.Stage == policy.Forward {
+		if l.Host || local.sees(s.policy.Stage) {
 			policies = append(policies, s)
 		}
 	}
@@ -63,10 +65,10 @@ func (c *Compiler) groupOf(l *local) *group {
 	for _, name := range l.Profiles {
 		profiles = append(profiles, c.profile(name))
 	}
-	key := groupKey(policies, profiles)
+	key := groupKey(l.Host, policies, profiles)
 	g := c.groups[key]
 	if g == nil {
-		g = &group{key: key, policies: policies, profiles: profiles, locals: map[*local]struct{}{}, chains: map[slot]*sharedChain{}}
+		g = &group{key: key, host: l.Host, policies: policies, profiles: profiles, locals: map[*endpoint]struct{}{}}
 		c.groups[key] = g
 		c.todo.groups[g] = struct{}{}
 		for s := range g.sources() {
@@ -87,8 +89,11 @@ func (c *Compiler) compare(a, b *source) int {
 	return cmp.Or(byTier, a.policy.Compare(b.policy))
 }
 
-func groupKey(policies, profiles []*source) string {
+func groupKey(host bool, policies, profiles []*source) string {
 	key := binary.BigEndian.AppendUint32(nil, uint32(len(policies)))
+	if host {
+		key = append(key, 'h')
+	}
 	for _, sources := range [][]*source{policies, profiles} {
 		for _, s := range sources {
 			key = binary.BigEndian.AppendUint32(key, s.serial)
@@ -129,7 +134,7 @@ func (c *Compiler) byTier(policies []*source) iter.Seq2[policy.Tier, []*source] 
 func (c *Compiler) rebuild() {
 	for g := range c.todo.groups {
 		before := g.chains
-		g.chains = map[slot]*sharedChain{}
+		g.chains = map[place]*sharedChain{}
 		if len(g.locals) > 0 {
 			c.buildGroup(g)
 		} else {
@@ -147,7 +152,7 @@ func (c *Compiler) rebuild() {
 		}
 		for l := range g.locals {
 			if moved {
-				c.dispatch.touch(l)
+				c.touch(l)
 			}
 		}
 	}
@@ -156,41 +161,54 @@ func (c *Compiler) rebuild() {
 
 func (c *Compiler) buildGroup(g *group) {
 	for _, f := range c.options.Families {
-		for _, d := range directions() {
-			at := slot{f, d}
-			sh := c.share(c.endpoint(g, at))
-			sh.refs++
-			g.chains[at] = sh
+		places := workloadPlaces(f)
+		if g.host {
+			places = hostPlaces(f)
+		}
+		for _, p := range places {
+			policies := applying(g.policies, p)
+			if p.stage == local || len(policies) > 0 {
+				sh := c.share(c.endpointChain(g, p, policies))
+				sh.refs++
+				g.chains[p] = sh
+			}
 		}
 	}
 }
 
-// endpoint builds the chain of a group's endpoints.
-func (c *Compiler) endpoint(g *group, at slot) *sharedChain {
-	q := sequence{slot: at, deny: c.options.deny()}
+// endpointChain builds the chain of a group's endpoints at a place.
+func (c *Compiler) endpointChain(g *group, p place, policies []*source) *sharedChain {
+	q := sequence{place: p, deny: c.options.deny(p.table), leave: back, allow: gotoChain(allowChain)}
 	prefix := "cali-tw-"
-	if at.direction == api.Egress {
+	switch {
+	case g.host:
+		prefix = p.prefix()
+		if p.table == chain.Filter && p.stage == local {
+			q.leave, q.allow = accept, accept // no chain of ours comes after it
+		}
+		q.hostChain()
+	case p.direction == api.Egress:
 		prefix = "cali-fw-"
 		q.noTunnels(c.options.VXLANPort)
 	}
-	for t, policies := range c.byTier(applying(g.policies, at.direction)) {
+	for t, policies := range c.byTier(policies) {
 		q.tier(t, policies)
 	}
-	q.profiles(g.profiles)
+	q.finish(g.profiles)
 	ids := make([]string, len(q.rules))
 	for i, r := range q.rules {
 		ids[i] = r.ID
 	}
 	return &sharedChain{
-		key:   chain.Key{Family: at.family, Table: chain.Filter, Name: prefix + hash(chain.MaxName-len(prefix), ids...)},
+		key:   chain.Key{Family: p.family, Table: p.table, Name: prefix + hash(chain.MaxName-len(prefix), ids...)},
 		chain: &chain.Chain{Rules: q.rules}, uses: q.uses,
 	}
 }
 
-func applying(policies []*source, d api.PolicyType) []*source {
+func applying(policies []*source, p place) []*source {
 	var all []*source
 	for _, s := range policies {
-		if s.policy.Applies(d) {
+		if s.policy.Applies(p.direction) && p.stage.sees(s.policy.Stage) {
 			all = append(all, s)
 		}
 	}
@@ -207,11 +225,15 @@ func (c *Compiler) share(sh *sharedChain) *sharedChain {
 	return sh
 }
 
-// ChainOf gives the chain of an endpoint of this node, as of the last Update.
+// ChainOf gives the chain for what an endpoint of this node itself sends or receives, as of the last Update.
 func (c *Compiler) ChainOf(id string, f api.Family, d api.PolicyType) (chain.Key, bool) {
 	l := c.locals[id]
-	if l == nil || l.group == nil || l.group.chains[slot{f, d}] == nil {
+	if l == nil || l.group == nil {
 		return chain.Key{}, false
 	}
-	return l.group.chains[slot{f, d}].key, true
+	sh := l.group.chains[place{slot{f, d}, chain.Filter, local}]
+	if sh == nil {
+		return chain.Key{}, false
+	}
+	return sh.key, true
 }

@@ -6,6 +6,7 @@ import (
 	"maps"
 	"math"
 	"slices"
+	"strings"
 
 	"korat/api"
 	"korat/policy"
@@ -13,8 +14,11 @@ import (
 
 // Local is an endpoint of this node. It is never changed once given.
 type Local struct {
-	// Interface is the host's end of the pod's interface.
+	// Interface is the host's end of the pod's interface. Of a host endpoint it is the host's own, or "*" for all but
+	// those of pods, the loopback, and those that have an endpoint of their own.
 	Interface string
+	// Host says that it is a host endpoint.
+	Host bool
 	// Labels are its own; it inherits more from the profiles that are its Parents.
 	Labels  map[string]string
 	Parents []string
@@ -23,12 +27,12 @@ type Local struct {
 }
 
 func (l Local) equal(other Local) bool {
-	return l.Interface == other.Interface && maps.Equal(l.Labels, other.Labels) &&
+	return l.Interface == other.Interface && l.Host == other.Host && maps.Equal(l.Labels, other.Labels) &&
 		slices.Equal(l.Parents, other.Parents) && slices.Equal(l.Profiles, other.Profiles)
 }
 
-// local is an endpoint with the policies that apply to it.
-type local struct {
+// endpoint is a Local with the policies that apply to it.
+type endpoint struct {
 	Local
 	id       string
 	gone     bool
@@ -41,15 +45,15 @@ func (c *Compiler) SetLocal(id string, want Local) {
 	l := c.locals[id]
 	switch {
 	case l == nil:
-		l = &local{id: id, policies: map[*source]struct{}{}}
+		l = &endpoint{id: id, policies: map[*source]struct{}{}}
 		c.locals[id] = l
 	case l.equal(want):
 		return
 	default:
-		c.dispatch.leave(l)
+		c.leave(l)
 	}
 	l.Local = want
-	c.dispatch.enter(l)
+	c.enter(l)
 	c.todo.locals[l] = struct{}{}
 	c.matcher.SetItem(id, want.Labels, want.Parents)
 }
@@ -61,10 +65,76 @@ func (c *Compiler) DeleteLocal(id string) {
 		return
 	}
 	c.matcher.DeleteItem(id)
-	c.dispatch.leave(l)
+	c.leave(l)
 	l.gone = true
 	c.todo.locals[l] = struct{}{}
 	delete(c.locals, id)
+}
+
+// enter and leave note which endpoints are at an interface. Another may have it then.
+func (c *Compiler) enter(l *endpoint) {
+	at := c.claims(l)
+	at.enter(l)
+	for _, other := range at.at[l.Interface] {
+		c.todo.locals[other] = struct{}{}
+	}
+	c.touch(l)
+}
+
+func (c *Compiler) leave(l *endpoint) {
+	at := c.claims(l)
+	at.leave(l)
+	for _, other := range at.at[l.Interface] {
+		c.todo.locals[other] = struct{}{}
+	}
+	c.touch(l)
+}
+
+func (c *Compiler) claims(l *endpoint) claims {
+	if l.Host {
+		return c.hosts.claims
+	}
+	return c.dispatch.claims
+}
+
+// leads says whether a rule can lead to the endpoint: it is the one that has its interface, and a rule can be for
+// that name alone. iptables takes a "+" at the end for anything.
+func (c *Compiler) leads(l *endpoint) bool {
+	name := l.Interface
+	if l.gone || name == "" || strings.HasSuffix(name, "+") || c.claims(l).endpoint(name) != l {
+		return false
+	}
+	return l.Host || len(name) > len(c.options.InterfacePrefix) && strings.HasPrefix(name, c.options.InterfacePrefix)
+}
+
+// touch says that an endpoint has come or gone or leads elsewhere.
+func (c *Compiler) touch(l *endpoint) {
+	if l.Host {
+		c.hosts.stale = true
+	} else {
+		c.dispatch.touched[l.Interface] = struct{}{}
+	}
+}
+
+// claims are the endpoints at each interface.
+type claims struct{ at map[string][]*endpoint }
+
+func (c claims) enter(l *endpoint) { c.at[l.Interface] = append(c.at[l.Interface], l) }
+
+func (c claims) leave(l *endpoint) {
+	rest := slices.DeleteFunc(c.at[l.Interface], func(other *endpoint) bool { return other == l })
+	if c.at[l.Interface] = rest; len(rest) == 0 {
+		delete(c.at, l.Interface)
+	}
+}
+
+// endpoint gives the endpoint that has an interface. If several claim it, which should not be, the first by ID has it.
+func (c claims) endpoint(name string) *endpoint {
+	all := c.at[name]
+	if len(all) == 0 {
+		return nil
+	}
+	return slices.MinFunc(all, func(a, b *endpoint) int { return strings.Compare(a.id, b.id) })
 }
 
 // Applied is what applies to an endpoint, in order.

@@ -32,6 +32,10 @@ const (
 	// workloadToHost is of what pods send to their own node, serviceLoops of what is for services.
 	workloadToHost = "cali-wl-to-host"
 	serviceLoops   = "cali-cidr-block"
+	fromHost       = "cali-from-host-endpoint"
+	toHost         = "cali-to-host-endpoint"
+	fromForward    = "cali-from-hep-forward"
+	toForward      = "cali-to-hep-forward"
 )
 
 // maxSetName is IPSET_MAXNAMELEN less the terminating zero.

@@ -62,9 +62,9 @@ func (o Options) defaulted() Options {
 	return o
 }
 
-// deny is how packets are denied.
-func (o Options) deny() chain.Action {
-	if o.Reject {
+// deny is how packets are denied. The REJECT target is for filter alone.
+func (o Options) deny(t chain.Table) chain.Action {
+	if o.Reject && t == chain.Filter {
 		return chain.Action{Verb: chain.Reject}
 	}
 	return drop

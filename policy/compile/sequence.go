@@ -14,10 +14,13 @@ const stride = 5
 // ipip is the protocol number of IPv4 in IP (RFC 2003).
 const ipip policy.Protocol = 4
 
-// sequence is the chain of endpoints in the making. Packets come to it with neither of the marks.
+// sequence is the chain of endpoints in the making. Packets come to its tiers with neither of the marks.
 type sequence struct {
-	slot
-	deny  chain.Action
+	place
+	// deny, leave and allow are what is done with packets that are denied, that have been accepted, and that are
+	// accepted here.
+	deny, leave, allow chain.Action
+
 	rules []chain.Rule
 	uses  []*list
 	// allows and passes say which marks a packet may have that this tier has given it, and stale that it may have
@@ -61,7 +64,7 @@ func (q *sequence) tier(t policy.Tier, policies []*source) {
 	}
 	for i, l := range lists {
 		if i > 0 && i%stride == 0 && q.allows {
-			q.add(back, accepted)
+			q.add(q.leave, accepted)
 		}
 		if !q.list(l) {
 			break
@@ -78,14 +81,14 @@ func (q *sequence) list(l *list) bool {
 		q.over = true
 		return false
 	case l.decides == api.Allow && q.passes:
-		q.add(gotoChain(allowChain), notPassed)
+		q.add(q.allow, notPassed)
 		q.allows, q.over = false, true
 		return false
 	case l.decides == api.Allow:
 		if len(q.uses) == 0 {
 			q.note = "" // so that the chain is that of endpoints whose profiles allow everything
 		}
-		q.add(gotoChain(allowChain))
+		q.add(q.allow)
 		q.done = true
 		return false
 	case q.allows || q.passes:
@@ -104,17 +107,17 @@ func (q *sequence) list(l *list) bool {
 }
 
 // end adds what becomes of a packet after the last policy of a tier. The tier's default counts if there is a policy
-// that is more than staged. It is there, too, if the policies decide on everything: a chain in the kernel may lag
-// behind.
+// that is more than staged, and no later stage. It is there, too, if the policies decide on everything: a chain in the kernel
+// may lag behind.
 func (q *sequence) end(t policy.Tier, enforced bool) {
 	if q.done {
 		return
 	}
 	if q.allows {
-		q.add(back, accepted)
+		q.add(q.leave, accepted)
 		q.allows = false
 	}
-	if q.over || !enforced || t.Default == api.Pass {
+	if q.over || !enforced || t.Default == api.Pass || q.stage == preDNAT || q.stage == untracked {
 		return
 	}
 	q.note = "end of tier " + t.Name
@@ -127,15 +130,23 @@ func (q *sequence) end(t policy.Tier, enforced bool) {
 	q.done = true
 }
 
-// profiles adds what becomes of a packet that no tier has decided.
-func (q *sequence) profiles(profiles []*source) {
-	if q.done {
-		return
+// finish adds what becomes of a packet that no tier has decided: profiles decide on what an endpoint itself sends and
+// receives, what is forwarded is allowed, and else a later stage decides.
+func (q *sequence) finish(profiles []*source) {
+	switch {
+	case q.done:
+	case q.stage == local:
+		q.profiles(profiles)
+	case q.stage == forwarded:
+		q.add(q.allow)
 	}
+}
+
+func (q *sequence) profiles(profiles []*source) {
 	for _, s := range profiles {
 		l := s.lists[q.slot]
 		if l.decides == api.Allow {
-			q.add(gotoChain(allowChain))
+			q.add(q.allow)
 			return
 		}
 		if l.empty || l.decides == api.Pass {
@@ -144,7 +155,7 @@ func (q *sequence) profiles(profiles []*source) {
 		q.add(jump(l.name))
 		q.uses = append(q.uses, l)
 		if l.allows {
-			q.add(back, accepted)
+			q.add(q.leave, accepted)
 		}
 		if l.ends && !l.passes {
 			break

@@ -4,6 +4,7 @@ package compile
 
 import (
 	"iter"
+	"slices"
 	"strings"
 
 	"korat/api"
@@ -22,7 +23,7 @@ type source struct {
 	// serial tells sources apart.
 	serial uint32
 	// locals are the endpoints that the policy selects.
-	locals map[*local]struct{}
+	locals map[*endpoint]struct{}
 	// groups are those of the endpoints that it applies to. Without one there are no lists.
 	groups map[*group]struct{}
 	lists  map[slot]*list
@@ -90,6 +91,21 @@ type shape struct {
 	decides     api.Action
 	// allows and passes say what it may do.
 	allows, passes bool
+}
+
+// in gives the chain as it is in a table: what is rejected in filter can only be dropped elsewhere.
+func (l *list) in(t chain.Table) *chain.Chain {
+	rejects := func(r chain.Rule) bool { return r.Action.Verb == chain.Reject }
+	if t == chain.Filter || !slices.ContainsFunc(l.chain.Rules, rejects) {
+		return l.chain
+	}
+	rules := slices.Clone(l.chain.Rules)
+	for i, r := range rules {
+		if rejects(r) {
+			rules[i] = chain.NewRule(r.Comment, drop, r.Conditions...)
+		}
+	}
+	return &chain.Chain{Rules: rules}
 }
 
 func (s *source) rules(d api.PolicyType) []policy.Rule {

@@ -28,6 +28,7 @@ func (c *Compiler) Update() Changes {
 	c.rebuild()
 	c.forget()
 	c.redispatch()
+	c.rehost()
 	c.reframe()
 	c.publish()
 	return Changes{Chains: c.board.update(), Sets: c.members.update()}
@@ -65,7 +66,7 @@ func (c *Compiler) compile(s *source) bool {
 				s.lists[at] = l
 			}
 			before := l.content
-			l.content = s.compile(at, c.options.deny(), ids)
+			l.content = s.compile(at, c.options.deny(chain.Filter), ids)
 			changed = changed || before.chain == nil || before.shape != l.shape
 			c.todo.lists[l] = struct{}{}
 		}
@@ -113,13 +114,13 @@ func (c *Compiler) redispatch() {
 	d := c.dispatch
 	for name := range d.touched {
 		l := d.endpoint(name)
-		if l == nil || l.group == nil || !c.options.leads(name) {
+		if l == nil || l.group == nil {
 			d.remove(name)
 			continue
 		}
 		var to [slots]string
 		for at, sh := range l.group.chains {
-			to[at.number()] = sh.key.Name
+			to[at.number()] = sh.key.Name // all are local
 		}
 		d.set(name, to)
 	}
@@ -134,11 +135,6 @@ func (c *Compiler) redispatch() {
 		}
 	}
 	clear(d.stale)
-}
-
-// leads says whether a rule can be for an interface of this name alone: iptables takes a "+" at the end for anything.
-func (o Options) leads(name string) bool {
-	return len(name) > len(o.InterfacePrefix) && strings.HasPrefix(name, o.InterfacePrefix) && !strings.HasSuffix(name, "+")
 }
 
 // writeBranch writes the chains of a branch. What no rule of it matches is dropped: an interface that nobody knows yet.
@@ -156,7 +152,7 @@ func (c *Compiler) writeBranch(prefix string, b *branch) {
 				rules = append(rules, c.dispatchRule(at, e))
 			}
 			why := Origin{What: ByInterface, Direction: d}
-			rules = append(rules, chain.NewRule("Unknown interface", report(denied, why.verdict())), rule(c.options.deny()))
+			rules = append(rules, chain.NewRule("Unknown interface", report(denied, why.verdict())), rule(c.options.deny(chain.Filter)))
 			key := chain.Key{Family: f, Table: chain.Filter, Name: c.branchName(d, prefix)}
 			b.keys = append(b.keys, key)
 			c.board.set(key, &chain.Chain{Rules: rules})
@@ -204,15 +200,8 @@ func (c *Compiler) reframe() {
 		return
 	}
 	c.todo.frame = false
-	now := frame(c.options)
-	for key := range c.todo.framed {
-		if now[key] == nil {
-			c.board.remove(key)
-		}
-	}
-	for key, ch := range now {
-		c.board.set(key, ch)
-	}
+	now := frame(c.options, c.hosts.open)
+	c.board.replace(c.todo.framed, now)
 	c.todo.framed = now
 }
 
@@ -264,7 +253,7 @@ func (c *Compiler) publishList(l *list) (released []policy.SetKey) {
 			delete(l.refs, table)
 			continue
 		}
-		c.board.set(key, l.chain)
+		c.board.set(key, l.in(table))
 		used = true
 	}
 	released, l.held = l.held, nil

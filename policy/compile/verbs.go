@@ -30,14 +30,20 @@ var (
 	back   = chain.Action{Verb: chain.Return}
 )
 
-// accepted is true of a packet that a policy or profile has allowed, undecided of one that none has decided, and
-// notPassed of one that none has passed to the next tier.
+// accepted is true of a packet that a policy or profile has allowed, passed of one that a policy has passed to the
+// next tier; notPassed, undecided and notAccepted say what it has not.
 var (
-	accepted  = chain.Mark{Value: acceptMark, Mask: acceptMark}
-	undecided = chain.Mark{Value: 0, Mask: bothMarks}
-	notPassed = chain.Mark{Value: 0, Mask: passMark}
-	tracked   = chain.CTState{States: "RELATED,ESTABLISHED"}
-	invalid   = chain.CTState{States: "INVALID"}
+	accepted      = chain.Mark{Value: acceptMark, Mask: acceptMark}
+	passed        = chain.Mark{Value: passMark, Mask: passMark}
+	undecided     = chain.Mark{Value: 0, Mask: bothMarks}
+	notPassed     = chain.Mark{Value: 0, Mask: passMark}
+	notAccepted   = chain.Mark{Value: 0, Mask: acceptMark}
+	tracked       = chain.CTState{States: "RELATED,ESTABLISHED"}
+	notTracked    = chain.CTState{Not: true, States: "RELATED,ESTABLISHED"}
+	newConnection = chain.CTState{States: "NEW"}
+	translated    = chain.CTState{States: "DNAT"}
+	notTranslated = chain.CTState{Not: true, States: "DNAT"}
+	invalid       = chain.CTState{States: "INVALID"}
 )
 
 func rule(a chain.Action, conditions ...chain.Condition) chain.Rule {

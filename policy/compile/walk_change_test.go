@@ -58,6 +58,7 @@ func (w *walk) changeOptions() string {
 	w.options.Reject = pick(w, true, false)
 	w.options.ToHost = pick(w, compile.ToHostRules, compile.ToHostDrop)
 	w.options.ServiceCIDRs = some(w, 1, netip.MustParsePrefix("10.96.0.0/12"))
+	w.options.FailsafeIn = some(w, 3, compile.Failsafe{Protocol: policy.TCP, Port: 22}, compile.Failsafe{Protocol: policy.UDP, Port: 68, Net: netip.MustParsePrefix("10.0.0.0/8")})
 	w.have.SetOptions(w.options)
 	return fmt.Sprintf("options %v", w.options)
 }
@@ -92,7 +93,7 @@ func (w *walk) changePolicy() string {
 	}
 	p := &policy.Policy{
 		ID: id, Tier: pick(w, "x", "y", policy.TierDefault, policy.TierDefault), Order: pick(w, 1, 2, math.Inf(1)),
-		Selector: w.selector(), Staged: id.Kind == policy.KindStagedGlobal, Stage: pick(w, policy.Normal, policy.Normal, policy.Forward, policy.PreDNAT),
+		Selector: w.selector(), Staged: id.Kind == policy.KindStagedGlobal, Stage: pick(w, policy.Normal, policy.Normal, policy.Forward, policy.PreDNAT, policy.Untracked),
 		AppliesIngress: w.IntN(4) > 0, AppliesEgress: w.IntN(3) == 0,
 		Ingress: w.rules(), Egress: w.rules(),
 	}
@@ -222,7 +223,11 @@ func (w *walk) changeLocal() string {
 	if w.IntN(20) == 0 {
 		name = pick(w, "cali+", "calia+", "eth0", "cali", "")
 	}
-	l := compile.Local{Interface: name, Labels: w.labels(), Parents: profiles, Profiles: profiles}
+	host := w.IntN(6) == 0
+	if host {
+		name = pick(w, "eth0", "eth1", "*", "eth2+")
+	}
+	l := compile.Local{Interface: name, Host: host, Labels: w.labels(), Parents: profiles, Profiles: profiles}
 	w.locals[id] = l
 	w.have.SetLocal(id, l)
 	return fmt.Sprintf("%s = %v", id, l)

@@ -46,11 +46,20 @@ func feed(c *compile.Compiler, objs []api.Object) {
 }
 
 func local(c *compile.Compiler, id string, obj api.Object, it policy.Item) {
-	if w, ok := obj.(*api.WorkloadEndpoint); ok && w.Spec.Node == "n1" {
-		c.SetLocal(id, compile.Local{
-			Interface: w.Spec.InterfaceName, Labels: it.Labels, Parents: it.Parents, Profiles: policy.Profiles(w),
-		})
+	l := compile.Local{Labels: it.Labels, Parents: it.Parents}
+	switch o := obj.(type) {
+	case *api.WorkloadEndpoint:
+		if l.Interface, l.Profiles = o.Spec.InterfaceName, policy.Profiles(o); o.Spec.Node != "n1" {
+			return
+		}
+	case *api.HostEndpoint:
+		if l.Interface, l.Host, l.Profiles = o.Spec.InterfaceName, true, o.Spec.Profiles; o.Spec.Node != "n1" {
+			return
+		}
+	default:
+		return
 	}
+	c.SetLocal(id, l)
 }
 
 func prefixes(texts ...string) []netip.Prefix {

@@ -7,6 +7,7 @@ import (
 	"slices"
 
 	"korat/api"
+	"korat/policy"
 )
 
 // cross is the way from one node to another, or from and to the outside, with the host endpoints on it.
@@ -83,7 +84,7 @@ func (j *journey) leaveHost(ep *Endpoint) {
 	if j.failsafe(ep, api.Egress, Local) {
 		return
 	}
-	if !j.early(ep, api.Egress, Untracked) {
+	if j.safe(api.Egress, Untracked) || !j.early(ep, api.Egress, Untracked) {
 		j.add(j.check(ep, api.Egress, Local))
 	}
 }
@@ -129,14 +130,24 @@ func (j *journey) failsafe(ep *Endpoint, d api.PolicyType, stage Stage) bool {
 	s := j.side(ep, d, stage)
 	s.Allowed = true
 	s.Decided = Decision{Action: api.Allow, Why: "the port is one of the failsafe ports, which no policy closes"}
+	if j.flow.Protocol == policy.ICMPv6 {
+		s.Decided.Why = "no policy of a host endpoint closes neighbour, router and multicast discovery"
+	}
 	j.add(s)
 	return true
 }
 
-// safe says whether the flow is to a failsafe port. Before connection tracking replies are not known as such, so there
+// hostDiscovery are the ICMPv6 types without which a host has no IPv6: of multicast listeners (RFC 2710, RFC 3810), routers
+// and neighbours (RFC 4861).
+var hostDiscovery = [...]uint8{130, 131, 132, 133, 134, 135, 136, 143}
+
+// safe says whether the flow is to a failsafe port, or what no host with IPv6 can do without. Before connection tracking replies are not known as such, so there
 // a source port counts too.
 func (j *journey) safe(d api.PolicyType, stage Stage) bool {
 	f := j.flow
+	if f.family() == api.IPv6 && f.Protocol == policy.ICMPv6 && slices.Contains(hostDiscovery[:], f.ICMP.Type) {
+		return true
+	}
 	open, reverse, peer := j.parts.FailsafeInbound, j.parts.FailsafeOutbound, f.From.Address
 	if d == api.Egress {
 		open, reverse, peer = reverse, open, f.To.Address
