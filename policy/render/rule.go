@@ -108,9 +108,11 @@ func (l *line) action(a chain.Action) {
 	case chain.NoTrack:
 		l.add("-j CT --notrack")
 	case chain.Report:
-		l.log(fmt.Sprintf("-j NFLOG --nflog-group %d --nflog-prefix", a.Group), a.Text, maxReport)
+		l.add(fmt.Sprintf("-j NFLOG --nflog-group %d", a.Group))
+		l.log("--nflog-prefix", a.Text, maxReport)
 	case chain.KernelLog:
-		l.log("-j LOG --log-prefix", a.Text, maxLog)
+		l.add("-j LOG")
+		l.log("--log-prefix", a.Text, maxLog)
 	case chain.Masquerade:
 		l.add("-j MASQUERADE --random-fully")
 	default:
@@ -125,10 +127,14 @@ func (l *line) lead(how, to string) {
 	l.add(how, to)
 }
 
-func (l *line) log(how, text string, longest int) {
+// log adds a log's prefix. An empty word iptables-restore does not see, quotation marks or not.
+func (l *line) log(option, text string, longest int) {
+	if text == "" {
+		return
+	}
 	quoted, err := exact("log prefix", text, longest)
 	if err != nil {
 		l.fail(err)
 	}
-	l.add(how, quoted)
+	l.add(option, quoted)
 }

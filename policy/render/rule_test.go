@@ -126,6 +126,8 @@ func TestActions(t *testing.T) {
 		},
 		"-j CT --notrack": {Verb: chain.NoTrack},
 		`-j NFLOG --nflog-group 2 --nflog-prefix "D|abcdefghijklmnop"`: {Verb: chain.Report, Group: 2, Text: "D|abcdefghijklmnop"},
+		"-j NFLOG --nflog-group 0":                                     {Verb: chain.Report},
+		"-j LOG":                                                       {Verb: chain.KernelLog},
 		`-j LOG --log-prefix "calico-packet: "`:                        {Verb: chain.KernelLog, Text: "calico-packet: "},
 		"-j MASQUERADE --random-fully":                                 {Verb: chain.Masquerade},
 	} {

@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package render_test
+
+import (
+	"slices"
+	"strings"
+	"testing"
+
+	"korat/api"
+	"korat/policy/chain"
+	"korat/policy/render"
+)
+
+// FuzzRule wants texts of others to stay within the words that they are meant to be, whatever they hold.
+func FuzzRule(f *testing.F) {
+	for _, s := range []string{"", "a", "-j ACCEPT", "\" -j ACCEPT \"", "a\nCOMMIT", "\\\"", "ü", "!", "#", "a b", "x\x00y", "\t"} {
+		f.Add(s, s, s, s)
+	}
+	f.Fuzz(func(t *testing.T, comment, target, set, log string) {
+		for _, c := range []struct {
+			rule chain.Rule
+			want []string
+		}{
+			{chain.NewRule(comment, drop), []string{"-j", "DROP"}},
+			{chain.NewRule(comment, to(target)), []string{"-j", target}},
+			{chain.NewRule(comment, drop, chain.InSet{Set: set}), []string{"-m", "set", "--match-set", set, "src", "-j", "DROP"}},
+			{chain.NewRule(comment, drop, chain.In(set)), []string{"-i", set, "-j", "DROP"}},
+			{
+				chain.NewRule(comment, chain.Action{Verb: chain.Report, Group: 2, Text: log}),
+				[]string{"-j", "NFLOG", "--nflog-group", "2", "--nflog-prefix", log},
+			},
+		} {
+			text, err := render.Rule(c.rule, api.IPv4)
+			if err != nil {
+				continue
+			}
+			want := []string{"-m", "comment", "--comment", "cali:" + c.rule.ID}
+			have := words(t, text)
+			if comment != "" {
+				want = append(want, "-m", "comment", "--comment", have[min(7, len(have)-1)])
+			}
+			if c.rule.Action.Verb == chain.Report && log == "" {
+				c.want = c.want[:4]
+			}
+			if want = append(want, c.want...); !slices.Equal(have, want) {
+				t.Errorf("%q: have the words %q, want %q", text, have, want)
+			}
+		}
+	})
+}
+
+// words splits a line as iptables-restore does.
+func words(t *testing.T, line string) []string {
+	t.Helper()
+	if strings.ContainsAny(line, "\n\x00\\'") || strings.Count(line, `"`)%2 != 0 {
+		t.Fatalf("%q is not one line of quoted words", line)
+	}
+	var all []string
+	for i, part := range strings.Split(line, `"`) {
+		if i%2 == 1 {
+			if part == "" {
+				t.Fatalf("%q has a word that is empty, which iptables-restore leaves out", line)
+			}
+			all = append(all, part)
+		} else {
+			all = append(all, strings.Fields(part)...)
+		}
+	}
+	return all
+}
