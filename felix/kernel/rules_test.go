@@ -48,7 +48,9 @@ func everything(f api.Family) chains {
 		{Verb: chain.SetMark, Mask: 0x30000},
 		{Verb: chain.Report, Group: 2, Text: "D|abcdefghijklmnop"},
 		{Verb: chain.Report, Group: 65535, Text: strings.Repeat("x", 63)},
-		{Verb: chain.Report, Group: 2}, {Verb: chain.KernelLog}, {Verb: chain.KernelLog, Text: "calico-packet: "},
+		{Verb: chain.Report, Group: 2},
+		{Verb: chain.KernelLog},
+		{Verb: chain.KernelLog, Text: "calico-packet: "},
 		{Verb: chain.KernelLog, Text: strings.Repeat("x", 29)},
 	} {
 		verbs.Rules = append(verbs.Rules, chain.NewRule("", a), chain.NewRule("with a comment", a, chain.In("cali+")))
