@@ -41,6 +41,10 @@ func Of(obj api.Object) (*Policy, error) {
 	if p == nil {
 		return nil, nil
 	}
+	if reason := api.Unreadable(obj); reason != "" {
+		c.fail("object", "in the datastore", "is not understood whole (%s): apply it again, or delete it", reason)
+		p.AppliesIngress, p.AppliesEgress = true, true
+	}
 	if c.faulty {
 		c.faultyIngress, c.faultyEgress = true, true
 	}

@@ -46,22 +46,18 @@ func parsePath(kind api.Kind, path string) (api.Key, error) {
 
 // encode gives the object's value; the resourceVersion is left to etcd.
 func encode(obj api.Object) ([]byte, error) {
-	obj = obj.DeepCopyObject()
-	obj.SetResourceVersion("")
-	return json.Marshal(obj)
+	stored, err := api.Stored(obj)
+	if err != nil {
+		return nil, err
+	}
+	return json.Marshal(stored)
 }
 
-// decode is the inverse of encode. It takes fields that it does not know, which a later version
-// may have written.
+// decode is the inverse of encode, as far as the value is understood.
 func decode(key api.Key, value []byte, revision int64) (api.Object, error) {
-	obj := api.New(key.Kind)
-	if err := json.Unmarshal(value, obj); err != nil {
+	obj, err := api.Restore(key, value)
+	if err != nil {
 		return nil, fmt.Errorf("decode %s: %w", keyPath(key), err)
-	}
-	// The key says which kind it is, whatever the value says.
-	api.SetType(obj)
-	if obj.Key() != key {
-		return nil, fmt.Errorf("decode %s: the value is %s", keyPath(key), obj.Key())
 	}
 	obj.SetResourceVersion(formatRevision(revision))
 	return obj, nil
