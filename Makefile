@@ -8,7 +8,7 @@ help: ## List the targets
 build: ## Build korat-node, korat and koratctl, static, into build/
 	@hack/build
 
-demo: ## Three hosts with two pods each: routes, sessions, pings (KEEP=1 leaves it up; root)
+demo: ## Three hosts with two pods each: routes, sessions, pings, policy (KEEP=1 leaves it up; root)
 	@hack/demo
 
 test: ## Every tier, and the count at the end (root)

@@ -36,7 +36,8 @@ func Up(ctx context.Context, config Config) (*lab.Cluster, error) {
 	return c, err
 }
 
-// Run is Up, and then shows everything. An error that comes with a cluster says that a ping failed.
+// Run is Up, and then shows everything, and policies at work. An error that comes with a cluster says that a ping failed,
+// or that a connection was not as the policies say.
 func Run(ctx context.Context, config Config) (*lab.Cluster, error) {
 	c, watch, err := up(ctx, config)
 	if c == nil {
@@ -45,7 +46,7 @@ func Run(ctx context.Context, config Config) (*lab.Cluster, error) {
 	ctx, cancel := context.WithTimeout(ctx, limit)
 	defer cancel()
 	// What did not come up in time shows best as what it is: a hole in the matrix.
-	return c, errors.Join(err, show(ctx, config.Out, c, watch))
+	return c, errors.Join(err, show(ctx, config.Out, c, watch), play(ctx, config.Out, c))
 }
 
 // up returns a cluster whenever all of its pods could be attached.
@@ -99,7 +100,7 @@ func start(ctx context.Context, config Config, c *lab.Cluster, ready func(*lab.H
 				return
 			}
 			ready(agent.Host)
-			errs[i] = attach(ctx, agent.Host, config.Pods)
+			errs[i] = attach(ctx, agent.Host, config.Pods, len(c.Agents) > 1 && i == len(c.Agents)-1)
 		})
 	}
 	all.Wait()
@@ -107,9 +108,9 @@ func start(ctx context.Context, config Config, c *lab.Cluster, ready func(*lab.H
 }
 
 // attach adds pods a1, a2… to host a.
-func attach(ctx context.Context, h *lab.Host, pods int) error {
+func attach(ctx context.Context, h *lab.Host, pods int, last bool) error {
 	for i := range pods {
-		if _, err := h.AddPod(ctx, lab.PodConfig{Name: fmt.Sprintf("%s%d", h.Name, i+1)}); err != nil {
+		if _, err := h.AddPod(ctx, lab.PodConfig{Name: fmt.Sprintf("%s%d", h.Name, i+1), Labels: labels(i, last)}); err != nil {
 			return err
 		}
 	}

@@ -79,7 +79,7 @@ func output(ctx context.Context, out io.Writer, where string, runner lab.Runner,
 	title(out, where+"# "+strings.Join(argv, " "))
 	text, err := runner.Exec(ctx, argv...)
 	for line := range strings.Lines(text) {
-		fmt.Fprintln(out, "  "+strings.TrimRight(line, " \n"))
+		fmt.Fprintln(out, strings.TrimRight("  "+line, " \n"))
 	}
 	return err
 }

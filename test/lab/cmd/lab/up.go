@@ -110,7 +110,7 @@ func demoCommand() *cobra.Command {
 	s := settings{name: "demo", demo: true}
 	cmd := &cobra.Command{
 		Use:   "demo",
-		Short: "Bring them up, show routes, sessions, pings and times, and take them down",
+		Short: "Bring them up, show routes, sessions, pings, times and policies at work, and take them down",
 		Args:  cobra.NoArgs,
 		RunE:  func(cmd *cobra.Command, _ []string) error { return bringUp(cmd.Context(), s, cmd.OutOrStdout()) },
 	}
