@@ -60,18 +60,11 @@ func (t *Sysctls) ReadEntries(ctx context.Context, keys []string) (map[string]da
 	return have, err
 }
 
-// Write implements reconcile.Table. Entries of interfaces come after those of the whole host, as
-// writing ip_forward or IPv6's all/forwarding writes every interface's forwarding. Before them comes
-// accept_ra: when forwarding is switched on, the kernel takes away what router advertisements gave to links
-// whose accept_ra is not 2 (net/ipv6/addrconf.c, rt6_purge_dflt_routers).
+// Write implements reconcile.Table; sysctlRank has the order.
 func (t *Sysctls) Write(ctx context.Context, d reconcile.Diff[string, dataplane.SysctlValue]) error {
 	var failed reconcile.WriteError[string]
-	keys := slices.Collect(maps.Keys(d.Set))
-	slices.SortFunc(keys, func(a, b string) int {
-		return cmp.Or(cmp.Compare(sysctlRank(a), sysctlRank(b)), strings.Compare(a, b))
-	})
 	err := t.h.inside(func() error {
-		for _, k := range keys {
+		for _, k := range inOrder(d.Set) {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
@@ -91,15 +84,29 @@ func (t *Sysctls) Write(ctx context.Context, d reconcile.Diff[string, dataplane.
 	return failed.Err()
 }
 
-// sysctlRank orders sysctls: what has the lower one is written first.
+// inOrder lists sysctls as they are to be written.
+func inOrder(set map[string]dataplane.SysctlValue) []string {
+	return slices.SortedFunc(maps.Keys(set), func(a, b string) int {
+		return cmp.Or(cmp.Compare(sysctlRank(a), sysctlRank(b)), strings.Compare(a, b))
+	})
+}
+
+// sysctlRank orders sysctls: what has the lower one is written first. Entries of interfaces come after those of the
+// whole host, as writing ip_forward or IPv6's all/forwarding writes every interface's forwarding. Before them comes
+// accept_ra: when forwarding is switched on, the kernel takes away what router advertisements gave to links
+// whose accept_ra is not 2 (net/ipv6/addrconf.c, rt6_purge_dflt_routers). Of an interface, rp_filter comes before
+// proxy_arp: until the pod's route is there, it alone keeps the host from claiming the pod's address as its own.
+// (docs/decisions/0016)
 func sysctlRank(key string) int {
 	switch name := sysctlInterface(key); {
 	case strings.HasSuffix(key, "/accept_ra"):
 		return 0
 	case name == "" || name == "all" || name == "default":
 		return 1
+	case strings.HasSuffix(key, "/rp_filter"):
+		return 2
 	}
-	return 2
+	return 3
 }
 
 func (t *Sysctls) set(key string, want dataplane.SysctlValue) error {
