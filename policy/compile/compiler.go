@@ -23,15 +23,20 @@ type Compiler struct {
 	tiers   map[string]policy.Tier
 	// policies are by their ID's text, profiles by name.
 	policies, profiles map[string]*source
-	locals             map[string]*endpoint
-	groups             map[string]*group
-	shared             map[chain.Key]*sharedChain
-	dispatch           *dispatch
-	hosts              *hosts
-	board              *board
+	endpoints
+	dispatch *dispatch
+	hosts    *hosts
+	board    *board
 	// verdicts are the rules of policies by the IDs that reports have.
 	verdicts map[string]Origin
 	todo     todo
+}
+
+// endpoints are those of this node, and what they have in common.
+type endpoints struct {
+	locals map[string]*endpoint
+	groups map[string]*group
+	shared map[chain.Key]*sharedChain
 }
 
 // todo is what changes have touched since the last Update.
@@ -52,13 +57,13 @@ type todo struct {
 func New(o Options) *Compiler {
 	c := &Compiler{
 		options: o.defaulted(), members: newMembers(), tiers: map[string]policy.Tier{},
-		policies: map[string]*source{}, profiles: map[string]*source{}, locals: map[string]*endpoint{},
-		groups: map[string]*group{}, shared: map[chain.Key]*sharedChain{}, dispatch: newDispatch(), hosts: &hosts{claims: claims{map[string][]*endpoint{}}}, board: newBoard(),
+		policies: map[string]*source{}, profiles: map[string]*source{},
+		endpoints: endpoints{map[string]*endpoint{}, map[string]*group{}, map[chain.Key]*sharedChain{}},
+		dispatch:  newDispatch(), hosts: &hosts{claims: claims{map[string][]*endpoint{}}}, board: newBoard(),
 		verdicts: map[string]Origin{},
 		todo: todo{
 			locals: map[*endpoint]struct{}{}, sources: map[*source]struct{}{}, groups: map[*group]struct{}{},
-			shared: map[*sharedChain]struct{}{}, lists: map[*list]struct{}{},
-			frame: true,
+			shared: map[*sharedChain]struct{}{}, lists: map[*list]struct{}{}, frame: true,
 		},
 	}
 	c.matcher = index.NewMatcher(c.started, c.stopped)

@@ -44,12 +44,12 @@ func frame(o Options, d doors) map[chain.Key]*chain.Chain {
 func (o Options) workloads(d api.PolicyType) chain.Condition { return device(d, o.InterfacePrefix+"+") }
 
 // forward is the way of what passes this node. A packet of a connection that policies have allowed once gets no
-// further than the second rule: a policy that revokes it has its entry deleted from connection tracking.
+// further than the second rule, whatever policies say by now: package felix/revocation ends those that they forbid.
 func forward(o Options, f api.Family, d doors) []chain.Rule {
 	from, to := o.workloads(api.Egress), o.workloads(api.Ingress)
 	rules := []chain.Rule{
-		rule(accept, from, tracked),
-		rule(accept, to, tracked),
+		rule(accept, from, tracked, kept),
+		rule(accept, to, tracked, kept),
 	}
 	in, out := d.open(chain.Filter, api.Ingress, forwarded), d.open(chain.Filter, api.Egress, forwarded)
 	switch {
@@ -88,7 +88,7 @@ func loops(o Options, f api.Family) []chain.Rule {
 // workloadsToHost is the way of what pods send to their own node. At its end what the pod's policies have allowed is left to
 // the host's own rules, or decided.
 func workloadsToHost(o Options, f api.Family) []chain.Rule {
-	rules := []chain.Rule{rule(accept, tracked)}
+	rules := []chain.Rule{rule(accept, tracked, kept)}
 	if f == api.IPv6 {
 		for _, t := range neighbours() {
 			rules = append(rules, rule(accept, chain.Proto{Number: policy.ICMPv6}, chain.ICMP{ICMPType: policy.ICMPType{Type: t, Code: -1}}))
@@ -108,7 +108,7 @@ func workloadsToHost(o Options, f api.Family) []chain.Rule {
 // prelude is what the root of a dispatch tree begins with. The marks that a packet has from its sender's policies
 // mean nothing to its receiver's.
 func prelude(d api.PolicyType) []chain.Rule {
-	rules := []chain.Rule{rule(drop, invalid)}
+	rules := []chain.Rule{rule(drop, notNew)}
 	if d == api.Ingress {
 		rules = append(rules, rule(setMark(0, bothMarks)))
 	}

@@ -91,11 +91,15 @@ func options(t *testing.T, words []string) compile.Options {
 			o.Reject = true
 		case "failsafes":
 			o.FailsafeIn = []compile.Failsafe{
-				{Protocol: policy.TCP, Port: 22}, {Protocol: policy.UDP, Port: 68}, {Protocol: policy.TCP, Port: 179},
+				{Protocol: policy.TCP, Port: 22},
+				{Protocol: policy.UDP, Port: 68},
+				{Protocol: policy.TCP, Port: 179},
 				{Protocol: policy.TCP, Port: 6443, Net: netip.MustParsePrefix("10.0.0.0/8")},
 			}
 			o.FailsafeOut = []compile.Failsafe{
-				{Protocol: policy.UDP, Port: 53}, {Protocol: policy.TCP, Port: 179}, {Protocol: policy.TCP, Port: 2379, Net: netip.MustParsePrefix("fd00::/64")},
+				{Protocol: policy.UDP, Port: 53},
+				{Protocol: policy.TCP, Port: 179},
+				{Protocol: policy.TCP, Port: 2379, Net: netip.MustParsePrefix("fd00::/64")},
 			}
 		case "loops":
 			o.ServiceCIDRs = prefixes("10.96.0.0/12", "fd00:96::/112")

@@ -100,15 +100,15 @@ func (h *hosts) chain(name string, p place) *sharedChain {
 
 // hostChain begins the chain of host endpoints, before their policies.
 func (q *sequence) hostChain() {
-	switch {
-	case q.table == chain.Filter:
-		q.add(accept, tracked)
-		q.add(drop, invalid)
+	switch q.table {
+	case chain.Filter:
+		q.add(accept, tracked, kept)
+		q.add(drop, notNew)
 		if q.stage == local {
 			q.add(jump(failsafeChain(q.direction)))
 		}
 		q.add(setMark(0, bothMarks))
-	case q.table == chain.Mangle:
+	case chain.Mangle:
 		q.add(setMark(0, bothMarks))
 		fallthrough
 	default:

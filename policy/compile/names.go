@@ -20,6 +20,14 @@ const (
 	bothMarks  = acceptMark | passMark
 )
 
+// RevokedMark, of the bits of RevokedMask, is the mark of a connection in the kernel's tracking that policies do not
+// allow any more: none of its packets passes, in neither direction. It takes all of the bits that are ours, so that
+// nobody else's mark is likely to be it.
+const (
+	RevokedMark = 0x6b6f0000
+	RevokedMask = 0xffff0000
+)
+
 // reportGroup is the NFLOG group of all reports.
 const reportGroup = 2
 

@@ -35,8 +35,9 @@ type kernel struct {
 	t      *testing.T
 	chains map[chain.Key]*chain.Chain
 	sets   map[string][]policy.Member
-	// trail are the rules that matched.
+	// trail are the rules that matched, and tried is how many were looked at.
 	trail []string
+	tried int
 }
 
 func newKernel(t *testing.T, c *compile.Compiler) *kernel {
@@ -71,6 +72,7 @@ func (k *kernel) hooks(p *packet, all ...hook) end {
 			return dropped
 		case accepted:
 			have = accepted
+		case fell:
 		}
 	}
 	return have
@@ -90,6 +92,7 @@ func (k *kernel) pass(p *packet, key chain.Key, depth int) end {
 		k.t.Fatalf("%s: chains lead too deep", key)
 	}
 	for _, r := range slices.Concat(c.Rules, c.Last) {
+		k.tried++
 		if !slices.ContainsFunc(r.Conditions, func(c chain.Condition) bool { return !k.true(p, c) }) {
 			k.trail = append(k.trail, key.Name+": "+r.String())
 			if e, done := k.do(p, key, r.Action, depth); done {
@@ -120,6 +123,7 @@ func (k *kernel) do(p *packet, key chain.Key, a chain.Action, depth int) (end, b
 	case chain.Goto:
 		key.Name = a.Text
 		return k.pass(p, key, depth), true
+	default: // it goes on
 	}
 	return fell, false
 }
@@ -144,6 +148,8 @@ func (k *kernel) true(p *packet, c chain.Condition) bool {
 		return (p.icmp.Type == c.Type && (c.Code < 0 || p.icmp.Code == c.Code)) != c.Not
 	case chain.Mark:
 		return p.mark&c.Mask == c.Value
+	case chain.ConnMark:
+		return c.Not // none is of a connection that was revoked
 	case chain.CTState:
 		is := map[string]bool{"NEW": !p.untracked, "UNTRACKED": p.untracked, "DNAT": p.dnat}
 		return slices.ContainsFunc(strings.Split(c.States, ","), func(s string) bool { return is[s] }) != c.Not

@@ -43,7 +43,10 @@ var (
 	newConnection = chain.CTState{States: "NEW"}
 	translated    = chain.CTState{States: "DNAT"}
 	notTranslated = chain.CTState{Not: true, States: "DNAT"}
-	invalid       = chain.CTState{States: "INVALID"}
+	// Packets of known connections leave at a chain's first rules, unless the connection has been revoked: what is not
+	// new gets no further than to the next ones.
+	kept   = chain.ConnMark{Not: true, Value: RevokedMark, Mask: RevokedMask}
+	notNew = chain.CTState{States: "INVALID,RELATED,ESTABLISHED"}
 )
 
 func rule(a chain.Action, conditions ...chain.Condition) chain.Rule {

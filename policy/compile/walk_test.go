@@ -30,7 +30,7 @@ func TestWalk(t *testing.T) {
 	}
 	t.Logf("COMPILE_SEED=%d", seed)
 	w := newWalk(seed)
-	for step := range 3000 {
+	for step := range 2000 {
 		did := []string{}
 		for range 1 + w.IntN(3) {
 			did = append(did, w.change())
