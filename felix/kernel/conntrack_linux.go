@@ -147,6 +147,25 @@ func (c Conntrack) Delete(ctx context.Context, flows []Flow) error {
 	return failed.Err()
 }
 
+// Mark gives the bits of mask of the flows' marks as value has them. A flow that has gone is none to mark. Its error is a
+// *reconcile.WriteError of those that could not be marked.
+func (c Conntrack) Mark(ctx context.Context, flows []Flow, value, mask uint32) error {
+	var failed reconcile.WriteError[Flow]
+	err := c.h.netfilter.write(ctx, changes{
+		n: len(flows), count: &c.h.writes.flows,
+		encode: func(b *buffer, i int) error { return encodeFlowMark(b, flows[i], value, mask) },
+		failed: func(i int, err error) {
+			if !errors.Is(err, unix.ENOENT) {
+				failed.Fail(flows[i], fmt.Errorf("mark flow %v: %w", flows[i], err))
+			}
+		},
+	})
+	if err != nil {
+		return fmt.Errorf("mark flows: %w", err)
+	}
+	return failed.Err()
+}
+
 // DeleteWhere reads the flows of the addresses and deletes those for which condemned is true. It counts those; what
 // it could not delete is in the error.
 func (c Conntrack) DeleteWhere(ctx context.Context, addresses []netip.Addr, condemned func(Flow) bool) (n int, err error) {

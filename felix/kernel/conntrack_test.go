@@ -264,6 +264,50 @@ func TestDeleteFlowThatIsGone(t *testing.T) {
 	}
 }
 
+// A mark is that of the flow and of nothing else, and leaves the bits alone that are not meant.
+func TestMarkFlows(t *testing.T) {
+	h := newPodHost(t)
+	h.serve("udp", "10.0.2.2:53")
+	h.serve("udp", "[fd00:2::2]:53")
+	h.dial("udp", "10.0.1.2:40001", "10.0.2.2:53")
+	h.dial("udp", "10.0.1.2:40002", "10.0.2.2:53")
+	h.dial("udp", "[fd00:1::2]:40001", "[fd00:2::2]:53")
+	conntrack := h.handle.Conntrack()
+	var flows []kernel.Flow
+	read := func() {
+		t.Helper()
+		flows = nil
+		err := conntrack.Read(t.Context(), addrs("10.0.1.2", "fd00:1::2"), func(f kernel.Flow) {
+			if f.Original.SourcePort == 40001 {
+				flows = append(flows, f)
+			}
+		})
+		if err != nil || len(flows) != 2 {
+			t.Fatal(flows, err)
+		}
+	}
+	read()
+	gone := flows[0]
+	gone.Original.SourcePort++
+	gone.Original.DestinationPort++
+	for _, m := range [][2]uint32{{0x10007, 0xffffffff}, {0x6b6f0000, 0xffff0000}} {
+		if err := conntrack.Mark(t.Context(), append(flows, gone), m[0], m[1]); err != nil {
+			t.Fatal(err)
+		}
+	}
+	read()
+	for _, f := range flows {
+		equal(t, f.String(), "0x6b6f0007", fmt.Sprintf("%#x", f.Mark))
+	}
+	if n := strings.Count(h.listed("ipv4")+h.listed("ipv6"), "mark=0\n"); n != 1 {
+		t.Errorf("%d flows have no mark, want the one that nobody meant:\n%s", n, h.listed("ipv4"))
+	}
+	err := conntrack.Mark(t.Context(), []kernel.Flow{{Protocol: policy.TCP}}, 1, 1)
+	if err == nil || !strings.Contains(err.Error(), "it has not got two addresses of one family") {
+		t.Errorf("an empty flow: have %v", err)
+	}
+}
+
 func TestReadFlowsIsBrokenOff(t *testing.T) {
 	h := newPodHost(t)
 	h.manyFlows(20_000)

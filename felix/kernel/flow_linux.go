@@ -27,6 +27,15 @@ type Flow struct {
 	Zone uint16
 	// ID tells it from a later one with the same Original.
 	ID uint32
+	// Master is, of a flow that another one has announced (FTP's data), how that one began; else its addresses are
+	// invalid.
+	Master Start
+}
+
+// Start is how a flow began.
+type Start struct {
+	Protocol policy.Protocol
+	Tuple
 }
 
 // Tuple is what a packet of a flow looks like. It has ports, or of ICMP and ICMPv6 the ICMP part.
@@ -106,13 +115,16 @@ const (
 	ctaFilterOrigFlags  = 1
 	ctaFilterReplyFlags = 2
 	// filterSource is the kernel's CTA_FILTER_F_CTA_IP_SRC: the source address must match.
-	filterSource  = 1 << 0
-	ctaICMPID     = 4
-	ctaICMPType   = 5
-	ctaICMPCode   = 6
-	ctaICMPv6ID   = 7
-	ctaICMPv6Type = 8
-	ctaICMPv6Code = 9
+	filterSource = 1 << 0
+	// ctaTupleMaster is CTA_TUPLE_MASTER, and ctaMarkMask CTA_MARK_MASK.
+	ctaTupleMaster = 14
+	ctaMarkMask    = 21
+	ctaICMPID      = 4
+	ctaICMPType    = 5
+	ctaICMPCode    = 6
+	ctaICMPv6ID    = 7
+	ctaICMPv6Type  = 8
+	ctaICMPv6Code  = 9
 )
 
 func encodeFlowDump(b *buffer, family uint8) {
@@ -139,20 +151,45 @@ func encodeFlowSearch(b *buffer, end flowEnd) {
 // encodeFlowDelete appends the message that deletes a flow. One without a tuple would delete all flows there are.
 func encodeFlowDelete(b *buffer, f Flow) error {
 	t := f.Original
-	if !t.Source.IsValid() || t.Source.Is4() != t.Destination.Is4() || !t.Destination.IsValid() {
-		return errors.New("it has not got two addresses of one family")
+	if !t.whole() {
+		return errFlow
 	}
 	b.beginNetfilter(unix.NFNL_SUBSYS_CTNETLINK, nl.IPCTNL_MSG_CT_DELETE, 0, family(t.Source), 0)
-	at := b.open(nl.CTA_TUPLE_ORIG | nested)
-	encodeTuple(b, f.Protocol, t)
-	b.close(at)
-	if f.Zone != 0 {
-		b.attrBig16(nl.CTA_ZONE, f.Zone)
-	}
+	encodeStart(b, f)
 	if f.ID != 0 {
 		b.attrBig32(nl.CTA_ID, f.ID)
 	}
 	return nil
+}
+
+// encodeFlowMark appends the message that gives a flow's mark the bits of mask as value has them. Without NLM_F_CREATE
+// nothing but what there is is changed.
+func encodeFlowMark(b *buffer, f Flow, value, mask uint32) error {
+	if !f.Original.whole() {
+		return errFlow
+	}
+	b.beginNetfilter(unix.NFNL_SUBSYS_CTNETLINK, nl.IPCTNL_MSG_CT_NEW, 0, family(f.Original.Source), 0)
+	encodeStart(b, f)
+	b.attrBig32(nl.CTA_MARK, value)
+	b.attrBig32(ctaMarkMask, mask)
+	return nil
+}
+
+var errFlow = errors.New("it has not got two addresses of one family")
+
+// whole says whether it can tell which flow is meant.
+func (t Tuple) whole() bool {
+	return t.Source.IsValid() && t.Destination.IsValid() && t.Source.Is4() == t.Destination.Is4()
+}
+
+// encodeStart says which flow is meant.
+func encodeStart(b *buffer, f Flow) {
+	at := b.open(nl.CTA_TUPLE_ORIG | nested)
+	encodeTuple(b, f.Protocol, f.Original)
+	b.close(at)
+	if f.Zone != 0 {
+		b.attrBig16(nl.CTA_ZONE, f.Zone)
+	}
 }
 
 func encodeTuple(b *buffer, p policy.Protocol, t Tuple) {
@@ -219,6 +256,8 @@ func decodeFlow(body []byte) (f Flow, ok bool) {
 			f.Protocol, f.Original = decodeTuple(value)
 		case nl.CTA_TUPLE_REPLY:
 			_, f.Reply = decodeTuple(value)
+		case ctaTupleMaster:
+			f.Master.Protocol, f.Master.Tuple = decodeTuple(value)
 		case nl.CTA_STATUS:
 			f.Status = FlowStatus(big32Of(value))
 		case nl.CTA_PROTOINFO:

@@ -101,6 +101,8 @@ func conditions(f api.Family) []chain.Rule {
 		{chain.Proto{Number: icmp}, chain.ICMP{Not: true, ICMPType: policy.ICMPType{Type: 254, Code: 255}}},
 		{chain.Mark{Value: 0x10000, Mask: 0x30000}},
 		{chain.Mark{Mask: 0xffff0000}},
+		{chain.ConnMark{Value: 0x10000, Mask: 0xffff0000}},
+		{chain.ConnMark{Not: true, Value: 0x10000, Mask: 0xffff0000}},
 		{chain.CTState{States: "NEW,ESTABLISHED,RELATED"}},
 		{chain.CTState{Not: true, States: "INVALID,UNTRACKED"}},
 		{chain.CTState{States: "DNAT"}},

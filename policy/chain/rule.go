@@ -84,6 +84,11 @@ type (
 	}
 	// Mark matches the bits of Mask in the packet's mark.
 	Mark struct{ Value, Mask uint32 }
+	// ConnMark matches the bits of Mask in the mark of the packet's connection.
+	ConnMark struct {
+		Not         bool
+		Value, Mask uint32
+	}
 	// CTState matches the connection tracking's states: NEW, ESTABLISHED, RELATED, INVALID, UNTRACKED, DNAT, SNAT.
 	CTState struct {
 		Not    bool

@@ -16,6 +16,7 @@ func (InSet) condition()    {}
 func (Ports) condition()    {}
 func (ICMP) condition()     {}
 func (Mark) condition()     {}
+func (ConnMark) condition() {}
 func (CTState) condition()  {}
 func (AddrType) condition() {}
 func (Spoofed) condition()  {}
@@ -59,6 +60,11 @@ func (c ICMP) String() string { return fmt.Sprintf("%sicmp %d/%d", not(c.Not), c
 
 // String implements Condition.
 func (c Mark) String() string { return fmt.Sprintf("mark %#x/%#x", c.Value, c.Mask) }
+
+// String implements Condition.
+func (c ConnMark) String() string {
+	return fmt.Sprintf("%sconnmark %#x/%#x", not(c.Not), c.Value, c.Mask)
+}
 
 // String implements Condition.
 func (c CTState) String() string { return not(c.Not) + "ctstate " + c.States }

@@ -65,6 +65,8 @@ func (l *line) extended(c chain.Condition) {
 		l.icmp(c)
 	case chain.Mark:
 		l.add(fmt.Sprintf("-m mark --mark %#x/%#x", c.Value, c.Mask))
+	case chain.ConnMark:
+		l.add("-m connmark", fmt.Sprintf("%s--mark %#x/%#x", not(c.Not), c.Value, c.Mask))
 	case chain.CTState:
 		if err := words("connection state", c.States, trackStates); err != nil {
 			l.fail(err)

@@ -79,6 +79,8 @@ func TestConditions(t *testing.T) {
 			chain.Proto{Number: policy.ICMP}, chain.ICMP{Not: true, ICMPType: policy.ICMPType{Type: 3, Code: -1}},
 		}},
 		{"-m mark --mark 0x10000/0x30000", []chain.Condition{chain.Mark{Value: 0x10000, Mask: 0x30000}}},
+		{"-m connmark --mark 0x10000/0xffff0000", []chain.Condition{chain.ConnMark{Value: 0x10000, Mask: 0xffff0000}}},
+		{"-m connmark ! --mark 0x1/0x1", []chain.Condition{chain.ConnMark{Not: true, Value: 1, Mask: 1}}},
 		{"-m conntrack --ctstate RELATED,ESTABLISHED", []chain.Condition{chain.CTState{States: "RELATED,ESTABLISHED"}}},
 		{"-m conntrack ! --ctstate DNAT", []chain.Condition{chain.CTState{Not: true, States: "DNAT"}}},
 		{"-m addrtype --dst-type LOCAL", []chain.Condition{chain.AddrType{Side: chain.Destination, Type: "LOCAL"}}},
