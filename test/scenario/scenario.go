@@ -7,6 +7,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 	"strings"
 
 	"github.com/rogpeppe/go-internal/txtar"
@@ -18,6 +19,13 @@ import (
 type Scenario struct {
 	Name  string
 	Steps []Step
+}
+
+// Addressed says whether it is another one for each family, as its manifests have addresses.
+func (s Scenario) Addressed() bool {
+	return slices.ContainsFunc(s.Steps, func(step Step) bool {
+		return slices.ContainsFunc(step.Actions, func(a Action) bool { return strings.Contains(a.Text, "$(") })
+	})
 }
 
 // Step is something that is done, and what must hold then.
