@@ -31,9 +31,9 @@ func (r Rule) String() string {
 		if i > 0 {
 			b.WriteString("; ")
 		}
-		fmt.Fprint(&b, c)
+		b.WriteString(c.String())
 	}
-	fmt.Fprintf(&b, " → %s", r.Action)
+	b.WriteString(" → " + r.Action.String())
 	if r.Comment != "" {
 		b.WriteString(" # " + r.Comment)
 	}

@@ -32,7 +32,7 @@ func (c Out) String() string { return "out " + string(c) }
 func (c Proto) String() string { return not(c.Not) + "proto " + strconv.Itoa(int(c.Number)) }
 
 // String implements Condition.
-func (c Net) String() string { return fmt.Sprintf("%s%s %s", not(c.Not), c.Side, c.Prefix) }
+func (c Net) String() string { return not(c.Not) + c.Side.String() + " " + c.Prefix.String() }
 
 // String implements Condition.
 func (c InSet) String() string {
@@ -40,7 +40,7 @@ func (c InSet) String() string {
 	if c.Port {
 		with = " port"
 	}
-	return fmt.Sprintf("%s%s%s in %s", not(c.Not), c.Side, with, c.Set)
+	return not(c.Not) + c.Side.String() + with + " in " + c.Set
 }
 
 // String implements Condition.
@@ -52,14 +52,14 @@ func (c Ports) String() string {
 			all[i] += ":" + strconv.Itoa(int(r.Last))
 		}
 	}
-	return fmt.Sprintf("%s%s ports %s", not(c.Not), c.Side, strings.Join(all, ","))
+	return not(c.Not) + c.Side.String() + " ports " + strings.Join(all, ",")
 }
 
 // String implements Condition.
 func (c ICMP) String() string { return fmt.Sprintf("%sicmp %d/%d", not(c.Not), c.Type, c.Code) }
 
 // String implements Condition.
-func (c Mark) String() string { return fmt.Sprintf("mark %#x/%#x", c.Value, c.Mask) }
+func (c Mark) String() string { return "mark " + hex(c.Value) + "/" + hex(c.Mask) }
 
 // String implements Condition.
 func (c ConnMark) String() string {
@@ -78,6 +78,8 @@ func (Spoofed) String() string { return "spoofed" }
 // String implements Condition.
 func (c Rate) String() string { return fmt.Sprintf("rate %d/s burst %d", c.PerSecond, c.Burst) }
 
+func hex(n uint32) string { return "0x" + strconv.FormatUint(uint64(n), 16) }
+
 func not(n bool) string {
 	if n {
 		return "not "
@@ -93,14 +95,23 @@ func (a Action) String() string {
 	case Goto:
 		return "goto " + a.Text
 	case SetMark:
-		return fmt.Sprintf("mark %#x/%#x", a.Value, a.Mask)
+		return "mark " + hex(a.Value) + "/" + hex(a.Mask)
 	case Report:
-		return fmt.Sprintf("report %d %q", a.Group, a.Text)
+		return "report " + strconv.Itoa(int(a.Group)) + " " + strconv.Quote(a.Text)
 	case KernelLog:
-		return fmt.Sprintf("log %q", a.Text)
-	default:
-		return map[Verb]string{
-			Accept: "ACCEPT", Drop: "DROP", Reject: "REJECT", Return: "RETURN", NoTrack: "NOTRACK", Masquerade: "MASQUERADE",
-		}[a.Verb]
+		return "log " + strconv.Quote(a.Text)
+	case Accept:
+		return "ACCEPT"
+	case Drop:
+		return "DROP"
+	case Reject:
+		return "REJECT"
+	case Return:
+		return "RETURN"
+	case NoTrack:
+		return "NOTRACK"
+	case Masquerade:
+		return "MASQUERADE"
 	}
+	return "verb " + strconv.Itoa(int(a.Verb))
 }
