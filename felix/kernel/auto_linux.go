@@ -21,6 +21,8 @@ type AutoChains struct {
 	chains *Chains
 	// swept says that the other backend has nothing of ours any more.
 	swept bool
+	// distrusted is what Distrust was told.
+	distrusted map[string]error
 }
 
 // AutoChains gives the table. Nothing is looked at before the first Read.
@@ -60,6 +62,7 @@ func (a *AutoChains) open(ctx context.Context) error {
 		return err
 	}
 	a.swept = false
+	a.chains.Distrust(a.distrusted)
 	a.log.Info("packet filter", "backend", string(choice.Backend), "reason", choice.Reason)
 	if choice.Warning != "" {
 		a.log.Warn("packet filter", "warning", choice.Warning)
@@ -115,6 +118,13 @@ func (a *AutoChains) Write(ctx context.Context, d reconcile.Diff[chain.Key, *cha
 		a.sweep(ctx)
 	}
 	return err
+}
+
+// Distrust is Chains.Distrust.
+func (a *AutoChains) Distrust(sets map[string]error) {
+	if a.distrusted = sets; a.chains != nil {
+		a.chains.Distrust(sets)
+	}
 }
 
 // Counters gives what the rules of a chain have seen.

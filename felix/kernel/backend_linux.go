@@ -156,7 +156,7 @@ func (h *Handle) survey(ctx context.Context, b Backend) (survey, error) {
 				return s, err
 			}
 		}
-		if err := h.save(ctx, b, f, s.count); err != nil {
+		if err := h.save(ctx, ChainsConfig{Backend: b}, f, s.count); err != nil {
 			return s, err
 		}
 	}
@@ -178,24 +178,22 @@ func (h *Handle) existing(b Backend, f api.Family) ([]string, error) {
 }
 
 func (h *Handle) hint(b Backend, f api.Family) (string, error) {
-	tool, err := h.iptables(b, f)
-	if err != nil {
-		return "", err
-	}
-	for _, name := range hints {
-		found := false
-		err := h.inside(func() (err error) {
-			found, err = tool.ChainExists(string(chain.Mangle), name)
-			return err
-		})
+	return answer(h, ChainsConfig{Backend: b}, func() (string, error) {
+		tool, err := h.iptables(b, f)
 		if err != nil {
-			return "", fmt.Errorf("look for the chain %s: %w", name, err)
+			return "", err
 		}
-		if found {
-			return name, nil
+		for _, name := range hints {
+			found, err := tool.ChainExists(string(chain.Mangle), name)
+			if err != nil {
+				return "", fmt.Errorf("look for the chain %s: %w", name, err)
+			}
+			if found {
+				return name, nil
+			}
 		}
-	}
-	return "", nil
+		return "", nil
+	})
 }
 
 // iptables gives the means to run single commands.
@@ -210,6 +208,45 @@ func (h *Handle) iptables(b Backend, f api.Family) (*iptables.IPTables, error) {
 		return nil, fmt.Errorf("find %s: %w", name, err)
 	}
 	return tool, nil
+}
+
+// maxStuck bounds the single commands that are under way, most of which nobody waits for any more.
+const maxStuck = 8
+
+// answer runs single commands of iptables in the Handle's namespace, which can't be ended from here, and gives up waiting
+// for them after some time.
+func answer[T any](h *Handle, c ChainsConfig, run func() (T, error)) (T, error) {
+	var none T
+	name, patience := c.Backend.program(api.IPv4, ""), c.patience()
+	if c.Backend == Legacy {
+		patience += lockPatience
+	}
+	if h.stuck.Load() >= maxStuck {
+		return none, fmt.Errorf("%s: %d commands have not ended", name, maxStuck)
+	}
+	type result struct {
+		value T
+		err   error
+	}
+	done := make(chan result, 1)
+	h.stuck.Add(1)
+	go func() {
+		defer h.stuck.Add(-1)
+		var r result
+		r.err = h.inside(func() (err error) {
+			r.value, err = run()
+			return err
+		})
+		done <- r
+	}()
+	timer := time.NewTimer(patience)
+	defer timer.Stop()
+	select {
+	case r := <-done:
+		return r.value, r.err
+	case <-timer.C:
+		return none, fmt.Errorf("%s: no answer for %s", name, patience)
+	}
 }
 
 // usable says what is missing of a backend's programs.

@@ -137,6 +137,56 @@ func TestWriterKilled(t *testing.T) {
 	})
 }
 
+// TestReaderThatHangs has the programs that read give no answer: the one that reads all, and the one that reads a chain.
+func TestReaderThatHangs(t *testing.T) {
+	h := newFilterHost(t, kernel.NFT)
+	config := h.config()
+	config.Patience = 200 * time.Millisecond
+	table := h.chains(config)
+	step := reconcile.NewStep("chains", table)
+	apply(t, step, one("a"))
+	dir := t.TempDir()
+	ended := filepath.Join(dir, "ended")
+	for program, script := range map[string]string{
+		"iptables-nft-save": "exec sleep 60", "iptables-nft": "sleep 1; echo >>" + ended,
+	} {
+		if err := os.WriteFile(filepath.Join(dir, program), []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
+			t.Fatal(err)
+		}
+	}
+	path := os.Getenv("PATH")
+	t.Setenv("PATH", dir+":"+path)
+	h.Run("env", "PATH="+path, "iptables-nft", "-w", "-F", "cali-a")
+	hangs := func(what, program string) {
+		t.Helper()
+		if err := readOf(t, table); err == nil || !strings.Contains(err.Error(), program+": no answer for 200ms") {
+			t.Errorf("%s: have %v", what, err)
+		}
+	}
+	netns.WaitFor(t, "the change is noticed", func() bool { return readOf(t, table) != nil })
+	hangs("all", "iptables-nft-save")
+	if err := os.Remove(filepath.Join(dir, "iptables-nft-save")); err != nil {
+		t.Fatal(err)
+	}
+	if err := readOf(t, table); err != nil {
+		t.Error(err)
+	}
+	h.Run("env", "PATH="+path, "iptables-nft", "-w", "-A", "cali-a", "-j", "DROP")
+	netns.WaitFor(t, "one chain is asked for in vain", func() bool {
+		err := readOf(t, table)
+		return err != nil && strings.Contains(err.Error(), "iptables-nft: no answer for 200ms")
+	})
+	netns.WaitFor(t, "the program ends", func() bool { _, err := os.Stat(ended); return err == nil })
+	step.Invalidate()
+	equal(t, "afterwards", reconcile.Result{Read: true, Set: 1}, apply(t, step, one("a")))
+}
+
+func readOf(t *testing.T, table *kernel.Chains) error {
+	t.Helper()
+	_, err := table.Read(t.Context())
+	return err
+}
+
 // waiting gives the bytes in the pipe that a process reads.
 func waiting(t *testing.T, pid int) int {
 	t.Helper()

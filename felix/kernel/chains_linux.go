@@ -135,6 +135,14 @@ func (c *Chains) Write(ctx context.Context, d reconcile.Diff[chain.Key, *chain.C
 	return failed.Err()
 }
 
+// Distrust has Write close the chains that look into one of these sets, which are not as they must be, until it is
+// called without them: what a set lacks may be what a rule forbids. Write has to be given these chains again each time.
+func (c *Chains) Distrust(sets map[string]error) {
+	for _, s := range c.sides {
+		s.distrusted = sets
+	}
+}
+
 // RuleCounter is what one rule has seen.
 type RuleCounter struct {
 	// ID is empty of a rule that is not ours.
@@ -167,6 +175,8 @@ type side struct {
 	// changed says that something else is held than before.
 	changed bool
 	refused map[place]refused
+	// distrusted are sets that are not as they must be.
+	distrusted map[string]error
 }
 
 // place names a chain of one family.
@@ -208,7 +218,7 @@ func (s *side) readAll(ctx context.Context) error {
 		s.events.take(s.family) // what happens from here on stays in doubt
 	}
 	r, at := newReader(), time.Now()
-	if err := s.h.save(ctx, s.config.Backend, s.family, r.line); err != nil {
+	if err := s.h.save(ctx, s.config, s.family, r.line); err != nil {
 		return fmt.Errorf("read %s chains: %w", s.family, err)
 	}
 	s.have, s.read = r.finish(), at

@@ -31,7 +31,8 @@ func (s *side) refuse(c *change, name string, err error) {
 	s.refused[place{c.table, name}] = refused{c.set[name], err, time.Now()}
 }
 
-// recall leaves out what was refused a short time ago, and forgets of what something else is wanted now.
+// recall leaves out what was refused a short time ago, and forgets of what something else is wanted now. Chains that
+// look into a set that is not as it must be are left out too.
 func (s *side) recall(c *change) {
 	for p, r := range s.refused {
 		want, set := c.set[p.name]
@@ -41,6 +42,16 @@ func (s *side) recall(c *change) {
 			delete(s.refused, p)
 		case time.Since(r.at) < s.config.retry():
 			c.failed[p.name] = r.err
+		}
+	}
+	if len(s.distrusted) == 0 {
+		return
+	}
+	for name, want := range c.set {
+		for set := range want.Sets {
+			if err := s.distrusted[set]; err != nil {
+				c.failed[name] = err
+			}
 		}
 	}
 }

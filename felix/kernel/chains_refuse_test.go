@@ -104,6 +104,40 @@ func TestRefused(t *testing.T) {
 	})
 }
 
+// TestDistrusted closes the chains that look into a set that is not as it must be, and no others.
+func TestDistrusted(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, h filterHost) {
+		config := h.config()
+		config.Retry = time.Hour // it is not for the kernel to say when all is well
+		table := h.chains(config)
+		step := reconcile.NewStep("chains", table)
+		h.Run("ipset", "create", "cali40s:full", "hash:net")
+		into, other := key(api.IPv4, chain.Filter, "cali-tw-set"), key(api.IPv4, chain.Filter, "cali-tw-other")
+		want := chains{
+			into:  rules(chain.NewRule("", accept, chain.InSet{Set: "cali40s:full"})),
+			other: rules(from("a")),
+		}
+		apply(t, step, want)
+		closed := "-A cali-tw-set -m comment --comment \"refused by the kernel\" -j DROP\n"
+		table.Distrust(map[string]error{"cali40s:full": errors.New("the set is full")})
+		step.Touch(func(k chain.Key, _ *chain.Chain) bool { return k == into })
+		result, err := step.Apply(t.Context(), want, nil)
+		var failed *reconcile.WriteError[chain.Key]
+		if !errors.As(err, &failed) || len(failed.Failed) != 1 || failed.Failed[into].Error() != "IPv4 filter cali-tw-set: the set is full" {
+			t.Errorf("have %+v, %v", result, err)
+		}
+		if text := h.saved(api.IPv4); !strings.Contains(text, closed) || !strings.Contains(text, "-A cali-tw-other -i a -j DROP\n") {
+			t.Errorf("have %s", text)
+		}
+		table.Distrust(nil)
+		equal(t, "afterwards", reconcile.Result{Set: 1}, apply(t, step, want))
+		if text := h.saved(api.IPv4); strings.Contains(text, closed) {
+			t.Errorf("have %s", text)
+		}
+	})
+}
+
 // TestRefusedIsTriedAgain has the reason go away.
 func TestRefusedIsTriedAgain(t *testing.T) {
 	t.Parallel()

@@ -35,6 +35,8 @@ type Handle struct {
 	// id tells the namespace from others.
 	id     namespaceID
 	writes writeCounters
+	// stuck counts the single commands of iptables that are under way.
+	stuck atomic.Int32
 	// routesMu guards routeTable.
 	routesMu   sync.Mutex
 	routeTable routeTable

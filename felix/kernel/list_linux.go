@@ -18,14 +18,13 @@ import (
 // list asks for one chain.
 func (s *side) list(p place, ask func(*iptables.IPTables, string, string) ([]string, error)) (lines []string, found bool, err error) {
 	if s.tool == nil {
-		if s.tool, err = s.h.iptables(s.config.Backend, s.family); err != nil {
+		s.tool, err = answer(s.h, s.config, func() (*iptables.IPTables, error) { return s.h.iptables(s.config.Backend, s.family) })
+		if err != nil {
 			return nil, false, err
 		}
 	}
-	err = s.h.inside(func() (err error) {
-		lines, err = ask(s.tool, string(p.table), p.name)
-		return err
-	})
+	tool := s.tool
+	lines, err = answer(s.h, s.config, func() ([]string, error) { return ask(tool, string(p.table), p.name) })
 	var failed *iptables.Error
 	// iptables-nft 1.8.9 calls a chain that does not exist incompatible.
 	if errors.As(err, &failed) && (failed.IsNotExist() || strings.Contains(failed.Error(), "is incompatible")) {

@@ -10,18 +10,22 @@ import (
 	"io"
 	"os/exec"
 	"strings"
+	"time"
 
 	"korat/api"
 	"korat/policy/chain"
 	"korat/policy/render"
 )
 
-// save reads all tables of a family that exist, line by line: chains (":cali-FORWARD - [0:0]") and rules ("-A …").
-func (h *Handle) save(ctx context.Context, b Backend, f api.Family, each func(t chain.Table, line string)) error {
-	name := b.program(f, "-save")
+// save reads all tables of a family that exist, line by line: chains (":cali-FORWARD - [0:0]") and rules ("-A …"). It
+// gives up when nothing has come for some time.
+func (h *Handle) save(ctx context.Context, c ChainsConfig, f api.Family, each func(t chain.Table, line string)) error {
+	name := c.Backend.program(f, "-save")
+	ctx, cancel := context.WithCancelCause(ctx)
+	defer cancel(nil)
 	cmd := exec.CommandContext(ctx, name)
 	stderr := &complaint{}
-	cmd.Stderr = stderr
+	cmd.Stderr, cmd.WaitDelay = stderr, time.Second
 	stdout, err := cmd.StdoutPipe()
 	if err == nil {
 		err = h.inside(cmd.Start)
@@ -29,17 +33,42 @@ func (h *Handle) save(ctx context.Context, b Backend, f api.Family, each func(t 
 	if err != nil {
 		return fmt.Errorf("run %s: %w", name, err)
 	}
-	err = parseSave(stdout, each)
+	silence := time.AfterFunc(c.patience(), func() {
+		cancel(fmt.Errorf("no answer for %s", c.patience()))
+		_ = stdout.Close() // a child of the program may have it open
+	})
+	err = parseSave(speaking{stdout, silence, c.patience()}, each)
 	if err != nil {
 		_, _ = io.Copy(io.Discard, stdout) // so that it can end
 	}
-	if ended := cmd.Wait(); err == nil && ended != nil {
+	ended := cmd.Wait()
+	silence.Stop()
+	switch {
+	case ctx.Err() != nil:
+		err = context.Cause(ctx)
+	case err == nil && ended != nil:
 		err = fmt.Errorf("%w: %s", ended, essence(stderr.String()))
 	}
 	if err != nil {
 		return fmt.Errorf("run %s: %w", name, err)
 	}
 	return nil
+}
+
+// speaking puts off what happens after silence with all that is read.
+type speaking struct {
+	io.Reader
+	silence  *time.Timer
+	patience time.Duration
+}
+
+// Read implements io.Reader.
+func (s speaking) Read(b []byte) (int, error) {
+	n, err := s.Reader.Read(b)
+	if err == nil {
+		s.silence.Reset(s.patience)
+	}
+	return n, err
 }
 
 // parseSave reads what iptables-save prints. Anything of a table that it can't show would be missed, and is an

@@ -23,18 +23,29 @@ var ErrSetInUse = errors.New("rules refer to it")
 const DefaultMaxMembers = 1 << 20
 
 // Sets are the kernel's IP sets whose names begin with "cali40", "cali60" or, while they are made, "cali4t". They are
-// hash:net, hash:ip,port and bitmap:port, of the family in their name. Everybody else's are left alone.
+// hash:net, hash:ip,port and bitmap:port, of the family in their name. Everybody else's are left alone. A Sets belongs to
+// one goroutine.
 type Sets struct {
 	h          *Handle
 	maxMembers int
 }
 
 // Sets gives the sets, each of which may have so many members; 0 is DefaultMaxMembers.
-func (h *Handle) Sets(maxMembers int) Sets {
+func (h *Handle) Sets(maxMembers int) *Sets {
+	s := &Sets{h: h}
+	s.Limit(maxMembers)
+	return s
+}
+
+// Limit has sets made for so many members; 0 is DefaultMaxMembers. If that is another number than before, those that
+// there are must be replaced: Read gives them as ones that are not as Write makes them.
+func (s *Sets) Limit(maxMembers int) (changed bool) {
 	if maxMembers <= 0 {
 		maxMembers = DefaultMaxMembers
 	}
-	return Sets{h, maxMembers}
+	changed = maxMembers != s.maxMembers
+	s.maxMembers = maxMembers
+	return changed
 }
 
 // SetChange is what becomes of one set. Adding what is there, removing what is not and destroying the absent
@@ -54,7 +65,7 @@ type SetChange struct {
 // *reconcile.WriteError of those that could not be made; a set of which a change failed may have part of it, but one
 // that could not be replaced is as it was. The error of a set that could not be destroyed is ErrSetInUse if that
 // will do once rules are gone.
-func (s Sets) Write(ctx context.Context, changes []SetChange) error {
+func (s *Sets) Write(ctx context.Context, changes []SetChange) error {
 	w := setWriter{Sets: s, ctx: ctx, replaced: map[string]bool{}}
 	for _, c := range changes {
 		w.take(c)
@@ -69,7 +80,7 @@ func (s Sets) Write(ctx context.Context, changes []SetChange) error {
 
 // setWriter is one Write.
 type setWriter struct {
-	Sets
+	*Sets
 	ctx    context.Context
 	failed reconcile.WriteError[policy.SetKey]
 	// replacements, alterations and removals are the valid changes.
@@ -199,7 +210,6 @@ func (w *setWriter) remove() error {
 	return w.must(messages)
 }
 
-// destroy tries twice what is in use: with the nftables backend a set is so for some 10 to 40 ms after its last rule went.
 func (w *setWriter) destroy() error {
 	var messages []setMessage
 	for _, c := range w.removals {
@@ -211,36 +221,7 @@ func (w *setWriter) destroy() error {
 			messages = append(messages, setMessage{command: nl.IPSET_CMD_DESTROY, key: c.Key, name: c.Key.Name})
 		}
 	}
-	failed, err := w.send(messages)
-	if err != nil {
-		return err
-	}
-	again := slices.DeleteFunc(messages, func(m setMessage) bool {
-		err := failed[m.key]
-		if err != nil && !errors.Is(err, ErrSetInUse) {
-			w.failed.Fail(m.key, err)
-		}
-		return !errors.Is(err, ErrSetInUse)
-	})
-	if len(again) == 0 {
-		return nil
-	}
-	if err := w.h.awaitDeletedRules(); err != nil {
-		return fmt.Errorf("destroy sets: %w", err)
-	}
-	return w.must(again)
-}
-
-// awaitDeletedRules waits until nf_tables has let go of what deleted rules refer to. A worker of its does that after an RCU
-// grace period; when any netfilter socket is closed the kernel awaits the worker, in case a table belongs to that
-// socket (nft_rcv_nl_event in net/netfilter/nf_tables_api.c, Linux 5.12). The iptables programs' exit has the same effect,
-// but ours stay. If the kernel has nothing to wait for this takes some 10 µs.
-func (h *Handle) awaitDeletedRules() error {
-	c, err := h.dialInside(unix.NETLINK_NETFILTER)
-	if err != nil {
-		return err
-	}
-	return wrap("close netlink socket", unix.Close(c.fd))
+	return w.must(messages)
 }
 
 // replace fills a temporary set for each replacement, and puts those that could be filled in their places.

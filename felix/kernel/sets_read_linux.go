@@ -23,7 +23,7 @@ type Members = map[policy.Member]struct{}
 // another type, family or size, with time-outs, counters or exceptions, or a temporary one that was left behind)
 // comes without members under a key of Family 0, which nothing is wanted under: so it is replaced or destroyed.
 // What Write does meanwhile may be seen in part.
-func (s Sets) Read(ctx context.Context) (map[policy.SetKey]Members, error) {
+func (s *Sets) Read(ctx context.Context) (map[policy.SetKey]Members, error) {
 	r, err := s.read(ctx, 0, "")
 	if err != nil {
 		return nil, err
@@ -38,7 +38,7 @@ func (s Sets) Read(ctx context.Context) (map[policy.SetKey]Members, error) {
 // ReadSizes gives what Read does, but only how many members each set has. It costs some microseconds a set however
 // large that is. The kernel has no notices of changes to sets, nor a generation number; a paced ReadSizes sees
 // what came, went or was filled or emptied, and does not see that a member was replaced by another one.
-func (s Sets) ReadSizes(ctx context.Context) (map[policy.SetKey]int, error) {
+func (s *Sets) ReadSizes(ctx context.Context) (map[policy.SetKey]int, error) {
 	r, err := s.read(ctx, listHeaders, "")
 	if err != nil {
 		return nil, err
@@ -51,7 +51,7 @@ func (s Sets) ReadSizes(ctx context.Context) (map[policy.SetKey]int, error) {
 }
 
 // identify gives the key under which Read would give the set of a name: one without a name if there is none.
-func (s Sets) identify(ctx context.Context, name string) (policy.SetKey, error) {
+func (s *Sets) identify(ctx context.Context, name string) (policy.SetKey, error) {
 	r, err := s.read(ctx, listHeaders, name)
 	if err != nil || r.sets[name] == nil {
 		return policy.SetKey{}, err
@@ -60,7 +60,7 @@ func (s Sets) identify(ctx context.Context, name string) (policy.SetKey, error) 
 }
 
 // read reads one set, or all if name is empty.
-func (s Sets) read(ctx context.Context, flags uint32, name string) (*setReader, error) {
+func (s *Sets) read(ctx context.Context, flags uint32, name string) (*setReader, error) {
 	r := &setReader{maxMembers: s.maxMembers, headers: flags&listHeaders != 0}
 	err := s.h.netfilter.dump(ctx, func(b *buffer) { encodeSetList(b, flags, name) }, r.start, r.message)
 	if name != "" && errors.Is(err, unix.ENOENT) {

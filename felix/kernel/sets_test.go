@@ -23,7 +23,7 @@ import (
 // setHost is a namespace for sets.
 type setHost struct {
 	host
-	sets kernel.Sets
+	sets *kernel.Sets
 }
 
 func newSetHost(t testing.TB) setHost {
@@ -356,10 +356,34 @@ func TestSetGoesAfterItsRules(t *testing.T) {
 				t.Errorf("have %v", err)
 			}
 			apply(t, step, chains{key(api.IPv4, chain.Filter, "cali-a"): rules()})
-			h.write(destroy)
+			netns.WaitFor(t, "the set goes", func() bool {
+				err := h.sets.Write(t.Context(), []kernel.SetChange{destroy})
+				if err != nil && !errors.Is(err, kernel.ErrSetInUse) {
+					t.Fatal(err)
+				}
+				return err == nil
+			})
 			equal(t, "ipset save", "", h.save())
 		}
 	})
+}
+
+// Sets that were made for another number of members are made anew, under the rules that refer to them.
+func TestLimit(t *testing.T) {
+	h := newSetHost(t)
+	used := set4("cali40s:used")
+	replace := kernel.SetChange{Key: used, Replace: true, Add: members("10.0.0.1/32", "10.0.0.2/32")}
+	h.write(replace)
+	h.Run("iptables", "-w", "-A", "INPUT", "-m", "set", "--match-set", used.Name, "src", "-j", "DROP")
+	if h.sets.Limit(0) || !h.sets.Limit(100) || h.sets.Limit(100) {
+		t.Error("want another limit to be noticed, and the same not to be")
+	}
+	equal(t, "read", fmt.Sprintf("%v cali40s:used kind 0:\n", api.Family(0)), h.read())
+	h.write(replace)
+	equal(t, "read", "IPv4 cali40s:used kind 0: 10.0.0.1/32 10.0.0.2/32\n", h.read())
+	if text := h.save(); !strings.Contains(text, "maxelem 100\n") {
+		t.Errorf("have\n%s", text)
+	}
 }
 
 // Many members and many sets, in both directions, with the kernel's list in many messages.

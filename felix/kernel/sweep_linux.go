@@ -41,7 +41,7 @@ func (s *side) sweep(ctx context.Context) (removed int, err error) {
 		}
 	}
 	left := map[chain.Table]*remains{}
-	err = s.h.save(ctx, config.Backend, s.family, func(t chain.Table, line string) {
+	err = s.h.save(ctx, config, s.family, func(t chain.Table, line string) {
 		if left[t] == nil {
 			left[t] = &remains{chains: map[string]render.Held{}}
 		}

@@ -84,6 +84,19 @@ func (c *Chain) Uses(yield func(name string) bool) {
 	}
 }
 
+// Sets yields the sets that its rules look into.
+func (c *Chain) Sets(yield func(name string) bool) {
+	for _, rules := range [][]Rule{c.Rules, c.Last} {
+		for _, r := range rules {
+			for _, condition := range r.Conditions {
+				if in, ok := condition.(InSet); ok && !yield(in.Set) {
+					return
+				}
+			}
+		}
+	}
+}
+
 // Rule does Action with a packet of which all Conditions are true.
 type Rule struct {
 	// ID is a hash of the rest, as NewRule gives it; empty of a rule in the kernel that has none.

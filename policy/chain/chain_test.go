@@ -69,3 +69,22 @@ func TestUses(t *testing.T) {
 		break
 	}
 }
+
+func TestSets(t *testing.T) {
+	drop := chain.Action{Verb: chain.Drop}
+	c := &chain.Chain{
+		Rules: []chain.Rule{
+			chain.NewRule("", drop, chain.Proto{Number: 6}, chain.InSet{Set: "a"}, chain.InSet{Set: "b", Not: true}), chain.NewRule("", drop),
+		},
+		Last: []chain.Rule{chain.NewRule("", drop, chain.InSet{Set: "c", Side: chain.Destination})},
+	}
+	if have := slices.Collect(c.Sets); !slices.Equal(have, []string{"a", "b", "c"}) {
+		t.Errorf("have %v", have)
+	}
+	for name := range c.Sets {
+		if name != "a" {
+			t.Errorf("asked for more than the first, %s", name)
+		}
+		break
+	}
+}
