@@ -12,6 +12,8 @@ import (
 type board struct {
 	chains  map[chain.Key]*chain.Chain
 	touched map[chain.Key]*chain.Chain
+	// rules is how many all chains have.
+	rules int
 }
 
 func newBoard() *board {
@@ -26,12 +28,14 @@ func (b *board) set(key chain.Key, now *chain.Chain) {
 	}
 	b.touch(key, before)
 	b.chains[key] = now
+	b.rules += rulesIn(now) - rulesIn(before)
 }
 
 func (b *board) remove(key chain.Key) {
 	if before := b.chains[key]; before != nil {
 		b.touch(key, before)
 		delete(b.chains, key)
+		b.rules -= rulesIn(before)
 	}
 }
 

@@ -37,6 +37,8 @@ type endpoints struct {
 	locals map[string]*endpoint
 	groups map[string]*group
 	shared map[chain.Key]*sharedChain
+	// active is how many policies apply to any.
+	active int
 }
 
 // todo is what changes have touched since the last Update.
@@ -51,6 +53,8 @@ type todo struct {
 	framed map[chain.Key]*chain.Chain
 	// serial is that of the last source.
 	serial uint32
+	// affected is for who takes it.
+	affected Affected
 }
 
 // New makes a Compiler that knows of no policy and no endpoint.
@@ -58,7 +62,7 @@ func New(o Options) *Compiler {
 	c := &Compiler{
 		options: o.defaulted(), members: newMembers(), tiers: map[string]policy.Tier{},
 		policies: map[string]*source{}, profiles: map[string]*source{},
-		endpoints: endpoints{map[string]*endpoint{}, map[string]*group{}, map[chain.Key]*sharedChain{}},
+		endpoints: endpoints{locals: map[string]*endpoint{}, groups: map[string]*group{}, shared: map[chain.Key]*sharedChain{}},
 		dispatch:  newDispatch(), hosts: &hosts{claims: claims{map[string][]*endpoint{}}}, board: newBoard(),
 		verdicts: map[string]Origin{},
 		todo: todo{
@@ -88,7 +92,7 @@ func (c *Compiler) stopped(policyID, localID string) {
 // SetOptions replaces the Options. It touches everything.
 func (c *Compiler) SetOptions(o Options) {
 	c.options = o.defaulted()
-	c.todo.frame = true
+	c.todo.frame, c.todo.affected.All = true, true
 	c.dispatch.touchAll()
 	c.hosts.stale = true
 	for _, l := range c.locals {

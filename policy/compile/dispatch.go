@@ -65,10 +65,11 @@ func (d *dispatch) touchAll() {
 	}
 }
 
-// set makes a leaf lead to the chains.
-func (d *dispatch) set(name string, to [slots]string) {
+// set makes a leaf lead to the chains, and says whether it has led to others.
+func (d *dispatch) set(name string, to [slots]string) (moved bool) {
 	lf := d.leaves[name]
-	if lf == nil {
+	known := lf != nil
+	if !known {
 		lf = &leaf{}
 		d.leaves[name] = lf
 		i, _ := slices.BinarySearch(d.names, name)
@@ -76,7 +77,7 @@ func (d *dispatch) set(name string, to [slots]string) {
 		d.grow(name)
 	}
 	if lf.to == to {
-		return
+		return false
 	}
 	for at := range allSlots() {
 		if n := at.number(); to[n] != lf.to[n] {
@@ -85,6 +86,7 @@ func (d *dispatch) set(name string, to [slots]string) {
 	}
 	lf.to = to
 	d.stale[d.home(name)] = struct{}{}
+	return known
 }
 
 // remove takes a leaf away.

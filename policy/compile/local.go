@@ -110,7 +110,7 @@ func (c *Compiler) leads(l *endpoint) bool {
 // touch says that an endpoint has come or gone or leads elsewhere.
 func (c *Compiler) touch(l *endpoint) {
 	if l.Host {
-		c.hosts.stale = true
+		c.hosts.stale, c.todo.affected.All = true, true
 	} else {
 		c.dispatch.touched[l.Interface] = struct{}{}
 	}

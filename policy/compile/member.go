@@ -28,14 +28,19 @@ type members struct {
 	// queries are the sets that are filled by each.
 	queries map[string][]policy.SetKey
 	touched map[policy.SetKey]struct{}
+	// size is how many members all sets have.
+	size int
 }
 
 // heldSet is a set that chains name, or did before the last update.
 type heldSet struct {
 	set
-	refs int
-	live bool
-	wide wide
+	// refs is how many use it, and narrowing how many of them deny what comes to be in it.
+	refs, narrowing int
+	live            bool
+	wide            wide
+	// size is how many members it has.
+	size int
 }
 
 // wide says which prefixes that cover everything, or half of it, something has put into a set.
@@ -68,19 +73,26 @@ func newMembers() *members {
 }
 
 // hold counts one more user of the set, and release one less.
-func (m *members) hold(s set) {
-	h := m.sets[s.key]
+func (m *members) hold(u use) {
+	h := m.sets[u.key]
 	if h == nil {
-		h = &heldSet{set: s}
-		m.sets[s.key] = h
+		h = &heldSet{set: u.set}
+		m.sets[u.key] = h
 	}
 	h.refs++
-	m.touched[s.key] = struct{}{}
+	if u.narrows {
+		h.narrowing++
+	}
+	m.touched[u.key] = struct{}{}
 }
 
-func (m *members) release(key policy.SetKey) {
-	m.sets[key].refs--
-	m.touched[key] = struct{}{}
+func (m *members) release(u use) {
+	h := m.sets[u.key]
+	h.refs--
+	if u.narrows {
+		h.narrowing--
+	}
+	m.touched[u.key] = struct{}{}
 }
 
 // setService replaces what is behind a service.
@@ -105,6 +117,7 @@ func (m *members) update() map[policy.SetKey]SetChange {
 			delete(m.sets, key)
 			if h.live {
 				m.unquery(h)
+				m.size -= h.size
 				changes[key] = SetChange{Gone: true}
 			}
 		case !h.live:
@@ -121,6 +134,10 @@ func (m *members) update() map[policy.SetKey]SetChange {
 			h.live = true
 			c.Added, h.wide = m.filled(h)
 			changes[key] = c
+		}
+		if h := m.sets[key]; h != nil {
+			h.size += len(c.Added) - len(c.Removed)
+			m.size += len(c.Added) - len(c.Removed)
 		}
 	}
 	return changes

@@ -71,7 +71,7 @@ type list struct {
 	content
 	refs map[chain.Table]int
 	// held are the sets that are counted as used by it.
-	held []policy.SetKey
+	held []use
 }
 
 // content is what rules come to.
@@ -80,7 +80,7 @@ type content struct {
 	chain *chain.Chain
 	// origins has the index of the rule that each of the chain's rules comes from.
 	origins []int
-	sets    []set
+	sets    []use
 }
 
 // shape is what the chains of endpoints depend on.
@@ -129,7 +129,7 @@ func (s *source) compile(at slot, deny chain.Action, verdicts []string) content 
 			continue
 		}
 		all, sets := expand(r, at.family)
-		c.sets = append(c.sets, sets...)
+		c.sets = append(c.sets, uses(&r, s.staged(), all, sets)...)
 		if b.add(i, r, all, verdicts[i]) {
 			break
 		}

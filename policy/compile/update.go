@@ -31,7 +31,13 @@ func (c *Compiler) Update() Changes {
 	c.rehost()
 	c.reframe()
 	c.publish()
-	return Changes{Chains: c.board.update(), Sets: c.members.update()}
+	changes := Changes{Chains: c.board.update(), Sets: c.members.update()}
+	for key, change := range changes.Sets {
+		if !change.New && !change.Gone {
+			c.todo.affected.members(c.members.sets[key], change)
+		}
+	}
+	return changes
 }
 
 // recompile makes the rules of the sources that were touched and that apply to endpoints. If their shapes are others
@@ -54,6 +60,7 @@ func (c *Compiler) compile(s *source) bool {
 	c.unname(s)
 	if s.lists == nil {
 		s.lists = map[slot]*list{}
+		c.count(s, 1)
 	}
 	changed := false
 	for _, d := range directions() {
@@ -68,6 +75,9 @@ func (c *Compiler) compile(s *source) bool {
 			before := l.content
 			l.content = s.compile(at, c.options.deny(chain.Filter), ids)
 			changed = changed || before.chain == nil || before.shape != l.shape
+			if before.chain != nil && !before.chain.Equal(l.content.chain) {
+				c.todo.affected.rules(s)
+			}
 			c.todo.lists[l] = struct{}{}
 		}
 	}
@@ -98,7 +108,10 @@ func (c *Compiler) forget() {
 			continue
 		}
 		c.unname(s)
-		s.lists = nil
+		if s.lists != nil {
+			s.lists = nil
+			c.count(s, -1)
+		}
 		switch {
 		case s.gone:
 			delete(c.policies, s.id.String())
@@ -122,7 +135,9 @@ func (c *Compiler) redispatch() {
 		for at, sh := range l.group.chains {
 			to[at.number()] = sh.key.Name // all are local
 		}
-		d.set(name, to)
+		if d.set(name, to) {
+			c.todo.affected.local(l)
+		}
 	}
 	clear(d.touched)
 	for _, key := range d.dropped {
@@ -211,13 +226,13 @@ func (c *Compiler) publish() {
 		c.publishShared(sh)
 	}
 	clear(c.todo.shared)
-	var released []policy.SetKey
+	var released []use
 	for l := range c.todo.lists {
 		released = append(released, c.publishList(l)...)
 	}
 	clear(c.todo.lists)
-	for _, key := range released {
-		c.members.release(key)
+	for _, u := range released {
+		c.members.release(u)
 	}
 }
 
@@ -244,7 +259,7 @@ func (c *Compiler) publishShared(sh *sharedChain) {
 }
 
 // publishList puts a list on the board, and gives the sets that it does not use any more.
-func (c *Compiler) publishList(l *list) (released []policy.SetKey) {
+func (c *Compiler) publishList(l *list) (released []use) {
 	used := false
 	for table, refs := range l.refs {
 		key := chain.Key{Family: l.family, Table: table, Name: l.name}
@@ -260,7 +275,7 @@ func (c *Compiler) publishList(l *list) (released []policy.SetKey) {
 	if used {
 		for _, s := range l.sets {
 			c.members.hold(s)
-			l.held = append(l.held, s.key)
+			l.held = append(l.held, s)
 		}
 	}
 	return released
