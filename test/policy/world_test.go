@@ -58,7 +58,12 @@ func newWorld(t *testing.T) *world {
 			}
 		}
 		if t.Failed() {
-			w.explain(t)
+			w.show(t, "koratctl node status --timeout=1s", "ip route", "ip -6 route")
+			for _, a := range w.Agents {
+				log, err := a.Log()
+				lines := strings.SplitAfter(log, "\n")
+				t.Logf("%s: %s %v", a.Host.Name, strings.Join(lines[max(0, len(lines)-60):], ""), err)
+			}
 		}
 		if err := c.Close(); err != nil {
 			t.Error(err)
@@ -77,10 +82,11 @@ func limit(t *testing.T) context.Context {
 	return ctx
 }
 
-// explain logs what a person would look at first.
-func (w *world) explain(t *testing.T) {
+// show logs what commands print on each host.
+func (w *world) show(t *testing.T, commands ...string) {
+	t.Helper()
 	for _, h := range w.Hosts() {
-		for _, command := range []string{"koratctl node status --timeout=1s", "iptables-save -t filter", "tail -n 40 " + w.Dir() + "/" + h.Name + "-" + lab.AgentLog + ".log"} {
+		for _, command := range commands {
 			out, err := h.Exec(context.Background(), strings.Fields(command)...)
 			if err != nil {
 				out += err.Error()
@@ -114,7 +120,7 @@ func (w *world) fill(ctx context.Context) error {
 	}
 	all.Wait()
 	for _, h := range w.Hosts() {
-		p, err := open(h.Name, h)
+		p, err := answering(h.Name, h)
 		if err != nil {
 			return err
 		}
@@ -140,13 +146,13 @@ func (w *world) add(ctx context.Context, pod scenario.Pod) (*probe.Place, error)
 		if err != nil {
 			return nil, err
 		}
-		return open(string(place), p)
+		return answering(string(place), p)
 	}
 	return nil, fmt.Errorf("add pod %s: there is no host %s", pod.Place(), pod.Host)
 }
 
-// open makes a pod or host answer and ask.
-func open(name string, where interface {
+// answering makes a pod or host answer and ask.
+func answering(name string, where interface {
 	Addresses() []netip.Addr
 	Inside(func() error) error
 }) (*probe.Place, error) {

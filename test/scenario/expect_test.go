@@ -129,4 +129,14 @@ host/b     drop      .      .      .      .      .      .      .      .      .  
 	if diff := want.Diff(want); diff != "" {
 		t.Error(diff)
 	}
+	if f, ok := want.Wrong(have); !ok || f != (Flow{"y/a", "x/a", Service{"SCTP", 80}}) {
+		t.Errorf("first wrong flow: %v, %v", f, ok)
+	}
+	if f, ok := want.Wrong(want); ok {
+		t.Errorf("wrong flow: %v", f)
+	}
+	// What differs alike is drawn once.
+	if diff := want.Diff(Table{}); strings.Count(diff, "wrong") != 1 || !strings.HasPrefix(diff, "80/TCP, 81/TCP, 80/UDP, 81/UDP, 80/SCTP, 81/SCTP: 118 wrong") {
+		t.Error(diff)
+	}
 }

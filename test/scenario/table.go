@@ -57,44 +57,76 @@ func (f Flow) fixed() bool {
 	return f.From == f.To || host && (toHost || f.From.node() == f.To.node())
 }
 
-// Diff is empty if the tables are equal. Otherwise it draws each protocol and port that differs, with rows for where
-// flows come from: "." passes and "-" doesn't, as wanted; "PASS" passes and shouldn't, "drop" doesn't and should.
+// Diff is empty if the tables are equal. Otherwise it draws the protocols and ports that differ, those that do so alike
+// together, with rows for where flows come from: "." passes and "-" doesn't, as wanted; "PASS" passes and shouldn't,
+// "drop" doesn't and should.
 func (t Table) Diff(have Table) string {
-	var b strings.Builder
+	var grids []string
+	alike := map[string][]string{}
 	for _, s := range Services() {
-		wrong := 0
-		var grid strings.Builder
-		fmt.Fprintf(&grid, "%-8s", "")
-		for _, to := range Places() {
-			fmt.Fprintf(&grid, "%7s", to)
+		grid := t.grid(have, s)
+		if !strings.Contains(grid, string(leak)) && !strings.Contains(grid, string(loss)) {
+			continue
 		}
-		grid.WriteString("\n")
-		for _, from := range Places() {
-			fmt.Fprintf(&grid, "%-8s", from)
-			for _, to := range Places() {
-				f := Flow{from, to, s}
-				if t[f] != have[f] {
-					wrong++
-				}
-				fmt.Fprintf(&grid, "%7s", cell(t[f], have[f]))
-			}
-			grid.WriteString("\n")
+		if alike[grid] == nil {
+			grids = append(grids, grid)
 		}
-		if wrong > 0 {
-			fmt.Fprintf(&b, "%s: %d wrong (from ↓ to →)\n%s", s, wrong, grid.String())
-		}
+		alike[grid] = append(alike[grid], s.String())
+	}
+	var b strings.Builder
+	for _, grid := range grids {
+		wrong := strings.Count(grid, string(leak)) + strings.Count(grid, string(loss))
+		fmt.Fprintf(&b, "%s: %d wrong (from ↓ to →)\n%s", strings.Join(alike[grid], ", "), wrong, grid)
 	}
 	return b.String()
 }
 
-func cell(want, have bool) string {
+func (t Table) grid(have Table, s Service) string {
+	var b strings.Builder
+	fmt.Fprintf(&b, "%-8s", "")
+	for _, to := range Places() {
+		fmt.Fprintf(&b, "%7s", to)
+	}
+	b.WriteString("\n")
+	for _, from := range Places() {
+		fmt.Fprintf(&b, "%-8s", from)
+		for _, to := range Places() {
+			f := Flow{from, to, s}
+			fmt.Fprintf(&b, "%7s", look(t[f], have[f]))
+		}
+		b.WriteString("\n")
+	}
+	return b.String()
+}
+
+// cell is how a flow is drawn.
+type cell string
+
+const (
+	passes  cell = "."
+	blocked cell = "-"
+	leak    cell = "PASS"
+	loss    cell = "drop"
+)
+
+func look(want, have bool) cell {
 	switch {
 	case want && have:
-		return "."
+		return passes
 	case want:
-		return "drop"
+		return loss
 	case have:
-		return "PASS"
+		return leak
 	}
-	return "-"
+	return blocked
+}
+
+// Wrong gives the first flow that differs.
+func (t Table) Wrong(have Table) (Flow, bool) {
+	for _, f := range Flows() {
+		if t[f] != have[f] {
+			return f, true
+		}
+	}
+	return Flow{}, false
 }
