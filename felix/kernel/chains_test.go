@@ -89,7 +89,8 @@ func (h filterHost) restoreText(text string) {
 }
 
 var (
-	idComment = regexp.MustCompile(` -m comment --comment "?cali:[A-Za-z0-9_-]{16}"?`)
+	idComment = regexp.MustCompile(` -m comment --comment "?cali:[A-Za-z0-9_-]{16}"?( -[jg] )`)
+	idRemark  = regexp.MustCompile(`"cali:[A-Za-z0-9_-]{16} `)
 	noise     = regexp.MustCompile(`(?m)^#.*\n| \[\d+:\d+\]$`)
 )
 
@@ -97,7 +98,7 @@ var (
 func (h filterHost) saved(f api.Family) string {
 	h.t.Helper()
 	text := noise.ReplaceAllString(h.Run(h.program(f, "-save")), "")
-	return idComment.ReplaceAllString(text, "")
+	return idRemark.ReplaceAllString(idComment.ReplaceAllString(text, "$1"), `"`)
 }
 
 // eachBackend runs a test on both, at the same time as others.
@@ -148,7 +149,7 @@ const smallText = `*raw
 :OUTPUT ACCEPT
 :cali-PREROUTING -
 -A PREROUTING -j cali-PREROUTING
--A cali-PREROUTING -i cali+ -m comment --comment "no spoofing" -m rpfilter --validmark --invert -j DROP
+-A cali-PREROUTING -i cali+ -m rpfilter --validmark --invert -m comment --comment "no spoofing" -j DROP
 COMMIT
 *nat
 :PREROUTING ACCEPT

@@ -53,6 +53,45 @@ func (l *line) basic(c chain.Condition) {
 	}
 }
 
+// native adds the conditions that take an extension of which iptables-nft makes instructions of the kernel's own: marks,
+// and one number or range of ports of each side. It gives the others.
+func (l *line) native(conditions []chain.Condition) (rest []chain.Condition) {
+	said := map[chain.Side]bool{}
+	for _, c := range conditions {
+		ports, ok := c.(chain.Ports)
+		mark, isMark := c.(chain.Mark)
+		switch {
+		case isMark:
+			l.extended(mark)
+		case ok && len(ports.Ranges) == 1 && ports.Ranges[0].First <= ports.Ranges[0].Last && !said[ports.Side] && l.hasOwnPorts():
+			if len(said) == 0 {
+				l.add("-m", protocol(l.number))
+			}
+			said[ports.Side] = true
+			l.port(ports)
+		default:
+			rest = append(rest, c)
+		}
+	}
+	return rest
+}
+
+// hasOwnPorts says whether the protocol that is asked for has a match of its own with ports.
+func (l *line) hasOwnPorts() bool { return l.number == policy.TCP || l.number == policy.UDP }
+
+// port adds the option for one range.
+func (l *line) port(c chain.Ports) {
+	option, r := "--sport", c.Ranges[0]
+	if c.Side == chain.Destination {
+		option = "--dport"
+	}
+	value := strconv.Itoa(int(r.First))
+	if r.Last != r.First {
+		value += ":" + strconv.Itoa(int(r.Last))
+	}
+	l.add(not(c.Not)+option, value)
+}
+
 // extended adds a condition that takes an extension.
 func (l *line) extended(c chain.Condition) {
 	switch c := c.(type) {

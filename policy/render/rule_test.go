@@ -31,14 +31,14 @@ func body(t *testing.T, r chain.Rule, f api.Family) string {
 	if err != nil {
 		t.Fatal(err)
 	}
-	rest, ok := strings.CutPrefix(text, `-m comment --comment "cali:`+r.ID+`" `)
+	before, behind, ok := strings.Cut(text, `-m comment --comment "cali:`+r.ID)
 	if !ok {
 		t.Fatalf("no ID: %s", text)
 	}
 	if id := render.ID("-A cali-x " + text); id != r.ID {
 		t.Errorf("have ID %q of %s, want %q", id, text, r.ID)
 	}
-	return rest
+	return before + strings.TrimPrefix(behind, `" `)
 }
 
 func TestConditions(t *testing.T) {
@@ -66,7 +66,7 @@ func TestConditions(t *testing.T) {
 		{"-m set ! --match-set cali40n:abc dst,dst", []chain.Condition{
 			chain.InSet{Side: chain.Destination, Not: true, Set: "cali40n:abc", Port: true},
 		}},
-		{"-p tcp -m multiport --dports 80,8000:8010 -m multiport ! --sports 1:1023", []chain.Condition{
+		{"-p tcp -m tcp ! --sport 1:1023 -m multiport --dports 80,8000:8010", []chain.Condition{
 			// The protocol goes before the ports wherever it stands.
 			chain.Ports{Side: chain.Destination, Ranges: []policy.PortRange{{First: 80, Last: 80}, {First: 8000, Last: 8010}}},
 			chain.Ports{Not: true, Ranges: []policy.PortRange{{First: 1, Last: 1023}}},
@@ -77,6 +77,23 @@ func TestConditions(t *testing.T) {
 		}},
 		{"-p icmp -m icmp ! --icmp-type 3", []chain.Condition{
 			chain.Proto{Number: policy.ICMP}, chain.ICMP{Not: true, ICMPType: policy.ICMPType{Type: 3, Code: -1}},
+		}},
+		{"-p tcp -m tcp --sport 1024:65535 ! --dport 22 -m multiport ! --dports 80", []chain.Condition{
+			// One of each side is for the protocol's own match.
+			tcp,
+			chain.Ports{Ranges: []policy.PortRange{{First: 1024, Last: 65535}}},
+			chain.Ports{Side: chain.Destination, Not: true, Ranges: []policy.PortRange{{First: 22, Last: 22}}},
+			chain.Ports{Side: chain.Destination, Not: true, Ranges: []policy.PortRange{{First: 80, Last: 80}}},
+		}},
+		{"-p udp -m udp --dport 53", []chain.Condition{
+			chain.Proto{Number: policy.UDP}, chain.Ports{Side: chain.Destination, Ranges: []policy.PortRange{{First: 53, Last: 53}}},
+		}},
+		{"-p sctp -m multiport --dports 80", []chain.Condition{
+			chain.Proto{Number: policy.SCTP}, chain.Ports{Side: chain.Destination, Ranges: []policy.PortRange{{First: 80, Last: 80}}},
+		}},
+		// What the kernel tries without an extension comes first.
+		{"-o cali+ -m mark --mark 0x0/0x30000 -m conntrack --ctstate INVALID", []chain.Condition{
+			chain.CTState{States: "INVALID"}, chain.Mark{Mask: 0x30000}, chain.Out("cali+"),
 		}},
 		{"-m mark --mark 0x10000/0x30000", []chain.Condition{chain.Mark{Value: 0x10000, Mask: 0x30000}}},
 		{"-m connmark --mark 0x10000/0xffff0000", []chain.Condition{chain.ConnMark{Value: 0x10000, Mask: 0xffff0000}}},
@@ -145,12 +162,12 @@ func TestComments(t *testing.T) {
 		"a\"b\\c'd`e\nf\x00g\x7fh":              "a_b_c_d_e_f_g_h",
 		"Größe, 大きさ":                            "Gr__e, ___",
 		"\xff\xfe":                              "__",
-		"-t nat -j ACCEPT":                      "_t nat -j ACCEPT",
+		"-t nat -j ACCEPT":                      "-t nat -j ACCEPT",
 		"! --comment $(reboot) ; # %s":          "! --comment $(reboot) ; # %s",
-		strings.Repeat("x", 300):                strings.Repeat("x", 255),
-		strings.Repeat("ü", 300):                strings.Repeat("_", 255),
+		strings.Repeat("x", 300):                strings.Repeat("x", 255-22),
+		strings.Repeat("ü", 300):                strings.Repeat("_", 255-22),
 	} {
-		if have := body(t, chain.NewRule(comment, drop), api.IPv4); have != `-m comment --comment "`+want+`" -j DROP` {
+		if have := body(t, chain.NewRule(comment, drop), api.IPv4); have != " "+want+`" -j DROP` {
 			t.Errorf("%q: have %s", comment, have)
 		}
 	}

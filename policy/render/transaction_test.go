@@ -33,7 +33,7 @@ func ids(rules ...chain.Rule) render.Held {
 	return h
 }
 
-var comment = regexp.MustCompile(`-m comment --comment "cali:\S{16}" `)
+var comment = regexp.MustCompile(`-m comment --comment "cali:[^" ]{16}" `)
 
 func TestTransaction(t *testing.T) {
 	hook, last := rule(to("cali-FORWARD")), chain.NewRule("", chain.Action{}, chain.Mark{Value: 0x10000, Mask: 0x10000})
