@@ -210,7 +210,6 @@ func (w *setWriter) remove() error {
 	return w.must(messages)
 }
 
-// destroy tries twice what is in use: with the nftables backend a set is so for some 10 to 40 ms after its last rule went.
 func (w *setWriter) destroy() error {
 	var messages []setMessage
 	for _, c := range w.removals {
@@ -222,36 +221,7 @@ func (w *setWriter) destroy() error {
 			messages = append(messages, setMessage{command: nl.IPSET_CMD_DESTROY, key: c.Key, name: c.Key.Name})
 		}
 	}
-	failed, err := w.send(messages)
-	if err != nil {
-		return err
-	}
-	again := slices.DeleteFunc(messages, func(m setMessage) bool {
-		err := failed[m.key]
-		if err != nil && !errors.Is(err, ErrSetInUse) {
-			w.failed.Fail(m.key, err)
-		}
-		return !errors.Is(err, ErrSetInUse)
-	})
-	if len(again) == 0 {
-		return nil
-	}
-	if err := w.h.awaitDeletedRules(); err != nil {
-		return fmt.Errorf("destroy sets: %w", err)
-	}
-	return w.must(again)
-}
-
-// awaitDeletedRules waits until nf_tables has let go of what deleted rules refer to. A worker of its does that after an RCU
-// grace period; when any netfilter socket is closed the kernel awaits the worker, in case a table belongs to that
-// socket (nft_rcv_nl_event in net/netfilter/nf_tables_api.c, Linux 5.12). The iptables programs' exit has the same effect,
-// but ours stay. If the kernel has nothing to wait for this takes some 10 µs.
-func (h *Handle) awaitDeletedRules() error {
-	c, err := h.dialInside(unix.NETLINK_NETFILTER)
-	if err != nil {
-		return err
-	}
-	return wrap("close netlink socket", unix.Close(c.fd))
+	return w.must(messages)
 }
 
 // replace fills a temporary set for each replacement, and puts those that could be filled in their places.

@@ -356,7 +356,13 @@ func TestSetGoesAfterItsRules(t *testing.T) {
 				t.Errorf("have %v", err)
 			}
 			apply(t, step, chains{key(api.IPv4, chain.Filter, "cali-a"): rules()})
-			h.write(destroy)
+			netns.WaitFor(t, "the set goes", func() bool {
+				err := h.sets.Write(t.Context(), []kernel.SetChange{destroy})
+				if err != nil && !errors.Is(err, kernel.ErrSetInUse) {
+					t.Fatal(err)
+				}
+				return err == nil
+			})
 			equal(t, "ipset save", "", h.save())
 		}
 	})
