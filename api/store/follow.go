@@ -59,10 +59,11 @@ func (f *Follower) Snapshot() api.Snapshot { return *f.snapshot.Load() }
 func (f *Follower) Take() (api.Snapshot, map[api.Key]struct{}) {
 	f.mu.Lock()
 	defer f.mu.Unlock()
-	changed := f.changed
-	if len(changed) > 0 {
-		f.changed = map[api.Key]struct{}{}
+	if len(f.changed) == 0 {
+		return f.Snapshot(), nil
 	}
+	changed := f.changed
+	f.changed = map[api.Key]struct{}{}
 	return f.Snapshot(), changed
 }
 

@@ -365,9 +365,13 @@ func TestTake(t *testing.T) {
 	l.await("InSync", func(s api.Snapshot) bool { return s.InSync })
 	taken("first", "IPPool/a true")
 	taken("nothing new")
+	_, nothing := l.follower.Take()
 	l.create(storetest.Pool("b", "10.1.0.0/16"))
 	l.create(storetest.Pool("c", "10.2.0.0/16"))
 	l.await("pool c", hasPool("c"))
+	if len(nothing) > 0 {
+		t.Errorf("what Take gave has become %v: it is read in another goroutine", nothing)
+	}
 	if err := l.inner.Delete(t.Context(), storetest.Pool("b", "10.1.0.0/16").Key(), ""); err != nil {
 		t.Fatal(err)
 	}
