@@ -143,7 +143,7 @@ func New(cfg Config, parts Parts) *Agent {
 			alloc: alloc, now: time.Now, log: parts.Log,
 			unfinished: map[endpoint.ID]struct{}{}, recovered: map[endpoint.ID]struct{}{}, guarded: map[string]bool{},
 		},
-		memos:  memos{filter: calc.NewFilter(), pods: pods{}},
+		memos:  memos{filter: calc.NewFilter(cfg.Node), pods: pods{}},
 		world:  world{registration: newRegistration(time.Now)},
 		report: newReport(cfg.Node, cfg.Version),
 	}
@@ -195,6 +195,7 @@ func (a *Agent) await(ctx context.Context, resync *resync, suspects <-chan struc
 		case <-a.retry:
 			a.retry = nil
 		case <-a.thawed():
+		case <-a.sets().ripe():
 		case <-resync.routes.C:
 			invalidate(a.steps[routesStep:], kernel.Everything())
 			a.observe(ctx, kernel.Everything())

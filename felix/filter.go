@@ -3,9 +3,13 @@
 package felix
 
 import (
+	"context"
+
 	"korat/api"
 	"korat/felix/dataplane"
 	"korat/felix/kernel"
+	"korat/felix/reconcile"
+	"korat/policy/chain"
 )
 
 // packetFilter gives what policies ask of the packet filter. A pod's part of it is there from its ADD on, before its
@@ -17,10 +21,11 @@ func (a *Agent) packetFilter() dataplane.Filter {
 	}
 	f := a.memos.filter
 	f.Families(families)
+	f.Host(a.world.host, a.memos.host.number)
 	if a.at.changed {
 		f.Own(a.world.snap, a.memos.pods.update(a.Node, a.at.endpoints))
 	}
-	a.chooseBackend()
+	a.chooseTables()
 	return f.Update()
 }
 
@@ -30,21 +35,70 @@ type chooser interface {
 	Want(backend string) (changed bool, err error)
 }
 
-// chooseBackend takes over FelixConfiguration's iptablesBackend.
-func (a *Agent) chooseBackend() {
+// limited is a table of sets that can have more or fewer members.
+type limited interface {
+	// Limit says whether that is another limit than before, for which sets have to be made anew. 0 is the default.
+	Limit(maxMembers int) (changed bool)
+}
+
+// chooseTables takes over FelixConfiguration's iptablesBackend and maxIpsetSize.
+func (a *Agent) chooseTables() {
+	var spec api.FelixConfigurationSpec
+	if cfg, ok := a.world.snap.FelixConfigurations.Get(api.DefaultName); ok {
+		spec = cfg.Spec
+	}
+	if table, ok := a.Tables.Sets.(limited); ok && table.Limit(spec.MaxIpsetSize) {
+		a.steps[setsBefore].invalidate(kernel.Everything())
+	}
 	table, ok := a.Tables.Chains.(chooser)
 	if !ok {
 		return
 	}
-	backend := ""
-	if cfg, ok := a.world.snap.FelixConfigurations.Get(api.DefaultName); ok {
-		backend = cfg.Spec.IptablesBackend
-	}
-	changed, err := table.Want(backend)
+	changed, err := table.Want(spec.IptablesBackend)
 	if changed {
 		a.steps[chainsStep].invalidate(kernel.Everything())
 	}
 	if err != nil {
 		a.Log.Warn("packet filter", "error", err)
 	}
+}
+
+// distrustful is a table of chains that can close those which look into sets that are not as they must be.
+type distrustful interface {
+	Distrust(sets map[string]error)
+}
+
+// filterStep are the chains. Those that look into a set which is not as it must be are closed until it is: what it
+// lacks may be what a rule forbids.
+type filterStep struct {
+	*tableStep[chain.Key, *chain.Chain]
+	sets  *sets
+	table reconcile.Table[chain.Key, *chain.Chain]
+	// distrusting says that some are closed.
+	distrusting bool
+}
+
+func (t *filterStep) due() bool { return t.tableStep.due() || t.distrusting || t.sets.unlike() != nil }
+
+func (t *filterStep) apply(ctx context.Context, s dataplane.State) (reconcile.Result, error) {
+	unlike := t.sets.unlike()
+	if table, ok := t.table.(distrustful); ok && (unlike != nil || t.distrusting) {
+		t.distrusting = unlike != nil
+		table.Distrust(unlike)
+		t.Touch(func(k chain.Key, _ *chain.Chain) bool { return looksInto(s.Filter.Chains[k], unlike) })
+	}
+	return t.tableStep.apply(ctx, s)
+}
+
+// looksInto says whether a chain, if there is one, has a rule with one of the sets.
+func looksInto(c *chain.Chain, sets map[string]error) bool {
+	if c == nil {
+		return false
+	}
+	for name := range c.Sets {
+		if sets[name] != nil {
+			return true
+		}
+	}
+	return false
 }

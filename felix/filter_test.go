@@ -193,27 +193,4 @@ func TestOrderOfSetsAndChains(t *testing.T) {
 	if _, has := table.have[key][two]; len(table.have[key]) != 1 || !has {
 		t.Errorf("after the chains: %v", table.have[key])
 	}
-	delete(want, key)
-	step(prepare(map[policy.SetKey]setChange{key: {Gone: true}}))
-	if len(table.have) != 1 {
-		t.Error("destroyed before the chains that name it")
-	}
-	step(sweep)
-	if len(table.have) != 0 || table.reads != 1 {
-		t.Errorf("have %v after %d reads", table.have, table.reads)
-	}
-
-	table.have[key] = kernel.Members{one: {}}
-	table.bad = map[policy.SetKey]error{key: errors.New("in use")}
-	s.invalidate()
-	step(prepare(nil))
-	if err := sweep(); err == nil || !s.due() {
-		t.Error("no error, or nothing due")
-	}
-	table.bad = nil
-	step(prepare(nil))
-	step(sweep)
-	if len(table.have) != 0 || s.due() {
-		t.Errorf("have %v, due %t", table.have, s.due())
-	}
 }

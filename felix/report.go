@@ -29,10 +29,11 @@ type report struct {
 	hostErr  error
 	// poolErr is why the default pool of a family was not created.
 	poolErr perFamily[error]
-	// learnedErr is why some learned routes are not in the kernel.
-	learnedErr string
+	// learnedErr is why some learned routes are not in the kernel, and filterErr why some chains or sets are not.
+	learnedErr, filterErr string
 
 	mu      sync.Mutex
+	work    work
 	status  func() NodeStatus
 	reasons []string
 	beat    time.Time
@@ -82,6 +83,29 @@ func newReport(node, version string) *report {
 
 func counters(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
+}
+
+// work is the kernel's table that is being written, and since when; the zero work is none.
+type work struct {
+	step  string
+	since time.Time
+}
+
+// begin notes which step is taken from now on; none if it is empty.
+func (r *report) begin(step string) {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	r.work = work{step, time.Now()}
+}
+
+// busy says what the loop has been doing if that has taken longer than so; else nothing.
+func (r *report) busy(longer time.Duration) string {
+	r.mu.Lock()
+	defer r.mu.Unlock()
+	if taken := time.Since(r.work.since); r.work.step != "" && taken > longer {
+		return fmt.Sprintf("writing %s has taken %s so far", r.work.step, taken.Round(time.Second))
+	}
+	return ""
 }
 
 // applied counts what one step did.
@@ -134,8 +158,9 @@ func (a *Agent) publish(began time.Time, err error) {
 	if trouble.filter != nil {
 		problems = append(problems, "policy: "+trouble.filter.Error())
 	}
+	a.logOnce("policy", &r.filterErr, trouble.filter)
 	problems = append(problems, a.memos.filter.Problems()...)
-	a.logLearned(trouble.learned)
+	a.logOnce("learned routes", &r.learnedErr, trouble.learned)
 	status := a.statusOf(problems)
 	a.logReadiness(reasons)
 	r.mu.Lock()
@@ -143,16 +168,16 @@ func (a *Agent) publish(began time.Time, err error) {
 	r.status, r.reasons, r.beat = status, reasons, time.Now()
 }
 
-// logLearned says once what is wrong with learned routes.
-func (a *Agent) logLearned(err error) {
+// logOnce says once what is wrong, and remembers it in told.
+func (a *Agent) logOnce(what string, told *string, err error) {
 	text := ""
 	if err != nil {
 		text = err.Error()
 	}
-	if text != "" && text != a.report.learnedErr {
-		a.Log.Warn("learned routes", "error", text)
+	if text != "" && text != *told {
+		a.Log.Warn(what, "error", text)
 	}
-	a.report.learnedErr = text
+	*told = text
 }
 
 // logReadiness says once when the node becomes ready or stops being so.
@@ -231,7 +256,11 @@ func (r *report) statusJSON() json.RawMessage {
 	if status == nil {
 		status = func() NodeStatus { return NodeStatus{Problems: []string{"starting"}} }
 	}
-	text, err := json.Marshal(status())
+	now := status()
+	if what := r.busy(slow); what != "" {
+		now.Problems = append([]string{"kernel: " + what}, now.Problems...)
+	}
+	text, err := json.Marshal(now)
 	if err != nil {
 		return json.RawMessage(`{}`)
 	}
@@ -241,6 +270,9 @@ func (r *report) statusJSON() json.RawMessage {
 // maxSilence is how long the loop may go without a pass before /livez fails. The resync wakes it
 // more often than that.
 const maxSilence = 5 * time.Minute
+
+// slow is how long a step may take before the node is not ready for it.
+const slow = 5 * time.Second
 
 // MaxResync is the longest allowed period of the resync.
 const MaxResync = maxSilence / 2
@@ -260,7 +292,11 @@ func (a *Agent) Handler() http.Handler {
 		fmt.Fprintln(w, "ok")
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
-		if reasons := r.notReady(); len(reasons) > 0 {
+		reasons := r.notReady()
+		if what := r.busy(slow); what != "" {
+			reasons = append([]string{"kernel: " + what}, reasons...)
+		}
+		if len(reasons) > 0 {
 			http.Error(w, strings.Join(reasons, "\n"), http.StatusServiceUnavailable)
 			return
 		}

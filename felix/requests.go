@@ -24,19 +24,34 @@ func (a *Agent) Handle(ctx context.Context, r socket.Request) socket.Reply {
 	if r.Verb == socket.VerbNodeStatus {
 		return socket.Reply{Status: a.report.statusJSON()}
 	}
+	ctx, cancel := context.WithCancel(ctx)
+	defer cancel() // the loop does nothing for those who have gone
 	reply := make(chan socket.Reply, 1)
-	select {
-	case a.calls <- call{ctx: ctx, req: r, since: time.Now(), reply: reply}:
-	case <-ctx.Done():
-		return tryAgain("agent busy", "the request was not taken before the caller's patience ended")
-	}
-	select {
-	case answer := <-reply:
-		return answer
-	case <-ctx.Done():
-		return tryAgain("request abandoned", ctx.Err().Error())
+	c, calls := call{ctx: ctx, req: r, since: time.Now(), reply: reply}, a.calls
+	patience := time.NewTimer(maxWait)
+	defer patience.Stop()
+	for {
+		select {
+		case calls <- c:
+			calls = nil
+		case answer := <-reply:
+			return answer
+		case <-ctx.Done():
+			return tryAgain("request abandoned", ctx.Err().Error())
+		case <-patience.C:
+			// The loop answers after maxWait, unless it is held up.
+			if what := a.report.busy(heldUp); what != "" {
+				answer := tryAgain("agent held up", what)
+				answer.Unsure = calls == nil
+				return answer
+			}
+			patience.Reset(heldUp / 10)
+		}
 	}
 }
+
+// heldUp is how long a step may take before who waits is told of it.
+const heldUp = time.Second
 
 // Abort implements socket.Handler: the plugin went away in the middle of an attachment.
 func (a *Agent) Abort(ctx context.Context, id endpoint.ID, unsure bool) {

@@ -44,13 +44,13 @@ func newSteps(t Tables) []step {
 			one:  kernel.Notice.TouchesSysctl,
 		},
 		setsStep{sets: sets, name: "sets"},
-		&tableStep[chain.Key, *chain.Chain]{
+		&filterStep{sets: sets, table: t.Chains, tableStep: &tableStep[chain.Key, *chain.Chain]{
 			Step:    reconcile.NewStep("chains", t.Chains),
 			want:    func(s dataplane.State) map[chain.Key]*chain.Chain { return s.Filter.Chains },
 			changed: func(s dataplane.State) []chain.Key { return s.Filter.ChangedChains },
 			any:     kernel.Notice.TouchesChains,
 			more:    kernel.Notice.TouchesChains,
-		},
+		}},
 		setsStep{sets: sets, name: "sets, what is not needed any more", last: true},
 		&tableStep[dataplane.NeighbourKey, dataplane.Neighbour]{
 			Step: reconcile.NewStep("neighbours", t.Neighbours),
@@ -148,13 +148,21 @@ func invalidate(steps []step, n kernel.Notice) {
 	}
 }
 
+// sets gives the table of sets, which two of the steps are.
+func (a *Agent) sets() *sets { return a.steps[setsBefore].(setsStep).sets }
+
 // applyAll writes every table, or those that are in doubt if the state is the one of the last pass. A
 // failing table does not keep the next from being written. But while the packet filter as a whole can't be written,
-// no pod becomes reachable of which the policy has never been in the kernel.
+// no pod becomes reachable of which the policy has never been in the kernel, and while sets can't be, chains stay as they
+// are: they were made for the sets that are there.
 func (a *Agent) applyAll(ctx context.Context, state dataplane.State, fresh bool) error {
 	var errs []error
 	closed := false
 	for i, s := range a.steps {
+		if closed && i == chainsStep {
+			s.invalidate(kernel.Everything())
+			continue
+		}
 		if i == neighboursStep && !closed {
 			a.at.police()
 		} else if i == neighboursStep {
@@ -163,7 +171,9 @@ func (a *Agent) applyAll(ctx context.Context, state dataplane.State, fresh bool)
 		if !fresh && !s.due() {
 			continue
 		}
+		a.report.begin(s.Name())
 		result, err := s.apply(ctx, state)
+		a.report.begin("")
 		a.report.applied(s.Name(), result, err)
 		if err != nil {
 			errs = append(errs, fmt.Errorf("step %s: %w", s.Name(), err))

@@ -28,6 +28,7 @@ import (
 	"korat/felix/endpoint"
 	"korat/felix/kernel"
 	"korat/felix/mirror"
+	"korat/felix/reconcile"
 	"korat/felix/reconcile/reconciletest"
 	"korat/ipam"
 	"korat/ipam/journal"
@@ -52,10 +53,12 @@ type testWorld struct {
 	// ends is told the error with which an agent ends; nil if none may.
 	ends chan error
 
-	links      *reconciletest.Table[string, dataplane.Link]
-	sysctls    *reconciletest.Table[string, dataplane.SysctlValue]
-	sets       *fakeSets
-	chains     *reconciletest.Table[chain.Key, *chain.Chain]
+	links   *reconciletest.Table[string, dataplane.Link]
+	sysctls *reconciletest.Table[string, dataplane.SysctlValue]
+	sets    *fakeSets
+	chains  *reconciletest.Table[chain.Key, *chain.Chain]
+	// chainTable is what the agent has instead, if anything.
+	chainTable reconcile.Table[chain.Key, *chain.Chain]
 	neighbours *reconciletest.Table[dataplane.NeighbourKey, dataplane.Neighbour]
 	routes     *reconciletest.Table[dataplane.RouteKey, dataplane.Route]
 }
@@ -112,6 +115,10 @@ func (w *testWorld) startWith(st store.Store, running *sync.WaitGroup) *node {
 	follower := store.NewFollower(st, api.Kinds(), log)
 	follower.Track = calc.Heeds
 	keeper := ipam.NewKeeper(st, "a", log)
+	chains := w.chainTable
+	if chains == nil {
+		chains = w.chains
+	}
 	copies := mirror.New(st, "a", log)
 	agent := New(Config{
 		Identity: Identity{Node: "a", IPv4: w.ipv4, IPv6: w.ipv6}, Version: "test", Resync: w.resync,
@@ -119,7 +126,7 @@ func (w *testWorld) startWith(st store.Store, running *sync.WaitGroup) *node {
 	},
 		Parts{
 			Datastore: follower, Store: st, Kernel: w.kernel, Speaker: w.speaker, Keeper: keeper, Mirror: copies, Journal: record, Log: log,
-			Tables: Tables{w.links, w.sysctls, w.sets, w.chains, w.neighbours, w.routes},
+			Tables: Tables{w.links, w.sysctls, w.sets, chains, w.neighbours, w.routes},
 		})
 	now := func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 	agent.at.now, agent.world.registration.ipv4.now, agent.world.registration.ipv6.now = now, now, now

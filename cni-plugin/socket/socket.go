@@ -90,6 +90,8 @@ type Reply struct {
 	Status json.RawMessage `json:"status,omitempty"`
 	// Stale is the answer to GC.
 	Stale []endpoint.Endpoint `json:"stale,omitempty"`
+	// Unsure is of an Error that was given without waiting for what becomes of the Request. It is the Server's.
+	Unsure bool `json:"-"`
 }
 
 // Error is a failure as the CNI specification (section 5) reports it.

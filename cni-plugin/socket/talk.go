@@ -40,7 +40,7 @@ func (t *talk) turn(ctx context.Context, req Request) bool {
 	if reply.Error != nil && t.stopped() {
 		return false // no verdict: without an answer the peer asks the next agent
 	}
-	if req.Verb == VerbAdd && (reply.Error == nil || ctx.Err() == nil) {
+	if req.Verb == VerbAdd && !reply.Unsure && (reply.Error == nil || ctx.Err() == nil) {
 		t.unsure = false
 		t.unfinished = reply.Error == nil && reply.Endpoint != nil && !reply.Endpoint.Ready
 	}
