@@ -22,14 +22,15 @@ type Filter struct {
 	own map[api.Key]*api.WorkloadEndpoint
 	// faults are what is wrong with objects. These deny, for want of knowing what they mean.
 	faults map[api.Key]error
+	hosts  hosts
 }
 
-// NewFilter gives a Filter that knows of nothing.
-func NewFilter() *Filter {
+// NewFilter gives a Filter of a node that knows of nothing.
+func NewFilter(node string) *Filter {
 	options := optionsOf(&api.FelixConfigurationSpec{}, []api.Family{api.IPv4})
 	return &Filter{
 		compiler: compile.New(options), options: options,
-		own: map[api.Key]*api.WorkloadEndpoint{}, faults: map[api.Key]error{},
+		own: map[api.Key]*api.WorkloadEndpoint{}, faults: map[api.Key]error{}, hosts: newHosts(node),
 	}
 }
 
@@ -38,7 +39,7 @@ func Heeds(kind api.Kind) bool {
 	switch kind {
 	case api.KindTier, api.KindProfile, api.KindNetworkPolicy, api.KindGlobalNetworkPolicy, api.KindStagedNetworkPolicy,
 		api.KindStagedGlobalNetworkPolicy, api.KindKubernetesNetworkPolicy, api.KindClusterNetworkPolicy, api.KindNetworkSet,
-		api.KindGlobalNetworkSet, api.KindWorkloadEndpoint, api.KindFelixConfiguration:
+		api.KindGlobalNetworkSet, api.KindWorkloadEndpoint, api.KindHostEndpoint, api.KindFelixConfiguration:
 		return true
 	}
 	return false
@@ -93,6 +94,8 @@ func (f *Filter) changed(snap api.Snapshot, key api.Key) {
 		} else {
 			f.peer(snap, key)
 		}
+	case api.KindHostEndpoint:
+		f.hostEndpoint(snap, key)
 	case api.KindFelixConfiguration:
 		f.configured(snap)
 	default:
@@ -177,7 +180,7 @@ func (f *Filter) Problems() []string {
 	for _, key := range keys {
 		all = append(all, "policy: "+f.faults[key].Error())
 	}
-	return all
+	return append(all, f.hosts.problems...)
 }
 
 // Update gives the packet filter, with what has changed since the last one.

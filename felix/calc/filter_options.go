@@ -37,7 +37,7 @@ func optionsOf(spec *api.FelixConfigurationSpec, families []api.Family) compile.
 	filled.Name = api.DefaultName
 	api.Default(filled)
 	s := &filled.Spec
-	o := compile.Options{Families: families, Reject: s.IptablesFilterDenyAction == "Reject"}
+	o := compile.Options{Families: families, Reject: s.IptablesFilterDenyAction == "Reject", LogPrefix: s.LogPrefix}
 	switch s.DefaultEndpointToHostAction {
 	case "Drop":
 		o.ToHost = compile.ToHostDrop

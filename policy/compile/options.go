@@ -20,6 +20,8 @@ type Options struct {
 	ToHost ToHost
 	// Reject answers packets that are denied; else they are dropped.
 	Reject bool
+	// LogPrefix begins what rules with the action Log write to the kernel's log, before a colon ["calico-packet"].
+	LogPrefix string
 	// VXLANPort is the UDP port that pods may not send to, lest they speak to tunnels [4789].
 	VXLANPort uint16
 	// ServiceCIDRs are dropped when a packet is about to be forwarded there: no DNAT has taken it, and it would be
@@ -49,6 +51,8 @@ type Failsafe struct {
 const (
 	defaultPrefix    = "cali"
 	defaultVXLANPort = 4789
+	// defaultLogPrefix is Felix's.
+	defaultLogPrefix = "calico-packet"
 )
 
 // defaulted fills in what is not set.
@@ -58,6 +62,9 @@ func (o Options) defaulted() Options {
 	}
 	if o.VXLANPort == 0 {
 		o.VXLANPort = defaultVXLANPort
+	}
+	if o.LogPrefix == "" {
+		o.LogPrefix = defaultLogPrefix
 	}
 	return o
 }

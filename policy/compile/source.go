@@ -121,9 +121,11 @@ func (s *source) rules(d api.PolicyType) []policy.Rule {
 func (s *source) staged() bool { return s.policy != nil && s.policy.Staged }
 
 // compile makes the content of a direction and family.
-func (s *source) compile(at slot, deny chain.Action, verdicts []string) content {
+func (s *source) compile(at slot, o Options, verdicts []string) content {
 	c := content{shape: shape{empty: true}}
-	b := builder{content: &c, deny: deny, staged: s.staged(), title: title(s.id, at.direction)}
+	b := builder{
+		content: &c, deny: o.deny(chain.Filter), log: o.LogPrefix + ": ", staged: s.staged(), title: title(s.id, at.direction),
+	}
 	for i, r := range s.rules(at.direction) {
 		if s.staged() && r.Action == api.Log {
 			continue
@@ -143,6 +145,7 @@ func (s *source) compile(at slot, deny chain.Action, verdicts []string) content 
 type builder struct {
 	*content
 	deny   chain.Action
+	log    string
 	staged bool
 	title  string
 	rules  []chain.Rule
@@ -184,13 +187,10 @@ func (b *builder) actions(a api.Action, verdict string) []chain.Action {
 		b.passes = true
 		return []chain.Action{gotoChain(passChain)}
 	case a == api.Log:
-		return []chain.Action{report(logged, verdict), {Verb: chain.KernelLog, Text: kernelLogPrefix}}
+		return []chain.Action{report(logged, verdict), {Verb: chain.KernelLog, Text: b.log}}
 	}
 	return []chain.Action{report(denied, verdict), b.deny}
 }
-
-// kernelLogPrefix is that of Felix.
-const kernelLogPrefix = "calico-packet: "
 
 // remark is what the rule's author has written of it.
 func remark(r policy.Rule) string {
