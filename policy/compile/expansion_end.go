@@ -19,6 +19,10 @@ const maxPorts = 15
 // maxPortSet is how many ports may be in a set. Of more, which are in long ranges, a few rules say the same.
 const maxPortSet = 1024
 
+// inPortSets says whether the kernel's sets of ports know a protocol's ports. (ip_set_get_ip_port in
+// net/netfilter/ipset/ip_set_bitmap_port.c; multiport knows those of all protocols that have some.)
+func inPortSets(p policy.Protocol) bool { return p == policy.TCP || p == policy.UDP }
+
 // maxNets is how many prefixes are written into rules.
 const maxNets = 2
 
@@ -27,7 +31,7 @@ const maxNets = 2
 func (e *expansion) ports(s chain.Side, want *policy.Entity, p policy.Protocol) {
 	var choice []conditions
 	if len(want.Ports) > 0 {
-		choice = e.numbers(s, want.Ports, false)
+		choice = e.numbers(s, want.Ports, p, false)
 	}
 	for i := range choice {
 		if want.Selector != nil && len(want.NamedPorts) > 0 {
@@ -43,7 +47,7 @@ func (e *expansion) ports(s chain.Side, want *policy.Entity, p policy.Protocol) 
 
 func (e *expansion) notPorts(s chain.Side, want *policy.Entity, p policy.Protocol) {
 	if len(want.NotPorts) > 0 {
-		for _, c := range e.numbers(s, want.NotPorts, true) {
+		for _, c := range e.numbers(s, want.NotPorts, p, true) {
 			e.never = e.never || len(c) == 0
 			e.require(c...)
 		}
@@ -66,7 +70,7 @@ func (e *expansion) choose(choice []conditions) {
 
 // numbers gives the conditions one of which must be true for some ports, or all of which with not. It is an empty one
 // if these are all ports that there are.
-func (e *expansion) numbers(s chain.Side, ports []policy.PortRange, not bool) []conditions {
+func (e *expansion) numbers(s chain.Side, ports []policy.PortRange, p policy.Protocol, not bool) []conditions {
 	ranges := merged(ports)
 	slots, count := 0, 0
 	for _, r := range ranges {
@@ -76,7 +80,7 @@ func (e *expansion) numbers(s chain.Side, ports []policy.PortRange, not bool) []
 	switch {
 	case count > math.MaxUint16:
 		return []conditions{nil}
-	case slots > maxPorts && count <= maxPortSet:
+	case slots > maxPorts && count <= maxPortSet && inPortSets(p):
 		return []conditions{{e.inSet(s, portSet(e.family, ranges), not)}}
 	}
 	var all []conditions
