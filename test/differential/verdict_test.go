@@ -1,0 +1,235 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package differential
+
+import (
+	"encoding/json"
+	"fmt"
+	"math/rand/v2"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+
+	"korat/api"
+	"korat/felix/calc"
+	"korat/felix/endpoint"
+	"korat/policy/explain"
+	"korat/test/lab/sandbox"
+	"korat/test/netns"
+)
+
+func TestMain(m *testing.M) { os.Exit(sandbox.Main(m.Run)) }
+
+// worlds is how many a seed has, and flowsPerWorld how many flows are tried in each.
+const (
+	worlds        = 10
+	flowsPerWorld = 500
+)
+
+// TestVerdicts sends random flows through the kernel, as random objects have it, and wants package explain's verdict on
+// each. The seeds are always the same but for the last; DIFFERENTIAL_SEED repeats one.
+func TestVerdicts(t *testing.T) {
+	if err := pin(); err != nil {
+		t.Fatal(err)
+	}
+	allowed, all := 0, 0
+	for _, seed := range seeds(t, 1, 2, 3) {
+		t.Run(fmt.Sprint(seed), func(t *testing.T) {
+			t.Logf("DIFFERENTIAL_SEED=%d repeats this", seed)
+			yes, n := verdicts(t, seed)
+			allowed, all = allowed+yes, all+n
+		})
+	}
+	if t.Failed() {
+		return
+	}
+	t.Logf("%d flows, of which %d are allowed", all, allowed)
+	if allowed < all/5 || allowed > all*4/5 {
+		t.Errorf("%d of %d flows are allowed: that tells little", allowed, all)
+	}
+}
+
+// seeds are the given ones and a random one, or the one of DIFFERENTIAL_SEED.
+func seeds(t *testing.T, always ...uint64) []uint64 {
+	text := os.Getenv("DIFFERENTIAL_SEED")
+	if text == "" {
+		return append(always, rand.Uint64())
+	}
+	seed, err := strconv.ParseUint(text, 10, 64)
+	if err != nil {
+		t.Fatalf("DIFFERENTIAL_SEED: %v", err)
+	}
+	return []uint64{seed}
+}
+
+// populate attaches pods.
+func (s *Site) populate(r *Scene, n int) {
+	for i := range n {
+		traits := endpoint.Traits{Labels: r.labels()}
+		for _, p := range r.namedPorts() {
+			traits.Ports = append(traits.Ports, endpoint.Port{Name: p.name, Protocol: p.protocol, Port: p.port})
+		}
+		p := s.attach(namespaces()[i%3], fmt.Sprint("pod", i), traits)
+		r.meet(p.Addresses...)
+	}
+	s.until("the datastore has the pods", func(snap api.Snapshot) error {
+		if have := snap.WorkloadEndpoints.Len(); have != n {
+			return fmt.Errorf("it has %d", have)
+		}
+		return nil
+	})
+}
+
+// relabel gives some of this node's pods other labels, as koratctl label does.
+func (s *Site) relabel(r *Scene) []api.Object {
+	var objs []api.Object
+	for _, w := range s.data.taken().WorkloadEndpoints.All() {
+		if w.Spec.Node == thisNode && r.maybe(2) {
+			w = w.DeepCopy()
+			w.Labels = r.labels()
+			objs = append(objs, w)
+		}
+	}
+	return objs
+}
+
+func verdicts(t *testing.T, seed uint64) (allowed, all int) {
+	r, s := newScene(t, seed), newSite(t)
+	s.populate(r, 9)
+	var objs []api.Object
+	for world := range worlds {
+		next := r.world()
+		changed := s.put(append(next, s.relabel(r)...)...)
+		s.settle(append(changed, s.delete(without(objs, next)...)...)...)
+		objs = next
+		yes := s.compare(r.flows(s, flowsPerWorld))
+		allowed, all = allowed+yes, all+flowsPerWorld
+		if t.Failed() {
+			t.Fatalf("DIFFERENTIAL_SEED=%d, world %d", seed, world)
+		}
+		s.reorder(r)
+		if world%3 == 2 {
+			s.restart()
+		}
+	}
+	if r.refused > r.made/3 {
+		t.Errorf("%d of %d objects were not valid", r.refused, r.made)
+	}
+	return allowed, all
+}
+
+// without gives those objects that the others don't replace.
+func without(objs, others []api.Object) []api.Object {
+	there := map[api.Key]bool{}
+	for _, o := range others {
+		there[o.Key()] = true
+	}
+	var rest []api.Object
+	for _, o := range objs {
+		if !there[o.Key()] {
+			rest = append(rest, o)
+		}
+	}
+	return rest
+}
+
+// compare sends the flows, and says how many are allowed.
+func (s *Site) compare(flows []Flow) (allowed int) {
+	s.t.Helper()
+	world, err := explain.Of(s.data.taken())
+	s.must(err)
+	have := s.send(flows)
+	for i, f := range flows {
+		want := world.Allowed(f.question())
+		if want {
+			allowed++
+		}
+		if have[i] == want {
+			continue
+		}
+		s.t.Errorf("%s: explain allows it: %v; it came through: %v; tried once more, it came through: %v\n%s",
+			f, want, have[i], s.send(flows[i : i+1])[0], s.account(world, f))
+		return allowed
+	}
+	return allowed
+}
+
+// send sends flows as new connections, and says which came through.
+func (s *Site) send(flows []Flow) []bool {
+	s.t.Helper()
+	s.forget()
+	shots := make([]Shot, len(flows))
+	index := make(map[uint32]int, len(flows))
+	for i, f := range flows {
+		shots[i], index[f.Packet.Number] = f.Shot, i
+	}
+	arrivals, err := s.wire.Send(shots)
+	s.must(err)
+	came := make([]bool, len(flows))
+	for _, a := range arrivals {
+		if i, known := index[a.Packet.Number]; known && flows[i].is(a) {
+			came[i] = true
+		} else if p := flows[i].Packet; known && a.Packet.Source == p.Source && a.Packet.Destination == p.Destination {
+			s.t.Errorf("%s came as %s at %s", flows[i], a.Packet, a.At)
+		}
+	}
+	return came
+}
+
+// account tells all that there is to know of a flow.
+func (s *Site) account(world *explain.World, f Flow) string {
+	var objs []api.Object
+	snap := s.data.taken()
+	for _, kind := range api.Kinds() {
+		for obj := range snap.Objects(kind) {
+			if calc.Heeds(kind) {
+				objs = append(objs, obj)
+			}
+		}
+	}
+	trace, err := json.MarshalIndent(world.Explain(f.question()), "", " ")
+	s.must(err)
+	command := "iptables"
+	if f.Packet.Source.Is6() {
+		command = "ip6tables"
+	}
+	var b strings.Builder
+	fmt.Fprintf(&b, "explain: %s\nobjects:\n%s", trace, manifest(objs))
+	for _, backend := range []string{"-nft", "-legacy"} {
+		fmt.Fprintf(&b, "%s%s:\n%s", command, backend, s.host.Run(command+backend+"-save", "-c"))
+	}
+	fmt.Fprintf(&b, "sets:\n%s", s.host.Run("ipset", "save"))
+	return b.String()
+}
+
+// reorder wants what is computed of all at once to be the same when it is computed bit by bit, in another order.
+func (s *Site) reorder(r *Scene) {
+	s.t.Helper()
+	snap := s.data.taken()
+	keys := keysOf(snap)
+	want := text(computed(snap, keys, len(keys)))
+	r.Shuffle(len(keys), func(i, j int) { keys[i], keys[j] = keys[j], keys[i] })
+	if diff := cmp.Diff(want, text(computed(snap, keys, 1+r.IntN(5)))); diff != "" {
+		s.t.Errorf("in another order:\n%s", diff)
+	}
+}
+
+// restart has another agent take over, which finds in the kernel what it would write.
+func (s *Site) restart() {
+	s.t.Helper()
+	snap := s.data.taken()
+	sets := len(slices.Collect(computed(snap, keysOf(snap), 1).Sets.Sets()))
+	netns.WaitFor(s.t.(*testing.T), "sets to go that no rule names", func() bool {
+		return strings.Count(s.host.Run("ipset", "list", "-n"), "\n") == sets
+	})
+	s.stop()
+	s.start()
+	s.settle()
+	if written := s.diary.take(); len(written) > 0 {
+		s.t.Errorf("a restart writes\n%s", strings.Join(written, "\n"))
+	}
+}
