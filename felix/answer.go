@@ -62,21 +62,21 @@ func failure(ep *endpoint.Endpoint, err error) error {
 
 // concerning gives the part of one step's error that concerns an endpoint.
 func concerning(ep *endpoint.Endpoint, step error) []error {
-	var routes *reconcile.WriteError[dataplane.RouteKey]
-	var neighbours *reconcile.WriteError[dataplane.NeighbourKey]
-	var named *reconcile.WriteError[string]
+	routes, ofRoutes := reconcile.Failures[dataplane.RouteKey](step)
+	neighbours, ofNeighbours := reconcile.Failures[dataplane.NeighbourKey](step)
+	named, ofNamed := reconcile.Failures[string](step)
 	var all []error
 	switch {
-	case errors.As(step, &routes):
+	case ofRoutes:
 		for _, addr := range ep.Addresses {
-			all = append(all, routes.Failed[dataplane.RouteKey{Prefix: netip.PrefixFrom(addr, addr.BitLen())}])
+			all = append(all, routes[dataplane.RouteKey{Prefix: netip.PrefixFrom(addr, addr.BitLen())}])
 		}
-	case errors.As(step, &neighbours):
+	case ofNeighbours:
 		for _, addr := range ep.Addresses {
-			all = append(all, neighbours.Failed[dataplane.NeighbourKey{Device: ep.Interface, Address: addr}])
+			all = append(all, neighbours[dataplane.NeighbourKey{Device: ep.Interface, Address: addr}])
 		}
-	case errors.As(step, &named):
-		all = ofInterface(ep, named.Failed)
+	case ofNamed:
+		all = ofInterface(ep, named)
 	case ofEntries(step):
 		// What a pod lacks of the packet filter drops its packets, and the status names it.
 	default:

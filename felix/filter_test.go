@@ -165,6 +165,29 @@ func TestRefusedChain(t *testing.T) {
 	})
 }
 
+// A rule in one of the kernel's own chains that is refused leaves pods without any policy: none is to be reached then.
+func TestRefusedHook(t *testing.T) {
+	w := newWorld(t)
+	w.chains.Bad = map[chain.Key]error{{Family: api.IPv4, Table: chain.Filter, Name: "FORWARD"}: errors.New("the kernel refuses rule 1")}
+	n := w.start()
+	ep, err := n.add(request("container-of-web", "web"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	ready := make(chan error, 1)
+	go func() { ready <- n.ready(ep.ID) }()
+	w.until("the trouble is told", func() bool {
+		return strings.Contains(strings.Join(n.report.notReady(), "\n"), "the kernel refuses rule 1")
+	})
+	if w.hasRoute(ep.Addresses[0].String() + "/32 ") {
+		t.Errorf("reached without policy:\n%s", w.routes.Dump())
+	}
+	w.chains.Change(func(tab *reconciletest.Table[chain.Key, *chain.Chain]) { tab.Bad = nil })
+	if err := <-ready; err != nil || !w.hasRoute(ep.Addresses[0].String()+"/32 ") {
+		t.Errorf("not healed: %v\n%s", err, w.routes.Dump())
+	}
+}
+
 // Sets gain members before chains change and lose them after.
 func TestOrderOfSetsAndChains(t *testing.T) {
 	key := policy.SetKey{Name: "cali40s:x", Family: api.IPv4}

@@ -270,14 +270,11 @@ func (s *sets) ask(ctx context.Context, changes []kernel.SetChange) (failed map[
 		return nil, nil
 	}
 	err = s.table.Write(ctx, changes)
-	var some *reconcile.WriteError[policy.SetKey]
-	if errors.As(err, &some) {
-		return some.Failed, nil
-	}
-	if err != nil {
+	failed, some := reconcile.Failures[policy.SetKey](err)
+	if err != nil && !some {
 		return nil, fmt.Errorf("write sets: %w", err)
 	}
-	return nil, nil
+	return failed, nil
 }
 
 // owes is for tables of which a part can be wanted.

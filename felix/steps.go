@@ -189,7 +189,6 @@ func (a *Agent) applyAll(ctx context.Context, state dataplane.State, fresh bool)
 // ofEntries says that an error is of single chains or sets: all others were written, and what a pod lacks drops its
 // packets.
 func ofEntries(err error) bool {
-	var chains *reconcile.WriteError[chain.Key]
-	var sets *reconcile.WriteError[policy.SetKey]
-	return errors.As(err, &chains) || errors.As(err, &sets)
+	_, sets := reconcile.Failures[policy.SetKey](err)
+	return sets || kernel.Closed(err)
 }

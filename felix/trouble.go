@@ -29,17 +29,17 @@ func divide(err error, want map[dataplane.RouteKey]dataplane.Route) trouble {
 	}
 	var rest []error
 	for _, step := range unjoin(err) {
-		var routes *reconcile.WriteError[dataplane.RouteKey]
+		routes, ofRoutes := reconcile.Failures[dataplane.RouteKey](step)
 		switch {
 		case ofEntries(step):
 			t.filter = errors.Join(t.filter, step)
 			continue
-		case !errors.As(step, &routes):
+		case !ofRoutes:
 			rest = append(rest, step)
 			continue
 		}
 		var own, theirs reconcile.WriteError[dataplane.RouteKey]
-		for key, cause := range routes.Failed {
+		for key, cause := range routes {
 			if want[key].Learned() {
 				theirs.Fail(key, cause)
 			} else {

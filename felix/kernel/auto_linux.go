@@ -4,7 +4,6 @@ package kernel
 
 import (
 	"context"
-	"errors"
 	"log/slog"
 
 	"korat/felix/reconcile"
@@ -113,8 +112,7 @@ func (a *AutoChains) Write(ctx context.Context, d reconcile.Diff[chain.Key, *cha
 		return err
 	}
 	err := a.chains.Write(ctx, d)
-	var closed *reconcile.WriteError[chain.Key]
-	if err == nil || errors.As(err, &closed) {
+	if err == nil || Closed(err) {
 		a.sweep(ctx)
 	}
 	return err

@@ -10,6 +10,7 @@ import (
 	"korat/api"
 	"korat/felix/kernel"
 	"korat/felix/reconcile"
+	"korat/policy/chain"
 )
 
 // TestAutoChains goes over from one backend to the other, and wants none to be cleared before the other one is written.
@@ -61,5 +62,33 @@ func TestAutoChains(t *testing.T) {
 	}
 	if _, err := table.Counters(t.Context(), key(api.IPv4, "filter", "cali-FORWARD")); err != nil {
 		t.Error(err)
+	}
+}
+
+// TestRefusedHookKeepsTheOther: where nothing leads to our chains, those of the other backend are all that there is.
+func TestRefusedHookKeepsTheOther(t *testing.T) {
+	t.Parallel()
+	h := newFilterHost(t, kernel.NFT)
+	there := h.on(kernel.Legacy)
+	there.restoreText("*filter\n:cali-FORWARD - [0:0]\n-A FORWARD -j cali-FORWARD\nCOMMIT\n")
+	table := h.handle.AutoChains(slog.New(slog.DiscardHandler))
+	defer table.Close()
+	if _, err := table.Want("NFT"); err != nil {
+		t.Fatal(err)
+	}
+	want := chains{
+		key(api.IPv4, chain.Filter, "cali-FORWARD"): rules(from("a")),
+		key(api.IPv4, chain.Filter, "FORWARD"):      rules(chain.NewRule("", jump("cali-FORWARD"), chain.InSet{Set: "cali40s:missing"})),
+	}
+	step := reconcile.NewStep("chains", table)
+	if _, err := step.Apply(t.Context(), want, nil); err == nil || kernel.Closed(err) || !strings.Contains(err.Error(), "cali40s:missing") {
+		t.Errorf("have %v", err)
+	}
+	if text := there.saved(api.IPv4); !strings.Contains(text, "-j cali-FORWARD") {
+		t.Errorf("cleared:\n%s", text)
+	}
+	apply(t, step, chains{key(api.IPv4, chain.Filter, "cali-FORWARD"): rules(from("b"))})
+	if text := there.saved(api.IPv4); strings.Contains(text, "cali") {
+		t.Errorf("left in the other: %s", text)
 	}
 }

@@ -11,6 +11,7 @@ import (
 	"strings"
 	"time"
 
+	"korat/felix/reconcile"
 	"korat/policy/chain"
 	"korat/policy/render"
 )
@@ -79,6 +80,16 @@ func (s *side) standIn(c *change, name string) *chain.Chain {
 		return &chain.Chain{Rules: []chain.Rule{in}}
 	}
 	return &chain.Chain{Rules: []chain.Rule{out}}
+}
+
+// Closed says that an error of Write's, or what wraps one, is of single chains in whose place others drop everything, and
+// that all else is as wanted. Where rules in the kernel's own chains were refused nothing drops for them.
+func Closed(err error) bool {
+	failed, ok := reconcile.Failures[chain.Key](err)
+	for key := range failed {
+		ok = ok && !key.Own()
+	}
+	return ok
 }
 
 // hooks gives the kernel's own chains that lead to a chain.

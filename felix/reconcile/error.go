@@ -47,5 +47,28 @@ func (e *WriteError[K]) Error() string {
 	return strings.Join(texts, "; ") + more
 }
 
+// Failures gives the entries that an error names as the only ones that failed. ok is false of any other error, also of
+// several that were joined if one of them is no WriteError: then every entry is in doubt. (errors.As would find those
+// that are.)
+func Failures[K comparable](err error) (failed map[K]error, ok bool) {
+	switch e := any(err).(type) {
+	case *WriteError[K]:
+		return e.Failed, true
+	case interface{ Unwrap() error }:
+		return Failures[K](e.Unwrap())
+	case interface{ Unwrap() []error }:
+		all := map[K]error{}
+		for _, part := range e.Unwrap() {
+			failed, ok := Failures[K](part)
+			if !ok {
+				return nil, false
+			}
+			maps.Copy(all, failed)
+		}
+		return all, true
+	}
+	return nil, false
+}
+
 // Unwrap gives the entries' errors.
 func (e *WriteError[K]) Unwrap() []error { return slices.Collect(maps.Values(e.Failed)) }

@@ -17,7 +17,8 @@ type Table[K comparable, V Value[V]] interface {
 	Read(ctx context.Context) (map[K]V, error)
 	// Write tries every change, sets before deletes where the two could be seen apart. Deleting the
 	// absent and setting what is so already are success. Its error is a *WriteError[K] if it knows
-	// which entries failed and that all others were done; any other error leaves every entry in doubt.
+	// which entries failed and that all others were done; any other error leaves every entry in doubt, also
+	// one that a WriteError is only a part of.
 	Write(ctx context.Context, d Diff[K, V]) error
 }
 

@@ -4,7 +4,6 @@ package reconcile
 
 import (
 	"context"
-	"errors"
 	"fmt"
 	"maps"
 	"reflect"
@@ -202,8 +201,8 @@ func (s *Step[K, V]) readAll(ctx context.Context) (err error) {
 
 // remember notes what the table holds after a Write.
 func (s *Step[K, V]) remember(d Diff[K, V], err error, r *Result) {
-	var failed *WriteError[K]
-	if err != nil && !errors.As(err, &failed) {
+	failed, some := Failures[K](err)
+	if err != nil && !some {
 		r.Failed = d.Len()
 		s.forget()
 		return
@@ -218,11 +217,8 @@ func (s *Step[K, V]) remember(d Diff[K, V], err error, r *Result) {
 	for k := range d.Delete {
 		delete(s.have, k)
 	}
-	if failed == nil {
-		return
-	}
-	r.Failed = len(failed.Failed)
-	for k := range failed.Failed {
+	r.Failed = len(failed)
+	for k := range failed {
 		if v, ok := d.Delete[k]; ok {
 			r.Deleted--
 			s.have[k] = v

@@ -227,6 +227,30 @@ func TestWriteErrorForgetsTheFailed(t *testing.T) {
 	equal(t, "dump", "bad 1\ngood 1\n", tab.Dump())
 }
 
+// A WriteError that comes together with another error says nothing of the entries that it does not name.
+func TestWriteErrorBesideAnother(t *testing.T) {
+	var some reconcile.WriteError[string]
+	some.Fail("bad", errors.New("down"))
+	tab := &table{WriteErr: errors.Join(errors.New("broken"), some.Err())}
+	step := reconcile.NewStep("things", tab)
+	want := entries{"good": "1", "bad": "1"}
+	r, err := step.Apply(t.Context(), want, nil)
+	equal(t, "result", reconcile.Result{Read: true, Failed: 2}, r)
+	if failed, ok := reconcile.Failures[string](err); ok || failed != nil {
+		t.Errorf("have %v", failed)
+	}
+	tab.WriteErr, tab.Have = nil, nil
+	equal(t, "retry", reconcile.Result{Read: true, Set: 2}, apply(t, step, want, nil))
+	if failed, ok := reconcile.Failures[string](fmt.Errorf("step: %w", some.Err())); !ok || failed["bad"] == nil {
+		t.Errorf("alone: have %v", failed)
+	}
+	var more reconcile.WriteError[string]
+	more.Fail("worse", errors.New("down"))
+	if failed, ok := reconcile.Failures[string](errors.Join(some.Err(), more.Err())); !ok || len(failed) != 2 {
+		t.Errorf("two: have %v", failed)
+	}
+}
+
 func TestWriteErrorIsBounded(t *testing.T) {
 	var e reconcile.WriteError[int]
 	if e.Err() != nil {
