@@ -16,11 +16,11 @@ import (
 	"korat/api/store"
 	"korat/bgp"
 	"korat/cni-plugin/socket"
-	"korat/felix/calc"
 	"korat/felix/dataplane"
 	"korat/felix/endpoint"
 	"korat/felix/kernel"
 	"korat/felix/mirror"
+	"korat/felix/revocation"
 	"korat/ipam"
 )
 
@@ -82,7 +82,9 @@ type Parts struct {
 	Keeper     *ipam.Keeper
 	Mirror     *mirror.Mirror
 	Journal    Journal
-	Log        *slog.Logger
+	// Revoker ends the flows that policies do not allow any more; if it is nil, they go on.
+	Revoker *revocation.Revoker
+	Log     *slog.Logger
 }
 
 // Agent is the loop. One goroutine, the one in Run, owns all of its state.
@@ -143,7 +145,7 @@ func New(cfg Config, parts Parts) *Agent {
 			alloc: alloc, now: time.Now, log: parts.Log,
 			unfinished: map[endpoint.ID]struct{}{}, recovered: map[endpoint.ID]struct{}{}, guarded: map[string]bool{},
 		},
-		memos:  memos{filter: calc.NewFilter(cfg.Node), pods: pods{}},
+		memos:  memos{enforcement: newEnforcement(cfg.Node)},
 		world:  world{registration: newRegistration(time.Now)},
 		report: newReport(cfg.Node, cfg.Version),
 	}
@@ -156,6 +158,7 @@ func (a *Agent) Run(ctx context.Context) error {
 	if err := a.look(ctx); err != nil {
 		return err
 	}
+	a.memos.pods.update(a.Node, a.at.endpoints) // whoever of them is gone by the first pass leaves flows
 	resync := newResync(a.Resync)
 	defer resync.stop()
 	var suspects <-chan struct{}
@@ -192,6 +195,7 @@ func (a *Agent) await(ctx context.Context, resync *resync, suspects <-chan struc
 		case <-suspects:
 		case <-a.Keeper.Wake():
 		case <-a.Mirror.Wake():
+		case <-a.Revoker.Wake():
 		case <-a.retry:
 			a.retry = nil
 		case <-a.thawed():
@@ -337,6 +341,7 @@ func (a *Agent) apply(ctx context.Context) error {
 	state, fresh := a.state()
 	a.world.want = state
 	err := a.applyAll(ctx, state, fresh)
+	a.revoke()
 	if err != nil {
 		a.again()
 		return err

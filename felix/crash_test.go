@@ -25,6 +25,7 @@ import (
 	"korat/felix/dataplane"
 	"korat/felix/endpoint"
 	"korat/felix/mirror"
+	"korat/felix/revocation"
 	"korat/felix/reconcile"
 	"korat/felix/reconcile/reconciletest"
 	"korat/ipam"
@@ -159,6 +160,7 @@ func (d *drill) begin() {
 	follower := store.NewFollower(d.store, api.Kinds(), log)
 	follower.Track = calc.Heeds
 	keeper, copies := ipam.NewKeeper(d.store, "a", log), mirror.New(d.store, "a", log)
+	revoker := revocation.New(&fakeConntrack{}, log)
 	d.agent = New(Config{
 		Identity: Identity{Node: "a", IPv4: Source{Method: autodetect.FirstFound(api.IPv4)}}, Version: "test", Resync: time.Minute,
 		Bootstrap: Bootstrap{IPv4: DefaultPool{CIDR: netip.MustParsePrefix("172.17.0.0/16"), BlockSize: 24}},
@@ -171,9 +173,10 @@ func (d *drill) begin() {
 			Neighbours: mishapTable[dataplane.NeighbourKey, dataplane.Neighbour]{d.neighbours, m},
 			Routes:     mishapTable[dataplane.RouteKey, dataplane.Route]{d.routes, m},
 		},
+		Revoker: revoker,
 	})
 	var running sync.WaitGroup
-	for _, run := range []func(context.Context){follower.Run, keeper.Run, copies.Run, func(ctx context.Context) {
+	for _, run := range []func(context.Context){follower.Run, keeper.Run, copies.Run, revoker.Run, func(ctx context.Context) {
 		// One that dies at its start is started again by whoever keeps it alive.
 		if err := d.agent.Run(ctx); err != nil {
 			cancel()

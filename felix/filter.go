@@ -23,7 +23,9 @@ func (a *Agent) packetFilter() dataplane.Filter {
 	f.Families(families)
 	f.Host(a.world.host, a.memos.host.number)
 	if a.at.changed {
-		f.Own(a.world.snap, a.memos.pods.update(a.Node, a.at.endpoints))
+		objects, gone := a.memos.pods.update(a.Node, a.at.endpoints)
+		f.Own(a.world.snap, objects)
+		a.memos.leave(gone)
 	}
 	a.chooseTables()
 	return f.Update()

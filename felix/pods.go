@@ -4,6 +4,7 @@ package felix
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
 
 	"korat/api"
@@ -57,26 +58,33 @@ type pod struct {
 	object *api.WorkloadEndpoint
 }
 
-// update brings them up to date, and gives all objects.
-func (p pods) update(node string, eps map[endpoint.ID]endpoint.Endpoint) []*api.WorkloadEndpoint {
-	all := make([]*api.WorkloadEndpoint, 0, len(eps))
+// update brings them up to date, and gives all objects, and the addresses that were those of pods which have them no more.
+func (p pods) update(node string, eps map[endpoint.ID]endpoint.Endpoint) (objects []*api.WorkloadEndpoint, gone []netip.Addr) {
+	objects = make([]*api.WorkloadEndpoint, 0, len(eps))
 	for id, ep := range eps {
 		have, known := p[id]
 		if !known || !sameToPolicies(have.record, ep) {
+			if !slices.Equal(have.record.Addresses, ep.Addresses) {
+				gone = append(gone, have.record.Addresses...)
+			}
 			have = pod{ep, workloadEndpoint(node, ep)}
 			p[id] = have
 		}
-		all = append(all, have.object)
+		objects = append(objects, have.object)
 	}
-	maps.DeleteFunc(p, func(id endpoint.ID, _ pod) bool {
+	maps.DeleteFunc(p, func(id endpoint.ID, was pod) bool {
 		_, attached := eps[id]
+		if !attached {
+			gone = append(gone, was.record.Addresses...)
+		}
 		return !attached
 	})
-	return all
+	return objects, gone
 }
 
 // sameToPolicies says whether both are one pod to policies.
 func sameToPolicies(a, b endpoint.Endpoint) bool {
-	return a.Namespace == b.Namespace && a.Pod == b.Pod && a.Interface == b.Interface && slices.Equal(a.Addresses, b.Addresses) &&
+	return a.ContainerID == b.ContainerID && a.MAC == b.MAC &&
+		a.Namespace == b.Namespace && a.Pod == b.Pod && a.Interface == b.Interface && slices.Equal(a.Addresses, b.Addresses) &&
 		maps.Equal(a.Traits.Labels, b.Traits.Labels) && slices.Equal(a.Traits.Ports, b.Traits.Ports)
 }

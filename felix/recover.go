@@ -221,6 +221,7 @@ func (a *Agent) releaseOrphans() {
 		}
 		a.Log.Info("address released: its pod is gone", "address", o.Address.String(), "handle", o.Handle)
 		gone = append(gone, o)
+		a.memos.leave([]netip.Addr{o.Address})
 	}
 	if err := a.at.alloc.ReleaseOrphans(gone...); err != nil {
 		a.Log.Error("release addresses of pods that are gone", "error", err)

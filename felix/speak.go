@@ -137,9 +137,7 @@ type memos struct {
 	// endpoints counts the changes of the record.
 	endpoints uint64
 
-	// filter computes the packet filter, of pods among others.
-	filter *calc.Filter
-	pods   pods
+	enforcement
 }
 
 // state computes what the kernel should hold; fresh says that it is not what the last pass had.

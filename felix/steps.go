@@ -156,6 +156,9 @@ func (a *Agent) sets() *sets { return a.steps[setsBefore].(setsStep).sets }
 // no pod becomes reachable of which the policy has never been in the kernel, and while sets can't be, chains stay as they
 // are: they were made for the sets that are there.
 func (a *Agent) applyAll(ctx context.Context, state dataplane.State, fresh bool) error {
+	if state.Filter.Changed() {
+		a.Revoker.Supersede()
+	}
 	var errs []error
 	closed := false
 	for i, s := range a.steps {
@@ -183,6 +186,7 @@ func (a *Agent) applyAll(ctx context.Context, state dataplane.State, fresh bool)
 			s.owes()
 		}
 	}
+	a.memos.written = !closed
 	return errors.Join(errs...)
 }
 

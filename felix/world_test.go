@@ -30,6 +30,7 @@ import (
 	"korat/felix/mirror"
 	"korat/felix/reconcile"
 	"korat/felix/reconcile/reconciletest"
+	"korat/felix/revocation"
 	"korat/ipam"
 	"korat/ipam/journal"
 	"korat/policy"
@@ -61,6 +62,7 @@ type testWorld struct {
 	chainTable reconcile.Table[chain.Key, *chain.Chain]
 	neighbours *reconciletest.Table[dataplane.NeighbourKey, dataplane.Neighbour]
 	routes     *reconciletest.Table[dataplane.RouteKey, dataplane.Route]
+	conntrack  *fakeConntrack
 }
 
 // datastore is a store whose history can be lost.
@@ -82,6 +84,7 @@ func newWorld(t testing.TB) *testWorld {
 		chains:     &reconciletest.Table[chain.Key, *chain.Chain]{},
 		neighbours: &reconciletest.Table[dataplane.NeighbourKey, dataplane.Neighbour]{},
 		routes:     &reconciletest.Table[dataplane.RouteKey, dataplane.Route]{},
+		conntrack:  &fakeConntrack{},
 	}
 	w.kernel.addLink("eth0", dataplane.HostLink{
 		Index: 2, MTU: 1400, Up: true, Running: true,
@@ -120,18 +123,19 @@ func (w *testWorld) startWith(st store.Store, running *sync.WaitGroup) *node {
 		chains = w.chains
 	}
 	copies := mirror.New(st, "a", log)
+	revoker := revocation.New(w.conntrack, log)
 	agent := New(Config{
 		Identity: Identity{Node: "a", IPv4: w.ipv4, IPv6: w.ipv6}, Version: "test", Resync: w.resync,
 		Bootstrap: w.bootstrap,
 	},
 		Parts{
 			Datastore: follower, Store: st, Kernel: w.kernel, Speaker: w.speaker, Keeper: keeper, Mirror: copies, Journal: record, Log: log,
-			Tables: Tables{w.links, w.sysctls, w.sets, chains, w.neighbours, w.routes},
+			Tables: Tables{w.links, w.sysctls, w.sets, chains, w.neighbours, w.routes}, Revoker: revoker,
 		})
 	now := func() time.Time { return time.Now().Add(time.Duration(w.ahead.Load())) }
 	agent.at.now, agent.world.registration.ipv4.now, agent.world.registration.ipv6.now = now, now, now
 	ctx, cancel := context.WithCancel(context.Background())
-	for _, run := range []func(context.Context){follower.Run, keeper.Run, copies.Run, func(ctx context.Context) {
+	for _, run := range []func(context.Context){follower.Run, keeper.Run, copies.Run, revoker.Run, func(ctx context.Context) {
 		switch err := agent.Run(ctx); {
 		case err == nil:
 		case w.ends != nil:

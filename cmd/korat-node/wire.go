@@ -21,6 +21,7 @@ import (
 	"korat/felix/endpoint"
 	"korat/felix/kernel"
 	"korat/felix/mirror"
+	"korat/felix/revocation"
 	"korat/ipam"
 	"korat/ipam/journal"
 )
@@ -70,9 +71,10 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 	if err != nil {
 		return err
 	}
+	revoker := revocation.New(host.Conntrack(), log)
 	parts := felix.Parts{
 		Datastore: follower, Store: data, Kernel: host, Speaker: client, Keeper: keeper, Mirror: copies, Journal: record, Log: log,
-		Tables: tables(host, chains),
+		Tables: tables(host, chains), Revoker: revoker,
 	}
 	lives := []func(context.Context) error{client.Run, data.server}
 	parts.Supervisor = client
@@ -85,6 +87,7 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 		func(ctx context.Context) error { follower.Run(ctx); return nil },
 		func(ctx context.Context) error { keeper.Run(ctx); return nil },
 		func(ctx context.Context) error { copies.Run(ctx); return nil },
+		func(ctx context.Context) error { revoker.Run(ctx); return nil },
 		func(ctx context.Context) error { return plugins.Serve(ctx, agent) },
 		func(ctx context.Context) error { serveHTTP(ctx, health, agent.Handler(), log); return nil },
 	)...)

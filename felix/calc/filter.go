@@ -19,7 +19,7 @@ type Filter struct {
 	compiler *compile.Compiler
 	options  compile.Options
 	// own are this node's pods as they were told last.
-	own map[api.Key]*api.WorkloadEndpoint
+	own map[api.Key]*Pod
 	// faults are what is wrong with objects. These deny, for want of knowing what they mean.
 	faults map[api.Key]error
 	hosts  hosts
@@ -30,7 +30,7 @@ func NewFilter(node string) *Filter {
 	options := optionsOf(&api.FelixConfigurationSpec{}, []api.Family{api.IPv4})
 	return &Filter{
 		compiler: compile.New(options), options: options,
-		own: map[api.Key]*api.WorkloadEndpoint{}, faults: map[api.Key]error{}, hosts: newHosts(node),
+		own: map[api.Key]*Pod{}, faults: map[api.Key]error{}, hosts: newHosts(node),
 	}
 }
 
@@ -48,22 +48,27 @@ func Heeds(kind api.Kind) bool {
 // Own tells which pods this node has. The objects must not be changed afterwards; one that is told again as the
 // same object costs nothing.
 func (f *Filter) Own(snap api.Snapshot, pods []*api.WorkloadEndpoint) {
-	now := make(map[api.Key]*api.WorkloadEndpoint, len(pods))
+	now := make(map[api.Key]*Pod, len(pods))
+	var others []*Pod
 	for _, w := range pods {
-		now[w.Key()] = w
-	}
-	for key := range f.own {
-		if now[key] == nil {
-			f.compiler.DeleteLocal(key.String())
-			f.peer(snap, key)
+		key := w.Key()
+		if p := f.own[key]; p != nil && p.Object == w {
+			now[key] = p
+			continue
 		}
+		now[key] = &Pod{ID: key.String(), Object: w}
+		others = append(others, now[key])
 	}
 	before := f.own
 	f.own = now
-	for key, w := range now {
-		if before[key] != w {
-			f.pod(snap, key, w)
+	for key, p := range before {
+		if now[key] == nil {
+			f.compiler.DeleteLocal(p.ID)
+			f.peer(snap, key)
 		}
+	}
+	for _, p := range others {
+		f.pod(snap, p)
 	}
 }
 
@@ -89,8 +94,8 @@ func (f *Filter) changed(snap api.Snapshot, key api.Key) {
 	case api.KindNetworkSet, api.KindGlobalNetworkSet:
 		f.peer(snap, key)
 	case api.KindWorkloadEndpoint:
-		if w := f.own[key]; w != nil {
-			f.pod(snap, key, w)
+		if p := f.own[key]; p != nil {
+			f.pod(snap, p)
 		} else {
 			f.peer(snap, key)
 		}
@@ -140,8 +145,9 @@ func (f *Filter) peer(snap api.Snapshot, key api.Key) {
 }
 
 // pod tells of one of this node's own. What people have said of it in the datastore counts as soon as it is there.
-func (f *Filter) pod(snap api.Snapshot, key api.Key, w *api.WorkloadEndpoint) {
-	if stored, ok := snap.WorkloadEndpoints.Get(key.TableName()); ok && stored.Spec.ContainerID == w.Spec.ContainerID {
+func (f *Filter) pod(snap api.Snapshot, p *Pod) {
+	w, key := p.Object, p.Object.Key()
+	if stored, ok := snap.WorkloadEndpoints.Get(key.TableName()); ok && w.SameAttachment(stored) {
 		said := w.DeepCopy()
 		said.Labels = maps.Clone(stored.Labels)
 		w = said
@@ -149,9 +155,10 @@ func (f *Filter) pod(snap api.Snapshot, key api.Key, w *api.WorkloadEndpoint) {
 	item, err := policy.ItemOf(w)
 	f.note(key, err)
 	f.imply(snap, item.Parents)
-	f.compiler.SetPeer(key.String(), item)
-	f.compiler.SetLocal(key.String(), compile.Local{
-		Interface: w.Spec.InterfaceName, Labels: item.Labels, Parents: item.Parents, Profiles: policy.Profiles(w),
+	p.Item, p.Profiles = item, policy.Profiles(w)
+	f.compiler.SetPeer(p.ID, item)
+	f.compiler.SetLocal(p.ID, compile.Local{
+		Interface: w.Spec.InterfaceName, Labels: item.Labels, Parents: item.Parents, Profiles: p.Profiles,
 	})
 }
 

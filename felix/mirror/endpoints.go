@@ -192,18 +192,12 @@ func (c *copied) same(want, have *api.WorkloadEndpoint) bool {
 // begins with; afterwards they are people's to change, who know of no other place. Another attachment of the same
 // name begins anew.
 func labelled(want, have *api.WorkloadEndpoint) *api.WorkloadEndpoint {
-	if have == nil || !sameAttachment(want, have) {
+	if have == nil || !want.SameAttachment(have) {
 		return want
 	}
 	next := want.DeepCopy()
 	next.Labels = maps.Clone(have.Labels)
 	return next
-}
-
-// sameAttachment says whether both are of one ADD. A container's ID may be used again, as people do who call the plugin
-// by hand; the interface then has another hardware address, which is random. A record that was recovered may lack it.
-func sameAttachment(want, have *api.WorkloadEndpoint) bool {
-	return want.Spec.ContainerID == have.Spec.ContainerID && (want.Spec.MAC == have.Spec.MAC || want.Spec.MAC == "")
 }
 
 func content(ep *api.WorkloadEndpoint) *api.WorkloadEndpoint {

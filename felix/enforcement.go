@@ -1,0 +1,60 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package felix
+
+import (
+	"net/netip"
+
+	"korat/felix/calc"
+	"korat/felix/revocation"
+	"korat/policy/compile"
+)
+
+// enforcement is what the loop keeps of policies.
+type enforcement struct {
+	// filter computes the packet filter, of pods among others.
+	filter *calc.Filter
+	pods   pods
+	// written says that the packet filter is in the kernel, but perhaps for single chains and sets.
+	written bool
+	// owed is which established flows are to be judged anew.
+	owed revocation.Owed
+}
+
+// newEnforcement owes a look at the flows of all pods: policies may have changed while no agent ran.
+func newEnforcement(node string) enforcement {
+	return enforcement{
+		filter: calc.NewFilter(node), pods: pods{}, owed: revocation.Owed{Affected: compile.Affected{All: true}},
+	}
+}
+
+// leave notes addresses that pods have had.
+func (e *enforcement) leave(all []netip.Addr) {
+	for _, addr := range all {
+		e.owed.Leave(addr)
+	}
+}
+
+// revoke has the flows judged anew that what has changed in the kernel may concern. What comes while the Revoker works
+// waits until it is ready.
+func (a *Agent) revoke() {
+	e, r := &a.memos.enforcement, a.Revoker
+	e.owed.Affected.Merge(e.filter.TakeAffected())
+	if !e.written || !r.Ready() {
+		return
+	}
+	e.owed.Merge(r.TakeUndone())
+	if !r.Standing() {
+		clear(e.owed.Widened)
+	}
+	if e.owed.Empty() {
+		return
+	}
+	job := revocation.Job{Owed: e.owed, Node: a.Node, Pods: e.filter.Pods(), Host: a.world.host, Snapshot: a.world.snap}
+	job.Adopt(job.Pods)
+	e.owed = revocation.Owed{}
+	if !job.Affected.Empty() {
+		job.Rules = e.filter.Rules()
+	}
+	r.Give(job)
+}
