@@ -62,6 +62,8 @@ func Default(obj Object) {
 		defaultFelixConfiguration(&o.Spec)
 	case *KubernetesNetworkPolicy:
 		defaultKubernetesPolicy(&o.Spec)
+	case *EndpointSlice:
+		defaultEndpointSlice(o)
 	default:
 		defaultPolicyKind(obj)
 	}

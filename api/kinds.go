@@ -36,6 +36,8 @@ const (
 	// KindKubernetesNetworkPolicy is the NetworkPolicy of networking.k8s.io/v1.
 	KindKubernetesNetworkPolicy Kind = "KubernetesNetworkPolicy"
 	KindClusterNetworkPolicy    Kind = "ClusterNetworkPolicy"
+	// KindEndpointSlice is that of discovery.k8s.io/v1.
+	KindEndpointSlice Kind = "EndpointSlice"
 )
 
 // KindInfo describes one kind.
@@ -57,7 +59,7 @@ type KindInfo struct {
 
 // kindTable lists every supported kind in the order in which a set of manifests should be applied:
 // what others refer to comes first.
-func kindTable() [22]KindInfo {
+func kindTable() [23]KindInfo {
 	return [...]KindInfo{
 		{KindClusterInformation, GroupVersion, "ClusterInformation", false, true, "clusterinformation", "clusterinformations", "clusterinfo clusterinfos"},
 		{KindFelixConfiguration, GroupVersion, "FelixConfiguration", false, true, "felixconfiguration", "felixconfigurations", "felixconfig felixconfigs"},
@@ -73,6 +75,7 @@ func kindTable() [22]KindInfo {
 		{KindProfile, GroupVersion, "Profile", false, false, "profile", "profiles", "pro pros"},
 		{KindNetworkSet, GroupVersion, "NetworkSet", true, false, "networkset", "networksets", "netset netsets"},
 		{KindGlobalNetworkSet, GroupVersion, "GlobalNetworkSet", false, false, "globalnetworkset", "globalnetworksets", "gnetset gnetsets"},
+		{KindEndpointSlice, "discovery.k8s.io/v1", "EndpointSlice", true, false, "endpointslice", "endpointslices", "eps"},
 		{KindNetworkPolicy, GroupVersion, "NetworkPolicy", true, false, "networkpolicy", "networkpolicies", "policy policies np pol pols"},
 		{KindGlobalNetworkPolicy, GroupVersion, "GlobalNetworkPolicy", false, false, "globalnetworkpolicy", "globalnetworkpolicies", "gnp gnps"},
 		{KindStagedNetworkPolicy, GroupVersion, "StagedNetworkPolicy", true, false, "stagednetworkpolicy", "stagednetworkpolicies", "stagedpolicy stagedpolicies snp snps spol spols"},
@@ -218,6 +221,8 @@ func zero(kind Kind) Object {
 		return &KubernetesNetworkPolicy{}
 	case KindClusterNetworkPolicy:
 		return &ClusterNetworkPolicy{}
+	case KindEndpointSlice:
+		return &EndpointSlice{}
 	}
 	return nil
 }

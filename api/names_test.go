@@ -72,7 +72,7 @@ func TestLookupKind(t *testing.T) {
 		"wep": KindWorkloadEndpoint, "nodes": KindNode, "blockAffinities": KindBlockAffinity,
 		"NetworkPolicy": KindNetworkPolicy, "np": KindNetworkPolicy, "policies": KindNetworkPolicy, "gnp": KindGlobalNetworkPolicy,
 		"netset": KindNetworkSet, "hep": KindHostEndpoint, "pro": KindProfile, "tiers": KindTier,
-		"KubernetesNetworkPolicy": KindKubernetesNetworkPolicy, "knp": KindKubernetesNetworkPolicy, "cnp": KindClusterNetworkPolicy,
+		"KubernetesNetworkPolicy": KindKubernetesNetworkPolicy, "knp": KindKubernetesNetworkPolicy, "cnp": KindClusterNetworkPolicy, "endpointslices": KindEndpointSlice,
 	} {
 		info, err := LookupKind(in)
 		if err != nil || info.Kind != want {

@@ -135,3 +135,9 @@ func (o *ClusterNetworkPolicy) Key() Key { return Key{KindClusterNetworkPolicy, 
 
 // DeepCopyObject implements Object.
 func (o *ClusterNetworkPolicy) DeepCopyObject() Object { return o.DeepCopy() }
+
+// Key implements Object.
+func (o *EndpointSlice) Key() Key { return Key{KindEndpointSlice, o.Namespace, o.Name} }
+
+// DeepCopyObject implements Object.
+func (o *EndpointSlice) DeepCopyObject() Object { return o.DeepCopy() }

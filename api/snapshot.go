@@ -52,6 +52,7 @@ type PolicyTables struct {
 	HostEndpoints               Table[*HostEndpoint]
 	KubernetesNetworkPolicies   Table[*KubernetesNetworkPolicy]
 	ClusterNetworkPolicies      Table[*ClusterNetworkPolicy]
+	EndpointSlices              Table[*EndpointSlice]
 }
 
 // DatastoreReady is false while ClusterInformation says that nobody may write, as for a migration.

@@ -60,6 +60,8 @@ func (s Snapshot) With(obj Object) Snapshot {
 		s.KubernetesNetworkPolicies = s.KubernetesNetworkPolicies.With(name, o)
 	case *ClusterNetworkPolicy:
 		s.ClusterNetworkPolicies = s.ClusterNetworkPolicies.With(name, o)
+	case *EndpointSlice:
+		s.EndpointSlices = s.EndpointSlices.With(name, o)
 	}
 	return s
 }
@@ -112,6 +114,8 @@ func (s Snapshot) Without(key Key) Snapshot {
 		s.KubernetesNetworkPolicies = s.KubernetesNetworkPolicies.Without(name)
 	case KindClusterNetworkPolicy:
 		s.ClusterNetworkPolicies = s.ClusterNetworkPolicies.Without(name)
+	case KindEndpointSlice:
+		s.EndpointSlices = s.EndpointSlices.Without(name)
 	}
 	return s
 }
@@ -187,6 +191,8 @@ func (s Snapshot) table(kind Kind) objectTable {
 		return s.KubernetesNetworkPolicies
 	case KindClusterNetworkPolicy:
 		return s.ClusterNetworkPolicies
+	case KindEndpointSlice:
+		return s.EndpointSlices
 	}
 	return Table[Object]{}
 }

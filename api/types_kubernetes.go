@@ -58,6 +58,73 @@ type IPBlock struct {
 	Except []string `json:"except,omitempty"`
 }
 
+// EndpointSlice is that of discovery.k8s.io/v1: some of the endpoints of the service that its label
+// kubernetes.io/service-name names.
+type EndpointSlice struct {
+	metav1.TypeMeta   `json:",inline"`
+	metav1.ObjectMeta `json:"metadata,omitempty"`
+	// AddressType is IPv4 or IPv6.
+	AddressType string          `json:"addressType"`
+	Endpoints   []SliceEndpoint `json:"endpoints"`
+	Ports       []SlicePort     `json:"ports,omitempty"`
+}
+
+// LabelServiceName is the label of an EndpointSlice that names its service.
+const LabelServiceName = "kubernetes.io/service-name"
+
+// SliceEndpoint is a pod of a service, or another host. What is beside its Addresses says nothing to policies, as with
+// Calico: an endpoint that is not ready counts too.
+type SliceEndpoint struct {
+	Addresses  []string         `json:"addresses"`
+	Conditions *SliceConditions `json:"conditions,omitempty"`
+	Hostname   *string          `json:"hostname,omitempty"`
+	TargetRef  *SliceTarget     `json:"targetRef,omitempty"`
+	NodeName   *string          `json:"nodeName,omitempty"`
+	Zone       *string          `json:"zone,omitempty"`
+	Hints      *SliceHints      `json:"hints,omitempty"`
+	// DeprecatedTopology is what v1beta1 had instead of NodeName and Zone.
+	DeprecatedTopology map[string]string `json:"deprecatedTopology,omitempty"`
+}
+
+// SliceConditions say how an endpoint is.
+type SliceConditions struct {
+	Ready       *bool `json:"ready,omitempty"`
+	Serving     *bool `json:"serving,omitempty"`
+	Terminating *bool `json:"terminating,omitempty"`
+}
+
+// SliceTarget is the object that an endpoint stands for.
+type SliceTarget struct {
+	Kind            string `json:"kind,omitempty"`
+	Namespace       string `json:"namespace,omitempty"`
+	Name            string `json:"name,omitempty"`
+	UID             string `json:"uid,omitempty"`
+	APIVersion      string `json:"apiVersion,omitempty"`
+	ResourceVersion string `json:"resourceVersion,omitempty"`
+	FieldPath       string `json:"fieldPath,omitempty"`
+}
+
+// SliceHints say for whom an endpoint is.
+type SliceHints struct {
+	ForZones []SliceHint `json:"forZones,omitempty"`
+	ForNodes []SliceHint `json:"forNodes,omitempty"`
+}
+
+// SliceHint names a zone or node.
+type SliceHint struct {
+	Name string `json:"name"`
+}
+
+// SlicePort is a port that all endpoints of the slice have.
+type SlicePort struct {
+	Name *string `json:"name,omitempty"`
+	// Protocol is TCP, UDP or SCTP ["TCP"].
+	Protocol *Protocol `json:"protocol,omitempty"`
+	// Port is 1..65535; without one it is nothing that a rule can match.
+	Port        *int32  `json:"port,omitempty"`
+	AppProtocol *string `json:"appProtocol,omitempty"`
+}
+
 // ClusterNetworkPolicy is that of policy.networking.k8s.io/v1alpha2, the sig-network cluster policy.
 type ClusterNetworkPolicy struct {
 	metav1.TypeMeta   `json:",inline"`

@@ -73,6 +73,8 @@ func Validate(obj Object) error {
 		c.kubernetesPolicy(&o.Spec)
 	case *ClusterNetworkPolicy:
 		c.clusterPolicy(&o.Spec)
+	case *EndpointSlice:
+		c.endpointSlice(o)
 	case *ClusterInformation:
 		// Every value of its fields is allowed.
 	default:

@@ -26,6 +26,7 @@ func FuzzValidate(f *testing.F) {
 		KindClusterInformation:      `{"metadata":{"name":"default"},"spec":{"datastoreReady":false}}`,
 		KindKubernetesNetworkPolicy: `{"metadata":{"name":"n","namespace":"ns"},"spec":{"podSelector":{"matchExpressions":[{"key":"a","operator":"In","values":["b"]}]},"ingress":[{"from":[{"ipBlock":{"cidr":"10.0.0.0/8","except":["10.1.0.0/16"]}}],"ports":[{"port":80,"endPort":90}]}]}}`,
 		KindClusterNetworkPolicy:    `{"metadata":{"name":"n"},"spec":{"tier":"Admin","priority":1,"subject":{"namespaces":{}},"egress":[{"action":"Deny","to":[{"networks":["::/0"]}],"protocols":[{"tcp":{"destinationPort":{"range":{"start":1,"end":2}}}}]}]}}`,
+		KindEndpointSlice:           `{"metadata":{"name":"s","namespace":"ns","labels":{"kubernetes.io/service-name":"web"}},"addressType":"IPv6","endpoints":[{"addresses":["fd00::1"]}],"ports":[{"name":"a","port":80},{"protocol":"SCTP"}]}`,
 		Kind("IPPool-broken"):       `{"metadata":{"name":"p"},"spec":{"cidr":"172.17.0.0/33","blockSize":-1}}`,
 		Kind("IPAMBlock-wrong"):     `{"metadata":{"name":"b"},"spec":{"cidr":"0.0.0.0/0","allocations":[-1,99]}}`,
 		Kind("IPPool-6"):            `{"metadata":{"name":"p"},"spec":{"cidr":"fd00::/48","blockSize":122}}`,

@@ -21,8 +21,9 @@ type Filter struct {
 	// own are this node's pods as they were told last.
 	own map[api.Key]*Pod
 	// faults are what is wrong with objects. These deny, for want of knowing what they mean.
-	faults map[api.Key]error
-	hosts  hosts
+	faults   map[api.Key]error
+	hosts    hosts
+	services services
 }
 
 // NewFilter gives a Filter of a node that knows of nothing.
@@ -30,7 +31,7 @@ func NewFilter(node string) *Filter {
 	options := optionsOf(&api.FelixConfigurationSpec{}, []api.Family{api.IPv4})
 	return &Filter{
 		compiler: compile.New(options), options: options,
-		own: map[api.Key]*Pod{}, faults: map[api.Key]error{}, hosts: newHosts(node),
+		own: map[api.Key]*Pod{}, faults: map[api.Key]error{}, hosts: newHosts(node), services: newServices(),
 	}
 }
 
@@ -39,7 +40,8 @@ func Heeds(kind api.Kind) bool {
 	switch kind {
 	case api.KindTier, api.KindProfile, api.KindNetworkPolicy, api.KindGlobalNetworkPolicy, api.KindStagedNetworkPolicy,
 		api.KindStagedGlobalNetworkPolicy, api.KindKubernetesNetworkPolicy, api.KindClusterNetworkPolicy, api.KindNetworkSet,
-		api.KindGlobalNetworkSet, api.KindWorkloadEndpoint, api.KindHostEndpoint, api.KindFelixConfiguration:
+		api.KindGlobalNetworkSet, api.KindWorkloadEndpoint, api.KindHostEndpoint, api.KindEndpointSlice,
+		api.KindFelixConfiguration:
 		return true
 	}
 	return false
@@ -101,6 +103,8 @@ func (f *Filter) changed(snap api.Snapshot, key api.Key) {
 		}
 	case api.KindHostEndpoint:
 		f.hostEndpoint(snap, key)
+	case api.KindEndpointSlice:
+		f.endpointSlice(snap, key)
 	case api.KindFelixConfiguration:
 		f.configured(snap)
 	default:

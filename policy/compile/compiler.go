@@ -228,8 +228,8 @@ func (c *Compiler) SetPeer(id string, it policy.Item) { c.members.index.SetItem(
 // DeletePeer removes an endpoint or network set.
 func (c *Compiler) DeletePeer(id string) { c.members.index.DeleteItem(id) }
 
-// SetService says what is behind a service that rules may name: addresses with protocols and ports. Of nothing the
-// service is gone.
+// SetService says what is behind a service that rules may name: addresses, with protocols and ports or, if it is only the
+// source of anything, without. Of nothing the service is gone.
 func (c *Compiler) SetService(s policy.Service, behind []policy.Member) {
 	c.members.setService(s, behind)
 }

@@ -244,6 +244,8 @@ func (h *heldSet) behind(endpoints []policy.Member) []policy.Member {
 		for i := range own {
 			own[i] = policy.Member{Prefix: own[i].Prefix}
 		}
+	} else {
+		own = slices.DeleteFunc(own, func(m policy.Member) bool { return m.Protocol == 0 })
 	}
 	slices.SortFunc(own, policy.Member.Compare)
 	return slices.Compact(own)

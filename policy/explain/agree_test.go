@@ -299,7 +299,7 @@ func (r *random) endpoint(i int) explain.Endpoint {
 	}
 	for _, name := range []string{"http", "dns"} {
 		if r.maybe(2) {
-			ep.Ports = append(ep.Ports, policy.NamedPort{Name: name, Protocol: pick(r, policy.TCP, policy.UDP), Port: uint16(79 + r.IntN(3))})
+			ep.Ports = append(ep.Ports, policy.NamedPort{Name: name, Protocol: pick(r, policy.TCP, policy.UDP, 0), Port: uint16(79 + r.IntN(3))})
 		}
 	}
 	return ep
@@ -326,7 +326,7 @@ func (r *random) parts() explain.Parts {
 		return explain.NetworkSet{Item: policy.Item{Labels: r.labels(), Prefixes: some(r, 3, r.net)}}
 	})
 	p.Services[policy.Service{Namespace: "n1", Name: "s"}] = some(r, 4, func() explain.ServiceEndpoint {
-		return explain.ServiceEndpoint{Address: pick(r, p.Endpoints...).Prefixes[r.IntN(2)].Addr(), Protocol: pick(r, policy.TCP, policy.UDP), Port: uint16(79 + r.IntN(3))}
+		return explain.ServiceEndpoint{Address: pick(r, p.Endpoints...).Prefixes[r.IntN(2)].Addr(), Protocol: pick(r, policy.TCP, policy.UDP, 0), Port: uint16(79 + r.IntN(3))}
 	})
 	return p
 }

@@ -122,7 +122,7 @@ func (e *evaluation) service(s side, addr netip.Addr, want *policy.Entity) bool 
 	}
 	f := e.flow
 	if slices.ContainsFunc(e.parts.Services[*want.Service], func(b ServiceEndpoint) bool {
-		return b.Address == addr && (s == source || b.Protocol == f.Protocol && b.Port == f.DestinationPort)
+		return b.Address == addr && (s == source || b.Protocol != 0 && b.Protocol == f.Protocol && b.Port == f.DestinationPort)
 	}) {
 		return true
 	}

@@ -41,6 +41,7 @@ func Of(snap api.Snapshot) (*World, error) {
 			r.parts.Sets = append(r.parts.Sets, NetworkSet{Item: r.item(obj), Namespace: obj.GetNamespace(), Name: obj.GetName()})
 		}
 	}
+	r.services(snap)
 	r.settings(snap)
 	return New(r.parts), errors.Join(r.errs...)
 }
@@ -79,6 +80,19 @@ func (r *reader) places(snap api.Snapshot) {
 	}
 	for _, n := range snap.Nodes.All() {
 		r.parts.Nodes = append(r.parts.Nodes, Node{n.Name, nodeAddresses(n)})
+	}
+}
+
+// services reads what is behind services: of one with several slices the endpoints of all.
+func (r *reader) services(snap api.Snapshot) {
+	r.parts.Services = map[policy.Service][]ServiceEndpoint{}
+	for _, slice := range snap.EndpointSlices.All() {
+		behind, err := policy.Behind(slice)
+		r.note(err)
+		service, _ := policy.ServiceOf(slice)
+		for _, m := range behind {
+			r.parts.Services[service] = append(r.parts.Services[service], ServiceEndpoint{m.Prefix.Addr(), m.Protocol, m.Port})
+		}
 	}
 }
 

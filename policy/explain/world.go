@@ -68,7 +68,7 @@ type Node struct {
 	Addresses []netip.Addr
 }
 
-// ServiceEndpoint is one address behind a service.
+// ServiceEndpoint is one address behind a service. As a destination it has a protocol and a port.
 type ServiceEndpoint struct {
 	Address  netip.Addr
 	Protocol policy.Protocol

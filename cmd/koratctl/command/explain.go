@@ -105,7 +105,8 @@ func (c *ctl) withWorld(ctx context.Context, do func(*explain.World) error) erro
 		snap, err := picture.Read(ctx, st,
 			api.KindTier, api.KindProfile, api.KindNetworkPolicy, api.KindGlobalNetworkPolicy, api.KindKubernetesNetworkPolicy,
 			api.KindClusterNetworkPolicy, api.KindStagedNetworkPolicy, api.KindStagedGlobalNetworkPolicy,
-			api.KindNetworkSet, api.KindGlobalNetworkSet, api.KindWorkloadEndpoint, api.KindHostEndpoint, api.KindNode, api.KindFelixConfiguration)
+			api.KindNetworkSet, api.KindGlobalNetworkSet, api.KindEndpointSlice,
+			api.KindWorkloadEndpoint, api.KindHostEndpoint, api.KindNode, api.KindFelixConfiguration)
 		if err != nil {
 			return err
 		}

@@ -40,6 +40,8 @@ func policyKindColumns(kind api.Kind) (narrow, more []column) {
 		narrow = []column{{"NETS", func(o api.Object) string { return shortened(strings.Join(nets(o), ",")) }}}
 		more = []column{{"LABELS", func(o api.Object) string { return labels(o.GetLabels()) }}}
 		return narrow, more
+	case api.KindEndpointSlice:
+		return sliceColumns()
 	case api.KindHostEndpoint:
 		narrow = []column{
 			of("NODE", func(o *api.HostEndpoint) string { return o.Spec.Node }),
