@@ -79,7 +79,7 @@ func askStale(conf Config, valid []endpoint.ID) ([]endpoint.Endpoint, error) {
 	defer cancel()
 	var stale []endpoint.Endpoint
 	err := withAgent(ctx, conf.Socket, func(conn *socket.Conn) error {
-		reply, err := conn.Call(ctx, socket.Request{Verb: socket.VerbGC, Network: conf.Network, Valid: valid})
+		reply, err := conn.Call(ctx, socket.Request{Verb: socket.VerbGC, Network: conf.Network, Query: socket.Query{Valid: valid}})
 		stale = reply.Stale
 		return err
 	})

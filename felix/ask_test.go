@@ -51,7 +51,7 @@ func TestStale(t *testing.T) {
 	}
 	for range 2 {
 		for _, tt := range tests {
-			reply := n.Handle(t.Context(), socket.Request{Verb: socket.VerbGC, Network: tt.network, Valid: tt.valid})
+			reply := n.Handle(t.Context(), socket.Request{Verb: socket.VerbGC, Network: tt.network, Query: socket.Query{Valid: tt.valid}})
 			have := []string{}
 			for _, ep := range reply.Stale {
 				have = append(have, ep.Pod)

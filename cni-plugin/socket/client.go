@@ -113,14 +113,21 @@ func (c *Conn) Call(ctx context.Context, req Request) (Reply, error) {
 func (c *Conn) exchange(req Request) (Reply, error) {
 	// A failed write is no verdict: the agent may have refused the connection and said why.
 	writeErr := json.NewEncoder(c.conn).Encode(req)
+	reply, err := c.receive()
+	if err != nil && writeErr != nil {
+		return Reply{}, fmt.Errorf("%w: %w", ErrBroken, writeErr)
+	}
+	return reply, err
+}
+
+// receive waits for the next Reply.
+func (c *Conn) receive() (Reply, error) {
 	var reply Reply
 	c.read.left = maxReply
 	err := c.dec.Decode(&reply)
 	switch {
 	case err == nil:
 		return reply, nil
-	case writeErr != nil:
-		return Reply{}, fmt.Errorf("%w: %w", ErrBroken, writeErr)
 	case broken(err):
 		return Reply{}, fmt.Errorf("%w: %w", ErrBroken, err)
 	default:

@@ -39,6 +39,9 @@ type Limits struct {
 	Idle time.Duration
 	// Abort bounds Handler.Abort.
 	Abort time.Duration
+	// Streams served at once; more are refused. Stall is how long a peer may take to make room for what is next.
+	Streams int
+	Stall   time.Duration
 	// Drain is the time between two tries of queued DELs that failed, and Sweep that between two looks for
 	// ones that nobody told of.
 	Drain, Sweep time.Duration
@@ -46,7 +49,10 @@ type Limits struct {
 
 // DefaultLimits are what Listen sets.
 func DefaultLimits() Limits {
-	return Limits{Connections: 256, RequestBytes: 1 << 20, Idle: time.Minute, Abort: 30 * time.Second, Drain: time.Second, Sweep: time.Minute}
+	return Limits{
+		Connections: 256, RequestBytes: 1 << 20, Idle: time.Minute, Abort: 30 * time.Second,
+		Streams: 8, Stall: 10 * time.Second, Drain: time.Second, Sweep: time.Minute,
+	}
 }
 
 // Server answers on the agent's socket. Set Log and Limits before Serve.
@@ -58,6 +64,8 @@ type Server struct {
 	listener *net.UnixListener
 	talks    talks
 	queue    queue
+	// streams has room for those that there may be.
+	streams chan struct{}
 	// drainTrouble is what was last logged of the draining.
 	drainTrouble string
 }
@@ -90,6 +98,7 @@ func (s *Server) Serve(ctx context.Context, h Handler) error {
 	s.drain(ctx, h)
 	conns.Go(func() { s.watch(ctx, h) })
 	slots := make(chan struct{}, s.Limits.Connections)
+	s.streams = make(chan struct{}, s.Limits.Streams)
 	for {
 		select {
 		case slots <- struct{}{}:
@@ -169,6 +178,10 @@ func (s *Server) converse(peer context.Context, t *talk, requests <-chan incomin
 			}
 			// While we work the peer has nothing to say; the reader then only waits for its hanging up.
 			_ = conn.SetReadDeadline(time.Time{})
+			if in.req.Verb == VerbFlows {
+				s.stream(peer, conn, t.handler, in.req, requests)
+				return
+			}
 			if !t.turn(peer, in.req) {
 				return
 			}

@@ -2,13 +2,16 @@
 
 // Package socket is the agent's root-only Unix socket: its messages, its client (used by the CNI
 // plugin and koratctl) and its server (used by korat-node). One connection carries one exchange, as
-// JSON values one after the other.
+// JSON values one after the other: a request and its reply, an attachment's conversation, or a stream.
 //
 // An attachment is a conversation on one connection: Request{Add} → Reply{Endpoint}, then the
 // plugin makes the interface, then Request{Ready} → Reply{}, sent when the pod's routes are in the
 // kernel. If the connection ends before Ready is answered, the server undoes the attachment, unless it
 // existed before. After an agent's crash the plugin may connect again and repeat the whole
 // conversation: Add of a known attachment returns the same addresses.
+//
+// A stream is Request{Flows} → Reply{}, and then a Reply for each thing that there is to tell, until the client hangs
+// up. There are few at a time, and who does not read loses the connection.
 //
 // A DEL that no agent answers is left in the queue, a directory beside the socket: Queue writes to it,
 // and the server carries out what it finds there, before its first connection and ever after.
@@ -42,6 +45,10 @@ const (
 	// VerbGC asks which attachments of the network are not among the valid ones. It removes nothing:
 	// the plugin removes their interfaces and sends a Del for each.
 	VerbGC Verb = "GC"
+	// VerbLocate is koratctl's: where the rules are that Question names, and what they have counted.
+	VerbLocate Verb = "LOCATE"
+	// VerbFlows is koratctl's, and asks for a stream: of the packets that rules report from now on.
+	VerbFlows Verb = "FLOWS"
 )
 
 // Request is one message to the agent.
@@ -62,8 +69,15 @@ type Request struct {
 	Traits endpoint.Traits `json:"traits,omitzero"`
 	// MAC of the pod's side. (Ready)
 	MAC string `json:"mac,omitempty"`
+	Query
+}
+
+// Query is what is asked about.
+type Query struct {
 	// Valid are the attachments that the runtime still knows. (GC)
 	Valid []endpoint.ID `json:"valid,omitempty"`
+	// Question has the shape of felix.Question. (Locate)
+	Question json.RawMessage `json:"question,omitempty"`
 }
 
 // Wish is which addresses a pod asks for. (Add)
@@ -86,7 +100,8 @@ type Family struct {
 type Reply struct {
 	Error    *Error             `json:"error,omitempty"`
 	Endpoint *endpoint.Endpoint `json:"endpoint,omitempty"`
-	// Status is the answer to NodeStatus; its shape is felix.NodeStatus.
+	// Status is the answer to NodeStatus, in the shape of felix.NodeStatus, that to Locate, in the shape of felix.Located,
+	// and of a stream a packetlog.Entry.
 	Status json.RawMessage `json:"status,omitempty"`
 	// Stale is the answer to GC.
 	Stale []endpoint.Endpoint `json:"stale,omitempty"`
