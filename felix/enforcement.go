@@ -54,7 +54,7 @@ func (a *Agent) revoke() {
 	job.Adopt(job.Pods)
 	e.owed = revocation.Owed{}
 	if !job.Affected.Empty() {
-		job.Rules = e.filter.Rules()
+		job.Rules, job.Hosts = e.filter.Rules(), e.filter.Hosts()
 	}
 	r.Give(job)
 }

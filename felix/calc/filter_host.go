@@ -115,7 +115,7 @@ func (h *hosts) place() map[string]compile.Local {
 			return
 		}
 		taken[iface] = e
-		locals[e.key.String()+" "+iface] = compile.Local{
+		locals[localID(e, iface)] = compile.Local{
 			Interface: iface, Host: true, Labels: e.Labels, Parents: e.Parents, Profiles: e.Parents,
 		}
 	}
@@ -140,6 +140,9 @@ func (h *hosts) place() map[string]compile.Local {
 	}
 	return locals
 }
+
+// localID is that of an endpoint at an interface.
+func localID(e *hostEndpoint, iface string) string { return e.key.String() + " " + iface }
 
 func (h *hosts) problem(e *hostEndpoint, format string, args ...any) {
 	h.problems = append(h.problems, fmt.Sprintf("policy: %s: ", e.key)+fmt.Sprintf(format, args...))

@@ -28,18 +28,38 @@ func (f *Filter) Pods() map[string]Pod {
 	return all
 }
 
-// Rules is what decides on packets of this node's pods.
+// Host is a host endpoint of this node at one of its interfaces, or at "*".
+type Host struct {
+	// ID is the one that compile.Affected names it by.
+	ID, Name, Interface string
+	policy.Item
+}
+
+// Hosts gives this node's host endpoints. They must not be changed.
+func (f *Filter) Hosts() []Host {
+	var all []Host
+	for name, e := range f.hosts.own {
+		for id, l := range f.hosts.told {
+			if id == localID(e, l.Interface) {
+				all = append(all, Host{id, name, l.Interface, e.Item})
+			}
+		}
+	}
+	return all
+}
+
+// Rules is what decides on packets of this node.
 type Rules struct {
 	Tiers    []policy.Tier
 	Policies []*policy.Policy
-	// ToHost is what becomes of what pods send to their own node.
-	ToHost compile.ToHost
+	// Options have what becomes of what pods send to their own node, and the failsafe ports.
+	Options compile.Options
 }
 
 // Rules gives what is in force, as of the last Update. Profiles, of which there is one for each namespace, it leaves out.
 func (f *Filter) Rules() Rules {
 	tiers, policies := f.compiler.InForce()
-	return Rules{tiers, policies, f.options.ToHost}
+	return Rules{tiers, policies, f.options}
 }
 
 // TakeAffected gives what the Updates since the last call have affected.

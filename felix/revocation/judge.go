@@ -30,12 +30,16 @@ const (
 type judge struct {
 	job    *Job
 	memory *memory
-	// pods are this node's by their addresses, and own the host's own.
+	// pods are this node's by their addresses, and own the host's own with their interfaces.
 	pods map[netip.Addr]calc.Pod
-	own  map[netip.Addr]struct{}
+	own  map[netip.Addr]string
+	// guarded says that the host's own flows are policed, and anew that policies for them have changed.
+	guarded, anew bool
 	// peers are addresses that sets have gained or lost, and prefixes those of more addresses than one.
 	peers    map[netip.Addr]struct{}
 	prefixes []netip.Prefix
+	// early says that there are policies that see packets before the addresses of services become those of pods.
+	early bool
 	// world knows the flows that are held; sources says that source ports matter in it. verdicts are those so far.
 	world    *explain.World
 	sources  bool
@@ -52,7 +56,7 @@ type question struct {
 
 func newJudge(job *Job, m *memory, standing bool) *judge {
 	j := &judge{
-		job: job, memory: m, pods: make(map[netip.Addr]calc.Pod, len(job.Pods)), own: map[netip.Addr]struct{}{},
+		job: job, memory: m, pods: make(map[netip.Addr]calc.Pod, len(job.Pods)), own: map[netip.Addr]string{},
 		peers: map[netip.Addr]struct{}{}, verdicts: map[question]bool{},
 	}
 	for _, p := range job.Pods {
@@ -60,10 +64,16 @@ func newJudge(job *Job, m *memory, standing bool) *judge {
 			j.pods[addr] = p
 		}
 	}
-	for _, l := range job.Host.Links {
+	for name, l := range job.Host.Links {
 		for _, p := range l.Addresses {
-			j.own[p.Addr().WithZone("")] = struct{}{}
+			j.own[p.Addr().WithZone("")] = name
 		}
+	}
+	j.guarded = len(job.Hosts) > 0
+	j.sources = j.guarded // failsafe ports may be those of answers
+	for _, h := range job.Hosts {
+		_, is := job.Locals[h.ID]
+		j.anew = j.anew || is
 	}
 	j.peer(job.Narrowed)
 	if standing {
@@ -116,7 +126,7 @@ func (j *judge) changed(a netip.Addr) bool {
 
 // verdict judges a flow that is known.
 func (j *judge) verdict(f *kernel.Flow) verdict {
-	from, to := ends(f)
+	from, to := endsOf(f)
 	if j.orphaned(from) || j.orphaned(to) {
 		return gone
 	}
@@ -124,6 +134,8 @@ func (j *judge) verdict(f *kernel.Flow) verdict {
 	switch {
 	case j.allows(q), f.Master.Source.IsValid() && j.allows(announced(f)):
 		return allowed
+	case j.early && f.Status&kernel.FlowDestinationNAT != 0:
+		return allowed // perhaps by a policy that saw the service's address
 	case !isICMP(f.Protocol) && j.allows(q.reversed()):
 		return reversible
 	}
@@ -134,7 +146,7 @@ func isICMP(p policy.Protocol) bool { return p == policy.ICMP || p == policy.ICM
 
 // questionOf asks as the chains do. An answer of ICMP is no beginning, so that its type is that of the request.
 func questionOf(f *kernel.Flow) question {
-	from, to := ends(f)
+	from, to := endsOf(f)
 	q := question{from: from, to: to, protocol: f.Protocol}
 	if isICMP(f.Protocol) {
 		q.icmp = policy.ICMPType{Type: f.Original.ICMP.Type, Code: int16(f.Original.ICMP.Code)}
@@ -168,6 +180,7 @@ func (j *judge) allows(q question) bool {
 	v = j.world.Allowed(explain.Flow{
 		From: j.end(q.from), To: j.end(q.to), Protocol: q.protocol,
 		SourcePort: q.sourcePort, DestinationPort: q.destinationPort, ICMP: q.icmp,
+		Leaves: j.own[q.from], Enters: j.own[q.to],
 	})
 	j.verdicts[q] = v
 	return v
@@ -187,36 +200,55 @@ func (j *judge) end(a netip.Addr) explain.End {
 // know makes the World in which the flows can be judged: of the cluster it has this node's pods, and who has the
 // addresses that the flows come from and go to.
 func (j *judge) know(flows []kernel.Flow) {
-	strangers := map[netip.Addr]struct{}{}
+	ends := map[netip.Addr]struct{}{}
 	add := func(a netip.Addr) {
-		if _, is := j.pods[a]; !is && a.IsValid() {
-			strangers[a] = struct{}{}
+		if a.IsValid() {
+			ends[a] = struct{}{}
 		}
 	}
 	for i := range flows {
-		from, to := ends(&flows[i])
+		from, to := endsOf(&flows[i])
 		add(from)
 		add(to)
 		add(flows[i].Master.Source)
 		add(flows[i].Master.Destination)
 	}
+	j.world = explain.New(j.parts(ends))
+	clear(j.verdicts)
+}
+
+// parts are what the World is made of.
+func (j *judge) parts(ends map[netip.Addr]struct{}) explain.Parts {
+	rules, node := &j.job.Rules, j.job.Node
 	parts := explain.Parts{
-		Tiers: j.job.Rules.Tiers, Policies: j.job.Rules.Policies, Sets: j.memory.holders(j.job, strangers),
-		EndpointToHost: map[compile.ToHost]string{compile.ToHostDrop: "Drop", compile.ToHostAccept: "Accept"}[j.job.Rules.ToHost],
+		Tiers: rules.Tiers, Policies: rules.Policies, Sets: j.memory.holders(j.job, ends),
+		Services:       services(j.job.Snapshot, rules.Policies, ends),
+		EndpointToHost: map[compile.ToHost]string{compile.ToHostDrop: "Drop", compile.ToHostAccept: "Accept"}[rules.Options.ToHost],
 	}
 	for _, p := range j.job.Pods {
 		parts.Endpoints = append(parts.Endpoints, explain.Endpoint{
 			Item: p.Item, Profiles: p.Profiles, Namespace: p.Object.Namespace, Name: p.Object.Name,
-			Node: j.job.Node, Interface: p.Object.Spec.InterfaceName,
+			Node: node, Interface: p.Object.Spec.InterfaceName,
 		})
+	}
+	for _, h := range j.job.Hosts {
+		parts.Endpoints = append(parts.Endpoints, explain.Endpoint{
+			Item: h.Item, Profiles: h.Parents, Name: h.Name, Host: true, Node: node, Interface: h.Interface,
+		})
+	}
+	for _, s := range rules.Options.FailsafeIn {
+		parts.FailsafeInbound = append(parts.FailsafeInbound, explain.Failsafe(s))
+	}
+	for _, s := range rules.Options.FailsafeOut {
+		parts.FailsafeOutbound = append(parts.FailsafeOutbound, explain.Failsafe(s))
 	}
 	parts.Profiles = j.memory.profiles(j.job, &parts)
 	for _, p := range parts.Policies {
 		j.sources = j.sources || usesSourcePorts(p.Ingress) || usesSourcePorts(p.Egress)
+		j.early = j.early || p.Stage == policy.PreDNAT
 	}
 	for _, p := range parts.Profiles {
 		j.sources = j.sources || usesSourcePorts(p.Ingress) || usesSourcePorts(p.Egress)
 	}
-	j.world = explain.New(parts)
-	clear(j.verdicts)
+	return parts
 }

@@ -37,18 +37,19 @@ func recall[O api.Object, V any](m *memory, obj O, read func(O) (V, error)) V {
 
 func itemOf(obj api.Object) (policy.Item, error) { return policy.ItemOf(obj) }
 
-// holders gives the pods of other nodes and the network sets that have one of the addresses.
+// holders gives the pods and host endpoints of other nodes, and the network sets, that have one of the addresses.
 func (m *memory) holders(job *Job, of map[netip.Addr]struct{}) []explain.NetworkSet {
 	var all []explain.NetworkSet
 	if len(of) == 0 {
 		return nil
 	}
 	for _, w := range job.Snapshot.WorkloadEndpoints.All() {
-		if holds(w.Spec.IPNetworks, of) {
-			if _, own := job.Pods[w.Key().String()]; !own {
-				item, _ := policy.ItemOf(w)
-				all = append(all, explain.NetworkSet{Item: item, Namespace: w.Namespace, Name: w.Name})
-			}
+		if !holds(w.Spec.IPNetworks, of) {
+			continue
+		}
+		if _, own := job.Pods[w.Key().String()]; !own { // those are known better
+			item, _ := policy.ItemOf(w)
+			all = append(all, explain.NetworkSet{Item: item, Namespace: w.Namespace, Name: w.Name})
 		}
 	}
 	return append(all, m.sets(job, of)...)
@@ -66,7 +67,7 @@ func holds(texts []string, of map[netip.Addr]struct{}) bool {
 	return false
 }
 
-// sets gives the network sets that have one of the addresses.
+// sets gives the network sets and host endpoints that have one of the addresses.
 func (m *memory) sets(job *Job, of map[netip.Addr]struct{}) []explain.NetworkSet {
 	sorted := make([]netip.Addr, 0, len(of))
 	for a := range of {
@@ -78,7 +79,7 @@ func (m *memory) sets(job *Job, of map[netip.Addr]struct{}) []explain.NetworkSet
 		return i < len(sorted) && p.Contains(sorted[i])
 	}
 	var all []explain.NetworkSet
-	for _, kind := range []api.Kind{api.KindNetworkSet, api.KindGlobalNetworkSet} {
+	for _, kind := range []api.Kind{api.KindNetworkSet, api.KindGlobalNetworkSet, api.KindHostEndpoint} {
 		for obj := range job.Snapshot.Objects(kind) {
 			if item := recall(m, obj, itemOf); slices.ContainsFunc(item.Prefixes, within) {
 				all = append(all, explain.NetworkSet{Item: item, Namespace: obj.GetNamespace(), Name: obj.GetName()})

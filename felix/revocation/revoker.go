@@ -84,8 +84,9 @@ func (o *Owed) Adopt(pods map[string]calc.Pod) {
 type Job struct {
 	Owed
 	Node string
-	// Pods are those of this node by their IDs.
+	// Pods are those of this node by their IDs, and Hosts its host endpoints.
 	Pods     map[string]calc.Pod
+	Hosts    []calc.Host
 	Rules    calc.Rules
 	Host     dataplane.Host
 	Snapshot api.Snapshot

@@ -121,7 +121,12 @@ func (w *work) addresses() []netip.Addr {
 	var all []netip.Addr
 	whole := w.job.All || len(w.prefixes) > 0
 	for addr, p := range w.pods {
-		if _, is := w.job.Locals[p.ID]; is || whole {
+		if _, is := w.job.Locals[p.ID]; is || whole || w.anew {
+			all = append(all, addr)
+		}
+	}
+	for addr := range w.own {
+		if w.guarded && (whole || w.anew) && !addr.IsLoopback() {
 			all = append(all, addr)
 		}
 	}
@@ -136,22 +141,29 @@ func (w *work) addresses() []netip.Addr {
 
 // concerns says whether the job is about the flow.
 func (w *work) concerns(f *kernel.Flow) bool {
-	from, to := ends(f)
+	from, to := endsOf(f)
 	if w.orphaned(from) || w.orphaned(to) {
 		return true
 	}
-	a, local := w.pods[from]
-	b, other := w.pods[to]
-	if !local && !other {
+	if !w.policed(from) && !w.policed(to) {
 		return false
 	}
-	_, begins := w.job.Locals[a.ID]
-	_, answers := w.job.Locals[b.ID]
-	return w.job.All || begins || answers || w.changed(from) || w.changed(to)
+	_, begins := w.job.Locals[w.pods[from].ID]
+	_, answers := w.job.Locals[w.pods[to].ID]
+	return w.job.All || w.anew || begins || answers || w.changed(from) || w.changed(to)
 }
 
-// ends gives who sends a flow's first packet and who receives it as the chains see them: after the address of a service
+// policed says whether the flows of an address are checked on this node.
+func (w *work) policed(a netip.Addr) bool {
+	if _, pod := w.pods[a]; pod {
+		return true
+	}
+	_, own := w.own[a]
+	return own && w.guarded
+}
+
+// endsOf gives who sends a flow's first packet and who receives it as the chains see them: after the address of a service
 // has become that of a pod, and before the sender's becomes the node's.
-func ends(f *kernel.Flow) (from, to netip.Addr) {
+func endsOf(f *kernel.Flow) (from, to netip.Addr) {
 	return f.Original.Source, f.Reply.Source
 }

@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package felix
+
+import (
+	"errors"
+	"net/netip"
+	"strings"
+	"testing"
+
+	"korat/felix/reconcile/reconciletest"
+	"korat/policy/chain"
+)
+
+// Flows that a policy forbids are cut, those of pods that are gone deleted, and all others stay, over restarts too.
+func TestRevocation(t *testing.T) {
+	w := newWorld(t)
+	n := w.start()
+	web, client, other := n.attachAs("web", "web"), n.attachAs("client", "client"), n.attachAs("other", "other")
+	n.untilReady()
+	address := web.Addresses[0]
+	for _, from := range []netip.Addr{client.Addresses[0], other.Addresses[0], netip.MustParseAddr("203.0.113.1")} {
+		w.conntrack.open(from, address, 80)
+	}
+	w.conntrack.open(client.Addresses[0], netip.MustParseAddr("203.0.113.1"), 443)
+	all := w.conntrack.dump()
+
+	// While the packet filter can't be written, policies are not in force.
+	w.chains.Change(func(tab *reconciletest.Table[chain.Key, *chain.Chain]) { tab.WriteErr = errors.New("not now") })
+	w.plant(webPolicy)
+	w.until("the trouble is told", func() bool { return strings.Contains(strings.Join(n.report.notReady(), "\n"), "not now") })
+	if have := w.conntrack.dump(); have != all {
+		t.Errorf("cut before the policy is in the kernel:\n%s", have)
+	}
+	w.chains.Change(func(tab *reconciletest.Table[chain.Key, *chain.Chain]) { tab.WriteErr = nil })
+	want := func(what string, lines ...string) {
+		t.Helper()
+		w.until(what, func() bool {
+			have := w.conntrack.dump()
+			if strings.Count(have, "\n") != len(lines) {
+				return false
+			}
+			for _, line := range lines {
+				from, marked := strings.CutSuffix(line, " revoked")
+				found := false
+				for flow := range strings.Lines(have) {
+					found = found || strings.Contains(flow, from) && strings.Contains(flow, "mark=0") != marked
+				}
+				if !found {
+					return false
+				}
+			}
+			return true
+		})
+	}
+	from := func(a netip.Addr) string { return "src=" + a.String() + " dst=" }
+	toWeb := from(client.Addresses[0]) + address.String()
+	out := from(client.Addresses[0]) + "203.0.113.1"
+	// Who is outside may be spoken to, and so may other: what they answer would open the flows anew.
+	want("flows are cut", toWeb, out, from(other.Addresses[0])+address.String()+" revoked", "src=203.0.113.1 dst="+address.String()+" revoked")
+
+	n.stop()
+	w.conntrack.open(other.Addresses[0], address, 81) // by the chains of somebody else
+	n = w.start()
+	n.untilReady()
+	want("what was forbidden while no agent ran is cut", toWeb, out, from(other.Addresses[0])+address.String()+" revoked",
+		from(other.Addresses[0])+address.String()+" sport=40000 dport=81 revoked", "src=203.0.113.1 dst="+address.String()+" revoked")
+
+	if err := n.detach(web.ID); err != nil {
+		t.Fatal(err)
+	}
+	want("flows of a pod that is gone are deleted", out)
+	if err := n.detach(client.ID); err != nil {
+		t.Fatal(err)
+	}
+	want("none is left")
+}
