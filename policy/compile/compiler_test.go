@@ -160,11 +160,11 @@ func TestApplied(t *testing.T) {
 	if want := []string{"default gnp/a", "default gnp/b", "late gnp/c", "nobody"}; !slices.Equal(have, want) {
 		t.Errorf("have %v, want %v", have, want)
 	}
-	key, _ := c.ChainOf("pod", api.IPv4, api.Ingress)
+	key, _ := c.ChainAt(compile.Check{Local: "pod", Family: api.IPv4, Direction: api.Ingress})
 	if c.Chains()[key] == nil || !strings.HasPrefix(key.Name, "cali-tw-") {
 		t.Errorf("the pod's chain is %q", key)
 	}
-	if _, known := c.ChainOf("pod", api.IPv6, api.Ingress); known {
+	if _, known := c.ChainAt(compile.Check{Local: "pod", Family: api.IPv6, Direction: api.Ingress}); known {
 		t.Error("the pod has a chain in a family that is not in use")
 	}
 	if _, known := c.Applied("nobody"); known {

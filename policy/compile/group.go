@@ -178,19 +178,7 @@ func (c *Compiler) buildGroup(g *group) {
 
 // endpointChain builds the chain of a group's endpoints at a place.
 func (c *Compiler) endpointChain(g *group, p place, policies []*source) *sharedChain {
-	q := sequence{place: p, deny: c.options.deny(p.table), leave: back, allow: gotoChain(allowChain)}
-	prefix := "cali-tw-"
-	switch {
-	case g.host:
-		prefix = p.prefix()
-		if p.table == chain.Filter && p.stage == local {
-			q.leave, q.allow = accept, accept // no chain of ours comes after it
-		}
-		q.hostChain()
-	case p.direction == api.Egress:
-		prefix = "cali-fw-"
-		q.noTunnels(c.options.VXLANPort)
-	}
+	q, prefix := c.begin(g, p)
 	for t, policies := range c.byTier(policies) {
 		q.tier(t, policies)
 	}
@@ -203,6 +191,24 @@ func (c *Compiler) endpointChain(g *group, p place, policies []*source) *sharedC
 		key:   chain.Key{Family: p.family, Table: p.table, Name: prefix + hash(chain.MaxName-len(prefix), ids...)},
 		chain: &chain.Chain{Rules: q.rules}, uses: q.uses,
 	}
+}
+
+// begin gives what the chain of a group's endpoints begins with, and what its name does.
+func (c *Compiler) begin(g *group, p place) (q sequence, prefix string) {
+	q = sequence{place: p, deny: c.options.deny(p.table), leave: back, allow: gotoChain(allowChain)}
+	prefix = "cali-tw-"
+	switch {
+	case g.host:
+		prefix = p.prefix()
+		if p.table == chain.Filter && p.stage == local {
+			q.leave, q.allow = accept, accept // no chain of ours comes after it
+		}
+		q.hostChain()
+	case p.direction == api.Egress:
+		prefix = "cali-fw-"
+		q.noTunnels(c.options.VXLANPort)
+	}
+	return q, prefix
 }
 
 func applying(policies []*source, p place) []*source {
@@ -223,17 +229,4 @@ func (c *Compiler) share(sh *sharedChain) *sharedChain {
 	c.shared[sh.key] = sh
 	c.todo.shared[sh] = struct{}{}
 	return sh
-}
-
-// ChainOf gives the chain for what an endpoint of this node itself sends or receives, as of the last Update.
-func (c *Compiler) ChainOf(id string, f api.Family, d api.PolicyType) (chain.Key, bool) {
-	l := c.locals[id]
-	if l == nil || l.group == nil {
-		return chain.Key{}, false
-	}
-	sh := l.group.chains[place{slot{f, d}, chain.Filter, local}]
-	if sh == nil {
-		return chain.Key{}, false
-	}
-	return sh.key, true
 }

@@ -49,9 +49,10 @@ func TestVerdicts(t *testing.T) {
 // judgement is a kernel and a World with the same policies.
 type judgement struct {
 	*testing.T
-	kernel *kernel
-	world  *explain.World
-	pods   []explain.Endpoint
+	compiler *compile.Compiler
+	kernel   *kernel
+	world    *explain.World
+	pods     []explain.Endpoint
 }
 
 func (w *walk) judgement(t *testing.T) *judgement {
@@ -119,7 +120,7 @@ func (w *walk) judgement(t *testing.T) *judgement {
 	}
 	w.tell(c)
 	c.Update()
-	j.kernel, j.world, j.pods = newKernel(t, c), explain.New(parts), parts.Endpoints
+	j.compiler, j.kernel, j.world, j.pods = c, newKernel(t, c), explain.New(parts), parts.Endpoints
 	return j
 }
 

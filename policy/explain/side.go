@@ -104,7 +104,7 @@ func (e *evaluation) byProfiles(s *Side, ep *Endpoint, passed bool) {
 			return
 		}
 	}
-	s.Decided = Decision{Action: api.Deny, Why: "no policy applies, and no profile allows it"}
+	s.Decided = Decision{Action: api.Deny, Unprofiled: true, Why: "no policy applies, and no profile allows it"}
 	if passed {
 		s.Decided.Why = "policies pass it, and no profile allows it"
 	}

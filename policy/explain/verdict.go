@@ -51,8 +51,10 @@ type Decision struct {
 	Rule int    `json:"rule"`
 	Name string `json:"name,omitempty"`
 	// Part is the index of the Policy's rule: there may be several for one of the object's.
-	Part int    `json:"-"`
-	Why  string `json:"why"`
+	Part int `json:"-"`
+	// Unprofiled says that it is the end of the profiles.
+	Unprofiled bool   `json:"-"`
+	Why        string `json:"why"`
 	// Located is where the kernel has it, if somebody has asked.
 	Located *Located `json:"located,omitempty"`
 }
