@@ -43,8 +43,8 @@ type attachments struct {
 	recovered map[endpoint.ID]struct{}
 	// evidence of pods in the kernel when the agent started.
 	evidence evidence
-	// guarded are the interfaces of which the policy has been in the kernel.
-	guarded map[string]bool
+	// guarded are those of endpoints whose policy has been in the kernel.
+	guarded map[endpoint.ID]bool
 }
 
 // comeback is how long after the agent's start a plugin may go on with an attachment that it had begun
@@ -60,9 +60,7 @@ func (at *attachments) restore() {
 		} else {
 			at.hold(ep)
 		}
-		if ep.Ready {
-			at.guarded[ep.Interface] = true // by the run of the agent that said so
-		} else {
+		if !ep.Ready {
 			at.unfinished[ep.ID] = struct{}{}
 		}
 	}
@@ -262,6 +260,7 @@ func (at *attachments) forget(id endpoint.ID) error {
 	delete(at.endpoints, id)
 	delete(at.unfinished, id)
 	delete(at.recovered, id)
+	delete(at.guarded, id)
 	at.changed = true
 	return nil
 }

@@ -17,6 +17,8 @@ type enforcement struct {
 	pods   pods
 	// written says that the packet filter is in the kernel, but perhaps for single chains and sets.
 	written bool
+	// complete says that it has once been, in this run of the agent or, by the look of the kernel, in an earlier one.
+	complete bool
 	// owed is which established flows are to be judged anew.
 	owed revocation.Owed
 }

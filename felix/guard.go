@@ -4,38 +4,48 @@ package felix
 
 import (
 	"maps"
+	"net/netip"
 	"slices"
-	"strings"
 
 	"korat/felix/dataplane"
-	"korat/felix/endpoint"
-	"korat/felix/kernel"
 )
+
+// trust takes what the kernel has routes to for attachments whose policy has been in the kernel: an earlier run made none
+// before that.
+func (at *attachments) trust(routes map[dataplane.RouteKey]dataplane.Route) {
+	for id, ep := range at.endpoints {
+		if ep.Ready && slices.ContainsFunc(ep.Addresses, func(a netip.Addr) bool { return leadsTo(routes, a, ep.Interface) }) {
+			at.guarded[id] = true
+		}
+	}
+}
 
 // police notes that the policies of all attachments are in the kernel.
 func (at *attachments) police() {
-	if !at.changed && len(at.guarded) == len(at.endpoints) {
+	if len(at.guarded) == len(at.endpoints) { // of which they are a part
 		return
 	}
-	clear(at.guarded)
-	for _, ep := range at.endpoints {
-		at.guarded[ep.Interface] = true
+	for id := range at.endpoints {
+		at.guarded[id] = true
 	}
 }
 
 // policed gives the state without what would make those pods reachable of which the policy has never been in the
-// kernel.
-func (at *attachments) policed(s dataplane.State) dataplane.State {
-	open := func(device string) bool {
-		return strings.HasPrefix(device, kernel.InterfacePrefix) && !at.guarded[device]
+// kernel, and whether that is less.
+func (at *attachments) policed(s dataplane.State) (dataplane.State, bool) {
+	closed := map[string]bool{}
+	for id, ep := range at.endpoints {
+		if ep.Ready && !at.guarded[id] {
+			closed[ep.Interface] = true
+		}
+	}
+	if len(closed) == 0 {
+		return s, false
 	}
 	s.Routes, s.Neighbours = maps.Clone(s.Routes), maps.Clone(s.Neighbours)
 	maps.DeleteFunc(s.Routes, func(_ dataplane.RouteKey, r dataplane.Route) bool {
-		return slices.ContainsFunc(r.NextHops, func(h dataplane.NextHop) bool { return open(h.Device) })
+		return slices.ContainsFunc(r.NextHops, func(h dataplane.NextHop) bool { return closed[h.Device] })
 	})
-	maps.DeleteFunc(s.Neighbours, func(k dataplane.NeighbourKey, _ dataplane.Neighbour) bool { return open(k.Device) })
-	return s
+	maps.DeleteFunc(s.Neighbours, func(k dataplane.NeighbourKey, _ dataplane.Neighbour) bool { return closed[k.Device] })
+	return s, true
 }
-
-// unguarded says whether the endpoint's policy has never been in the kernel.
-func (at *attachments) unguarded(ep endpoint.Endpoint) bool { return !at.guarded[ep.Interface] }

@@ -45,12 +45,14 @@ func (a *Agent) look(ctx context.Context) error {
 	a.world.host = host
 	// Whatever of ours the kernel holds, it forwards for: routes to pods as well as learned ones.
 	a.world.restarting = len(routes) > 0
+	a.memos.complete = a.world.restarting
 	a.at.evidence = gather(host, routes)
 	for _, f := range find(host, routes, neighbours) {
 		if err := a.at.adopt(f); err != nil {
 			return fmt.Errorf("recover attachment %s from the kernel: %w", f.ID, err)
 		}
 	}
+	a.at.trust(routes)
 	return nil
 }
 
@@ -189,6 +191,9 @@ func told(ep endpoint.Endpoint, o ipam.Orphan) endpoint.Endpoint {
 func (at *attachments) amend(old, ep endpoint.Endpoint) error {
 	if err := at.put(ep); err != nil {
 		return err
+	}
+	if at.guarded[old.ID] {
+		at.guarded[ep.ID] = true
 	}
 	if old.ID != ep.ID {
 		if err := at.forget(old.ID); err != nil {

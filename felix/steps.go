@@ -153,25 +153,25 @@ func (a *Agent) sets() *sets { return a.steps[setsBefore].(setsStep).sets }
 
 // applyAll writes every table, or those that are in doubt if the state is the one of the last pass. A
 // failing table does not keep the next from being written. But while the packet filter as a whole can't be written,
-// no pod becomes reachable of which the policy has never been in the kernel, and while sets can't be, chains stay as they
-// are: they were made for the sets that are there.
+// no pod becomes reachable of which the policy has never been in the kernel, and what is there of the filter stays as it
+// is: chains were made for the sets that are there, and sets that change would change what the chains mean.
 func (a *Agent) applyAll(ctx context.Context, state dataplane.State, fresh bool) error {
 	if state.Filter.Changed() {
 		a.Revoker.Supersede()
 	}
 	var errs []error
-	closed := false
+	closed, less := false, false
 	for i, s := range a.steps {
-		if closed && i == chainsStep {
+		if closed && a.waits(i) {
 			s.invalidate(kernel.Everything())
 			continue
 		}
 		if i == neighboursStep && !closed {
 			a.at.police()
 		} else if i == neighboursStep {
-			state, fresh = a.at.policed(state), true
+			state, less = a.at.policed(state)
 		}
-		if !fresh && !s.due() {
+		if !fresh && !less && !s.due() {
 			continue
 		}
 		a.report.begin(s.Name())
@@ -182,13 +182,18 @@ func (a *Agent) applyAll(ctx context.Context, state dataplane.State, fresh bool)
 			errs = append(errs, fmt.Errorf("step %s: %w", s.Name(), err))
 			closed = closed || ofFilter(i) && !ofEntries(err)
 		}
-		if i >= neighboursStep && closed {
+		if less {
 			s.owes()
 		}
 	}
 	a.memos.written = !closed
+	a.memos.complete = a.memos.complete || !closed
 	return errors.Join(errs...)
 }
+
+// waits says whether a step is left out because one of the packet filter's before it could not be done. On a host that has
+// never had all of the filter, chains do not wait for sets: those that need none are better than none.
+func (a *Agent) waits(i int) bool { return ofFilter(i) && (i != chainsStep || a.memos.complete) }
 
 // ofEntries says that an error is of single chains or sets: all others were written, and what a pod lacks drops its
 // packets.
