@@ -24,7 +24,7 @@ import (
 // b goes on speaking BGP, its agent reaches the datastore, and it can be logged into; koratctl explain says of each flow
 // what becomes of it; and in the end the packet filter is what it was.
 func TestHostEndpoints(t *testing.T) {
-	w := newHostWorld(t)
+	w := newHostWorld(t, hostFlows)
 	for _, h := range []string{"a", "b"} { // others' rules are in the tables that host endpoints need
 		w.commands(w.host(h), "iptables -t mangle -A POSTROUTING -m comment --comment theirs\nip6tables -t mangle -A POSTROUTING -m comment --comment theirs")
 	}
@@ -234,10 +234,15 @@ type hostWorld struct {
 	places    map[string]*probe.Place
 	names     *strings.Replacer
 	pods      map[string]*lab.Pod
+	// flows are those that are asked for.
+	flows []string
 }
 
-func newHostWorld(t *testing.T) *hostWorld {
-	w := &hostWorld{world: clusterOf(t, lab.Dual, 3), addresses: map[string][]netip.Addr{}, places: map[string]*probe.Place{}, pods: map[string]*lab.Pod{}}
+func newHostWorld(t *testing.T, flows string) *hostWorld {
+	w := &hostWorld{
+		world: clusterOf(t, lab.Dual, 3), addresses: map[string][]netip.Addr{}, places: map[string]*probe.Place{}, pods: map[string]*lab.Pod{},
+		flows: strings.Fields(flows),
+	}
 	add := func(name string, where interface {
 		insider
 		lab.Addressed
@@ -292,7 +297,7 @@ func parseHostFlow(text string, family int) hostFlow {
 // holds waits until just the denied ones of all flows do not pass, in both families, and then asks explain of each.
 func (w *hostWorld) holds(denied string, explained map[string]string) {
 	w.Helper()
-	all := strings.Fields(hostFlows)
+	all := w.flows
 	w.until("just these do not pass: "+denied, func(context.Context) error {
 		var questions []*probe.Question
 		for family := range 2 {
@@ -315,16 +320,16 @@ func (w *hostWorld) holds(denied string, explained map[string]string) {
 		}
 		return errors.Join(wrong...)
 	})
-	w.explains(all, strings.Fields(denied), explained)
+	w.explains(strings.Fields(denied), explained)
 }
 
 // explains holds what koratctl explain says against what is so.
-func (w *hostWorld) explains(all, denied []string, explained map[string]string) {
+func (w *hostWorld) explains(denied []string, explained map[string]string) {
 	w.Helper()
 	slots := make(chan struct{}, 4)
 	var done sync.WaitGroup
 	for family := range 2 {
-		for _, text := range all {
+		for _, text := range w.flows {
 			as, other := explained[text]
 			switch {
 			case !other && strings.HasSuffix(text, "/82") && !slices.Contains(denied, text):
@@ -386,8 +391,9 @@ type conversations struct {
 	conns []net.Conn
 }
 
-// conversationPort is no failsafe port, and none that a policy here is about.
-const conversationPort = "7777"
+// conversationPort is a failsafe port in both directions, and none that a policy here is about: connections to other
+// ports are cut when policies come to forbid them.
+const conversationPort = "6666"
 
 func (w *hostWorld) converse() *conversations {
 	w.Helper()
