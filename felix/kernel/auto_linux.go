@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"log/slog"
 
 	"korat/felix/reconcile"
@@ -18,6 +19,8 @@ type AutoChains struct {
 	// want is what was asked for, and chains is nil until it is known what that means.
 	want   string
 	chains *Chains
+	// choice is why chains is of the backend that it is of.
+	choice Choice
 	// swept says that the other backend has nothing of ours any more.
 	swept bool
 	// distrusted is what Distrust was told.
@@ -60,7 +63,7 @@ func (a *AutoChains) open(ctx context.Context) error {
 	if a.chains, err = a.h.Chains(ChainsConfig{Backend: choice.Backend}); err != nil {
 		return err
 	}
-	a.swept = false
+	a.swept, a.choice = false, choice
 	a.chains.Distrust(a.distrusted)
 	a.log.Info("packet filter", "backend", string(choice.Backend), "reason", choice.Reason)
 	if choice.Warning != "" {
@@ -125,10 +128,22 @@ func (a *AutoChains) Distrust(sets map[string]error) {
 	}
 }
 
-// Counters gives what the rules of a chain have seen.
-func (a *AutoChains) Counters(ctx context.Context, k chain.Key) ([]RuleCounter, error) {
-	if err := a.open(ctx); err != nil {
-		return nil, err
+// Choice gives the backend, and why it is this one; nothing before the first Read.
+func (a *AutoChains) Choice() Choice {
+	if a.chains == nil {
+		return Choice{}
 	}
-	return a.chains.Counters(ctx, k)
+	return a.choice
+}
+
+// Counter gives what counts a chain's rules, in the backend that the chains are in by now. It may be used by any
+// goroutine.
+func (a *AutoChains) Counter() func(context.Context, chain.Key) ([]RuleCounter, error) {
+	config := ChainsConfig{Backend: a.Choice().Backend}.filled()
+	return func(ctx context.Context, k chain.Key) ([]RuleCounter, error) {
+		if config.Backend == "" {
+			return nil, errors.New("no backend of iptables has been chosen yet")
+		}
+		return (&side{h: a.h, config: config, family: k.Family}).counters(ctx, k)
+	}
 }

@@ -60,7 +60,7 @@ func TestAutoChains(t *testing.T) {
 	if changed, err := table.Want("NFT"); changed || err != nil {
 		t.Errorf("the same again: %t, %v", changed, err)
 	}
-	if _, err := table.Counters(t.Context(), key(api.IPv4, "filter", "cali-FORWARD")); err != nil {
+	if _, err := table.Counter()(t.Context(), key(api.IPv4, "filter", "cali-FORWARD")); err != nil {
 		t.Error(err)
 	}
 }

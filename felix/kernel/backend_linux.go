@@ -57,6 +57,14 @@ type ChainsConfig struct {
 	Retry time.Duration
 }
 
+// filled has the default of the file that it leaves out.
+func (c ChainsConfig) filled() ChainsConfig {
+	if c.LockFile == "" {
+		c.LockFile = "/run/xtables.lock"
+	}
+	return c
+}
+
 const defaultRetry = 10 * time.Second
 
 func (c ChainsConfig) retry() time.Duration {

@@ -35,9 +35,7 @@ func (h *Handle) Chains(c ChainsConfig) (*Chains, error) {
 	if err := usable(c.Backend); err != nil {
 		return nil, err
 	}
-	if c.LockFile == "" {
-		c.LockFile = "/run/xtables.lock"
-	}
+	c = c.filled()
 	t := &Chains{h: h, version: 1}
 	if c.Backend == NFT {
 		var err error
