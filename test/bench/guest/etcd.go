@@ -6,6 +6,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"iter"
 	"log/slog"
 	"time"
 
@@ -50,8 +51,18 @@ type Crowd struct{ Nodes, PodsPerNode int }
 // Fill writes a cluster's objects.
 func (e *Etcd) Fill(size Crowd, _ *Nothing) error {
 	e.cluster = crowd{size, time.Now()}
+	return e.fill(e.cluster.objects())
+}
+
+// FillInput writes what the policy benchmark's datastore has.
+func (e *Etcd) FillInput(in Input, _ *Nothing) error {
+	e.cluster.born = time.Now()
+	return e.fill(in.objects())
+}
+
+func (e *Etcd) fill(objects iter.Seq2[api.Object, error]) error {
 	var puts []clientv3.Op
-	for obj, err := range e.cluster.objects() {
+	for obj, err := range objects {
 		if err != nil {
 			return fmt.Errorf("fill datastore: %w", err)
 		}
@@ -92,6 +103,24 @@ func (e *Etcd) Change(c Change, _ *Nothing) error {
 	}
 	put, err := putOf(store.Stamp(obj, e.cluster.born))
 	if err != nil {
+		return err
+	}
+	return e.commit([]clientv3.Op{put})
+}
+
+// ChangedPolicy is one of the input's policies, which becomes another.
+type ChangedPolicy struct {
+	Input
+	Policy, Variant int
+}
+
+// ChangePolicy writes it, and says when that began.
+func (e *Etcd) ChangePolicy(c ChangedPolicy, at *time.Duration) error {
+	put, err := putOf(store.Stamp(c.policy(c.Policy, c.Variant), e.cluster.born))
+	if err != nil {
+		return err
+	}
+	if *at, err = now(); err != nil {
 		return err
 	}
 	return e.commit([]clientv3.Op{put})

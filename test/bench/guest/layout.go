@@ -1,0 +1,97 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package guest
+
+import (
+	"fmt"
+	"net/netip"
+	"os/exec"
+	"strings"
+
+	"korat/api"
+	"korat/policy"
+	"korat/policy/compile"
+	"korat/policy/render"
+	"korat/policy/selector"
+)
+
+// Layouts are chains for the pods of a Path, as iptables-restore's text.
+type Layouts struct {
+	// Ours are of pods with a policy, and Calico's of the same as Felix lays them out.
+	Ours, Calico string
+	// Dispatch are ours of pods without a policy, without what is in the raw table. Tree is as Felix does that: a
+	// chain for each of the characters that names go on with. Both let each pod's chain accept everything.
+	Dispatch, Tree string
+}
+
+// Layouts gives them, and makes the sets that they need. The policy allows UDP and TCP to one port, out for all pods,
+// and in from pods with a label.
+func (p *Path) Layouts(_ Nothing, l *Layouts) error {
+	ours, err := p.compiler(true)
+	if err != nil {
+		return err
+	}
+	var sets strings.Builder
+	var set string
+	for key := range ours.Sets() {
+		set = key.Name
+		fmt.Fprintf(&sets, "create %s hash:net\n", set)
+		for m := range ours.Members(key) {
+			fmt.Fprintf(&sets, "add %s %s\n", set, m.Prefix)
+		}
+	}
+	cmd := exec.CommandContext(p.ctx, "ipset", "restore", "-exist")
+	cmd.Stdin = strings.NewReader(sets.String())
+	if out, err := cmd.CombinedOutput(); err != nil {
+		return fmt.Errorf("make sets: %w: %s", err, out)
+	}
+	if l.Ours, err = render.Text(api.IPv4, ours.Chains()); err != nil {
+		return err
+	}
+	plain, err := p.compiler(false)
+	if err != nil {
+		return err
+	}
+	text, err := render.Text(api.IPv4, plain.Chains())
+	if err != nil {
+		return err
+	}
+	l.Dispatch = text[strings.Index(text, "*filter"):]
+	l.Calico = p.calico(set)
+	l.Tree = p.tree()
+	return nil
+}
+
+// compiler gives our chains for all pods, with a policy or without.
+func (p *Path) compiler(policed bool) (*compile.Compiler, error) {
+	c := compile.New(compile.Options{Families: []api.Family{api.IPv4}})
+	c.SetProfile(policy.ImpliedProfile("default"))
+	clients, err := selector.Parse("has(client)")
+	if err != nil {
+		return nil, err
+	}
+	if policed {
+		at := policy.Entity{Ports: []policy.PortRange{{First: pathPort, Last: pathPort}}}
+		web := &policy.Policy{
+			ID: policy.ID{Kind: policy.KindGlobal, Name: "web"}, Tier: policy.TierDefault, Order: 100,
+			AppliesIngress: true, AppliesEgress: true,
+		}
+		for _, proto := range []policy.Protocol{policy.UDP, policy.TCP} {
+			web.Ingress = append(web.Ingress, policy.Rule{
+				Action: api.Allow, Protocol: proto, Source: policy.Entity{Selector: &clients}, Destination: at,
+			})
+			web.Egress = append(web.Egress, policy.Rule{Action: api.Allow, Protocol: proto, Destination: at})
+		}
+		c.SetPolicy(web)
+	}
+	for i, name := range p.names {
+		it := policy.Item{
+			Labels: map[string]string{"client": "yes"}, Parents: []string{"kns.default"},
+			Prefixes: []netip.Prefix{netip.PrefixFrom(pathAddress(i), 32)},
+		}
+		c.SetPeer(name, it)
+		c.SetLocal(name, compile.Local{Interface: name, Labels: it.Labels, Parents: it.Parents, Profiles: it.Parents})
+	}
+	c.Update()
+	return c, nil
+}

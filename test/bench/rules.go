@@ -1,0 +1,86 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package bench
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"korat/test/bench/guest"
+	"korat/test/lab"
+)
+
+// rulesChanges are made of each kind. Both sides have rulesRest after each.
+const rulesChanges = 25
+
+func inputs() []guest.Input {
+	return []guest.Input{
+		{Endpoints: 100, Policies: 100, Groups: 10},
+		{Endpoints: 500, Policies: 500, Groups: 50},
+		{Endpoints: 1000, Policies: 5000, Groups: 100},
+	}
+}
+
+// rules compares what a change of an endpoint or of a policy costs on its way into the packet filter with what
+// iptables-restore costs that is started to write the same chains.
+func rules(ctx context.Context, s *Suite) (rows []Row, err error) {
+	for i, in := range inputs() {
+		more, err := s.rulesOf(ctx, fmt.Sprintf("rules%d", i), in)
+		rows = append(rows, more...)
+		if err != nil {
+			return rows, fmt.Errorf("%s: %w", in, err)
+		}
+	}
+	return rows, nil
+}
+
+// rulesOf does it for one input. Each side has a host of its own.
+func (s *Suite) rulesOf(ctx context.Context, name string, in guest.Input) (rows []Row, err error) {
+	l, err := lab.New(ctx, s.config(name))
+	if err != nil {
+		return nil, err
+	}
+	defer func() { err = errors.Join(err, l.Close()) }()
+	var sides [2]*guest.Guest
+	for i := range sides {
+		h, err := l.Host(ctx, lab.HostConfig{Name: fmt.Sprintf("side%d", i)})
+		if err != nil {
+			return nil, err
+		}
+		if sides[i], err = s.guest(ctx, h); err != nil {
+			return nil, err
+		}
+		if err := sides[i].Call(ctx, "Filter.Begin", in, nil); err != nil {
+			return nil, err
+		}
+	}
+	if err := sides[1].Call(ctx, "Filter.End", guest.Nothing{}, nil); err != nil {
+		return nil, err
+	}
+	s.say("rules: %d changes of each kind with %s there", rulesChanges, in)
+	for _, kind := range []struct{ method, name string }{
+		{"Filter.Endpoint", "endpoint added"}, {"Filter.Policy", "policy changed"},
+	} {
+		var ours, fork costs
+		for i := range rulesChanges + 1 {
+			var changed guest.Changed
+			if err := sides[0].Call(ctx, kind.method, guest.Nothing{}, &changed); err != nil {
+				return rows, err
+			}
+			var cost guest.Cost
+			if err := sides[1].Call(ctx, "Fork.Restore", changed.Text, &cost); err != nil {
+				return rows, err
+			}
+			if i > 0 { // the first one of each kind makes acquaintances
+				ours.add(changed.Cost)
+				fork.add(cost)
+			}
+		}
+		name := fmt.Sprintf("%s, %s there", kind.name, in)
+		rows = append(rows,
+			Medians("CPU of an "+name+", to iptables-restore started for it", ours.cpu, fork.cpu, 0.3),
+			Medians("  time to kernel", ours.wall, fork.wall, 0))
+	}
+	return rows, nil
+}
