@@ -20,13 +20,13 @@ func (at *attachments) trust(routes map[dataplane.RouteKey]dataplane.Route) {
 	}
 }
 
-// police notes that the policies of all attachments are in the kernel.
+// police notes that the policies of all attachments that have some are in the kernel.
 func (at *attachments) police() {
 	if len(at.guarded) == len(at.endpoints) { // of which they are a part
 		return
 	}
-	for id := range at.endpoints {
-		at.guarded[id] = true
+	for _, ep := range byInterface(at.endpoints) {
+		at.guarded[ep.ID] = true
 	}
 }
 

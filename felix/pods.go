@@ -3,6 +3,7 @@
 package felix
 
 import (
+	"cmp"
 	"maps"
 	"net/netip"
 	"slices"
@@ -61,14 +62,14 @@ type pod struct {
 // update brings them up to date, and gives all objects, and the addresses that were those of pods which have them no more.
 func (p pods) update(node string, eps map[endpoint.ID]endpoint.Endpoint) (objects []*api.WorkloadEndpoint, gone []netip.Addr) {
 	objects = make([]*api.WorkloadEndpoint, 0, len(eps))
-	for id, ep := range eps {
-		have, known := p[id]
+	for _, ep := range byInterface(eps) {
+		have, known := p[ep.ID]
 		if !known || !sameToPolicies(have.record, ep) {
 			if !slices.Equal(have.record.Addresses, ep.Addresses) {
 				gone = append(gone, have.record.Addresses...)
 			}
 			have = pod{ep, workloadEndpoint(node, ep)}
-			p[id] = have
+			p[ep.ID] = have
 		}
 		objects = append(objects, have.object)
 	}
@@ -80,6 +81,25 @@ func (p pods) update(node string, eps map[endpoint.ID]endpoint.Endpoint) (object
 		return !attached
 	})
 	return objects, gone
+}
+
+// byInterface gives the attachments that policies see. Of two for one interface, which a crash in the middle of an ADD
+// leaves, it is the one that is reached, or may be soonest.
+func byInterface(eps map[endpoint.ID]endpoint.Endpoint) map[string]endpoint.Endpoint {
+	at := make(map[string]endpoint.Endpoint, len(eps))
+	for _, ep := range eps {
+		if other, taken := at[ep.Interface]; !taken || standsBack(other, ep) {
+			at[ep.Interface] = ep
+		}
+	}
+	return at
+}
+
+func standsBack(a, b endpoint.Endpoint) bool {
+	if a.Ready != b.Ready {
+		return b.Ready
+	}
+	return cmp.Or(a.Since.Compare(b.Since), cmp.Compare(a.ContainerID, b.ContainerID)) < 0
 }
 
 // sameToPolicies says whether both are one pod to policies.

@@ -135,10 +135,11 @@ func (f *Filter) profile(snap api.Snapshot, key api.Key) {
 	}
 }
 
-// peer tells of something that rules can pick.
+// peer tells of something that rules can pick. A pod of this node is none unless Own says so: the datastore may go on
+// showing one that is gone, whose address is another's by then.
 func (f *Filter) peer(snap api.Snapshot, key api.Key) {
 	obj, exists := snap.Get(key)
-	if !exists {
+	if w, ok := obj.(*api.WorkloadEndpoint); !exists || ok && w.Spec.Node == f.hosts.node {
 		f.compiler.DeletePeer(key.String())
 		return
 	}
