@@ -178,6 +178,9 @@ func (a *Agent) applyAll(ctx context.Context, state dataplane.State, fresh bool)
 		result, err := s.apply(ctx, state)
 		a.report.begin("")
 		a.report.applied(s.Name(), result, err)
+		if ofFilter(i) && result.Read && result.Set+result.Deleted > 0 {
+			a.memos.owed.Affected.All = true // somebody else's changes may have let flows begin
+		}
 		if err != nil {
 			errs = append(errs, fmt.Errorf("step %s: %w", s.Name(), err))
 			closed = closed || ofFilter(i) && !ofEntries(err)

@@ -68,7 +68,7 @@ func TestFilterDriftIsRepaired(t *testing.T) {
 		names := p.names(ours)
 		p.holds("before")
 		for _, d := range append(chainDamages(), setDamages()...) {
-			before, forbidden, begun := p.now(), p.forbidden.next(), time.Now()
+			before, begun := p.now(), time.Now()
 			p.shell(names.Replace(d.script))
 			p.until(d.name+": repaired", func(ctx context.Context) error {
 				own, foreign, err := p.filter(ctx, p.h, p.backend)
@@ -80,8 +80,9 @@ func TestFilterDriftIsRepaired(t *testing.T) {
 				}
 				return err
 			})
-			p.until(d.name+": in force", func(context.Context) error { return p.inForce() })
-			p.Logf("%s: repaired by %s; %s", d.name, time.Since(begun).Round(time.Millisecond), window(p.forbidden.passed(forbidden)))
+			since := p.now()
+			p.until(d.name+": in force", func(context.Context) error { return p.inForce(since) })
+			p.Logf("%s: repaired by %s; %s", d.name, time.Since(begun).Round(time.Millisecond), window(p.forbidden.passed(before.forbidden)))
 			if d.closes {
 				before.allowed = p.allowed.next()
 			}

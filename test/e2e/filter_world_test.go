@@ -21,8 +21,9 @@ type policed struct {
 	agent                    *lab.Agent
 	server, client, stranger *lab.Pod
 	// allowed and forbidden are what client and stranger send, of which nothing is answered: each packet of it is a new
-	// connection's. Established is what the client sends and is answered.
-	allowed, forbidden, established *flow
+	// connection's. Established is what the client sends and is answered, and intruding what the stranger would have
+	// answered: once let in, it is a known connection's.
+	allowed, forbidden, established, intruding *flow
 }
 
 // serverPolicy has a set of its own, of clients.
@@ -85,7 +86,8 @@ func (p *policed) begin() {
 	p.koratctl(p.h, "apply", serverPolicy)
 	p.server, p.client, p.stranger = p.labelled("server"), p.labelled("client"), p.labelled("stranger")
 	p.serve()
-	p.until("the policy is in force", func(context.Context) error { return p.inForce() })
+	since := p.now()
+	p.until("the policy is in force", func(context.Context) error { return p.inForce(since) })
 }
 
 // labelled makes a pod of which the label role is its name.
@@ -103,16 +105,24 @@ func (p *policed) serve() {
 	p.Helper()
 	silent := p.receiver(p.server, 7000, false)
 	p.allowed, p.forbidden = p.send(silent, p.client), p.send(silent, p.stranger)
-	p.established = p.send(p.receiver(p.server, 7001, true), p.client)
+	answering := p.receiver(p.server, 7001, true)
+	p.established, p.intruding = p.send(answering, p.client), p.send(answering, p.stranger)
 }
 
-// inForce says whether what is allowed has been let through of late, and nothing of what is forbidden.
-func (p *policed) inForce() error {
-	if n, of := p.allowed.lately(); n < of {
-		return fmt.Errorf("of the last %d packets allowed %d have passed", of, n)
-	}
-	if n, of := p.forbidden.lately(); n > 0 || of == 0 {
-		return fmt.Errorf("of the last %d packets forbidden %d have passed", of, n)
+// inForce says whether of what has been sent since then what is allowed has been let through of late, and nothing else.
+func (p *policed) inForce(since moment) error {
+	for _, c := range []struct {
+		*flow
+		from    int
+		allowed bool
+	}{{p.allowed, since.allowed, true}, {p.established, since.established, true}, {p.forbidden, since.forbidden, false}, {p.intruding, since.intruding, false}} {
+		want := 0
+		if c.allowed {
+			want = some
+		}
+		if n, of := c.lately(c.from); of < some || n != want {
+			return fmt.Errorf("of the last %d packets %d have passed, allowed: %t", of, n, c.allowed)
+		}
 	}
 	return nil
 }
@@ -120,18 +130,29 @@ func (p *policed) inForce() error {
 // holds wants what is allowed to pass from now on for a while, and what is forbidden not to.
 func (p *policed) holds(what string) {
 	p.Helper()
-	since, forbidden := p.now(), p.forbidden.next()
+	since := p.now()
 	p.goesOn(what)
 	p.lostNone(what, since)
-	if passed := p.forbidden.passed(forbidden); len(passed) > 0 {
-		p.Errorf("%s: %d packets forbidden have passed", what, len(passed))
-	}
+	p.noneIn(what, since)
 }
 
-// moment is the number of the next packet of each flow that is allowed.
-type moment struct{ allowed, established int }
+// moment is the number of the next packet of each flow.
+type moment struct{ allowed, established, forbidden, intruding int }
 
-func (p *policed) now() moment { return moment{p.allowed.next(), p.established.next()} }
+func (p *policed) now() moment {
+	return moment{p.allowed.next(), p.established.next(), p.forbidden.next(), p.intruding.next()}
+}
+
+// noneIn wants nothing to have passed since then that is forbidden.
+func (p *policed) noneIn(what string, since moment) {
+	p.Helper()
+	if n := len(p.forbidden.passed(since.forbidden)); n > 0 {
+		p.Errorf("%s: %d packets forbidden have passed", what, n)
+	}
+	if n := len(p.intruding.passed(since.intruding)); n > 0 {
+		p.Errorf("%s: %d packets of a forbidden connection have passed", what, n)
+	}
+}
 
 // lostNone wants all to have passed since then that is allowed.
 func (p *policed) lostNone(what string, since moment) {
@@ -147,13 +168,15 @@ func (p *policed) lostNone(what string, since moment) {
 // goesOn waits until some packets of each kind have been sent, and what is allowed passes.
 func (p *policed) goesOn(what string) {
 	p.Helper()
-	allowed, forbidden := p.allowed.next(), p.forbidden.next()
+	since := p.now()
 	p.until(what+": packets are sent", func(context.Context) error {
-		if p.allowed.next() < allowed+some || p.forbidden.next() < forbidden+some {
-			return fmt.Errorf("fewer than %d", some)
-		}
-		if n, of := p.allowed.lately(); n < of {
-			return fmt.Errorf("of the last %d packets allowed %d have passed", of, n)
+		for _, c := range []struct {
+			*flow
+			from int
+		}{{p.allowed, since.allowed}, {p.established, since.established}} {
+			if n, of := c.lately(c.from); of < some || n < of {
+				return fmt.Errorf("of the last %d packets allowed %d have passed", of, n)
+			}
 		}
 		return nil
 	})

@@ -168,15 +168,15 @@ func (s *flow) lost(from int) int {
 	return lost
 }
 
-// lately says how many of the last packets have come, of those that are no longer under way.
-func (s *flow) lately() (passed, of int) {
+// lately says how many of the last packets have come, of those from a number on that are no longer under way.
+func (s *flow) lately(from int) (passed, of int) {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	end := len(s.sent)
 	for end > 0 && time.Since(s.sent[end-1]) <= under {
 		end--
 	}
-	for n := max(0, end-some); n < end; n++ {
+	for n := max(from, end-some); n < end; n++ {
 		if of++; !s.got[n].IsZero() {
 			passed++
 		}
