@@ -254,7 +254,7 @@ func (a *Agent) start(ctx context.Context) {
 	}
 	a.world.started = true
 	a.Log.Info("in sync", "nodes", a.world.snap.Nodes.Len(), "pools", a.world.snap.IPPools.Len(), "endpoints", len(a.at.endpoints))
-	a.at.learn()
+	a.at.learn(a.world.snap)
 	a.bootstrap(ctx)
 	// The first lists of a large cluster leave as much garbage as they have objects; the heap's next goal
 	// would keep it for long.

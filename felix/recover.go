@@ -5,11 +5,13 @@ package felix
 import (
 	"context"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
 	"time"
 
+	"korat/api"
 	"korat/felix/dataplane"
 	"korat/felix/endpoint"
 	"korat/ipam"
@@ -144,7 +146,7 @@ func incomplete(ep endpoint.Endpoint) bool { return ep.Network == "" || ep.Alias
 
 // learn completes what was recovered with what the datastore says of the addresses, now that it is
 // known, and makes them the attachments' own: under the handle that the datastore has.
-func (at *attachments) learn() {
+func (at *attachments) learn(snap api.Snapshot) {
 	if len(at.recovered) == 0 {
 		return
 	}
@@ -158,6 +160,7 @@ func (at *attachments) learn() {
 		for _, addr := range ep.Addresses {
 			whole = told(whole, stored[addr])
 		}
+		whole = withTraits(at.node, whole, snap)
 		if err := at.amend(ep, whole); err != nil {
 			at.log.Error("complete attachment", "endpoint", id.String(), "error", err)
 			at.hold(ep)
@@ -183,6 +186,20 @@ func told(ep endpoint.Endpoint, o ipam.Orphan) endpoint.Endpoint {
 			ep.Since = since
 		}
 		break
+	}
+	return ep
+}
+
+// withTraits completes a record with what policies know the attachment by, if the datastore has kept that.
+func withTraits(node string, ep endpoint.Endpoint, snap api.Snapshot) endpoint.Endpoint {
+	want := workloadEndpoint(node, ep)
+	stored, ok := snap.WorkloadEndpoints.Get(want.Key().TableName())
+	if !ok || !want.SameAttachment(stored) {
+		return ep
+	}
+	ep.Traits = endpoint.Traits{Labels: maps.Clone(stored.Labels)}
+	for _, p := range stored.Spec.Ports {
+		ep.Traits.Ports = append(ep.Traits.Ports, endpoint.Port{Name: p.Name, Protocol: string(p.Protocol), Port: p.Port})
 	}
 	return ep
 }

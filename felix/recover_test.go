@@ -4,6 +4,7 @@ package felix
 
 import (
 	"bytes"
+	"fmt"
 	"log/slog"
 	"net/netip"
 	"os"
@@ -77,6 +78,54 @@ func TestLostRecordIsRecoveredFromTheKernel(t *testing.T) {
 		t.Fatal(err)
 	}
 	w.published(0)
+}
+
+// Policies know a pod whose record was lost by what the runtime said of it, as the datastore has kept it.
+func TestLostRecordKeepsLabelsAndPorts(t *testing.T) {
+	w := newWorld(t)
+	n := w.start()
+	r := request("container-of-web", "web")
+	r.Traits = endpoint.Traits{Labels: map[string]string{"app": "web"}, Ports: []endpoint.Port{{Name: "http", Protocol: "TCP", Port: 80}}}
+	ep, err := n.add(r)
+	if err == nil {
+		w.alias(ep)
+		err = n.ready(ep.ID)
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
+	w.published(1)
+	stored := func() string {
+		objs, _, err := w.store.List(t.Context(), api.KindWorkloadEndpoint)
+		if err != nil || len(objs) != 1 {
+			return fmt.Sprint(objs, err)
+		}
+		return fmt.Sprint(objs[0].GetResourceVersion(), objs[0].GetLabels(), objs[0].(*api.WorkloadEndpoint).Spec.Ports)
+	}
+	w.until("the datastore shows it", func() bool { return strings.Contains(stored(), "map[app:web] [{http TCP 80}]") })
+	want := stored()
+	n.stop()
+	w.dir = t.TempDir()
+	n = w.start()
+	n.untilReady()
+	again, err := n.ask(request(ep.ContainerID, "web"))
+	if err != nil || fmt.Sprint(again.Traits) != fmt.Sprint(r.Traits) {
+		t.Errorf("recovered as %+v, %v", again.Traits, err)
+	}
+	n.attach("another") // and is mirrored after the recovered one
+	w.published(2)
+	w.until("the mirror has been at work", func() bool {
+		objs, _, err := w.store.List(t.Context(), api.KindWorkloadEndpoint)
+		return err == nil && len(objs) == 2
+	})
+	obj, err := w.store.Get(t.Context(), workloadEndpoint("a", ep).Key())
+	if err != nil {
+		t.Fatal(err)
+	}
+	have := obj.(*api.WorkloadEndpoint)
+	if text := fmt.Sprint(have.ResourceVersion, have.Labels, have.Spec.Ports); text != want {
+		t.Errorf("stored: have %s, want %s", text, want)
+	}
 }
 
 func TestRouteAloneKeepsAnAddress(t *testing.T) {
@@ -268,7 +317,7 @@ func TestShortenedNames(t *testing.T) {
 		if err := at.adopt(found{short, true}); err != nil {
 			t.Fatal(err)
 		}
-		at.learn()
+		at.learn(api.Snapshot{})
 		if weps := workloadEndpoints("a", at.endpoints); len(weps) > 0 {
 			t.Errorf("mirrored as %s", weps[0].Name)
 		}
