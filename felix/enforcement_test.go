@@ -7,9 +7,6 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
-
-	"korat/felix/reconcile/reconciletest"
-	"korat/policy/chain"
 )
 
 // Flows that a policy forbids are cut, those of pods that are gone deleted, and all others stay, over restarts too.
@@ -26,13 +23,13 @@ func TestRevocation(t *testing.T) {
 	all := w.conntrack.dump()
 
 	// While the packet filter can't be written, policies are not in force.
-	w.chains.Change(func(tab *reconciletest.Table[chain.Key, *chain.Chain]) { tab.WriteErr = errors.New("not now") })
+	w.breakChains(errors.New("not now"))
 	w.plant(webPolicy)
 	w.until("the trouble is told", func() bool { return strings.Contains(strings.Join(n.report.notReady(), "\n"), "not now") })
 	if have := w.conntrack.dump(); have != all {
 		t.Errorf("cut before the policy is in the kernel:\n%s", have)
 	}
-	w.chains.Change(func(tab *reconciletest.Table[chain.Key, *chain.Chain]) { tab.WriteErr = nil })
+	w.breakChains(nil)
 	want := func(what string, lines ...string) {
 		t.Helper()
 		w.until(what, func() bool {

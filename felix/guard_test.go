@@ -104,6 +104,35 @@ func TestRestartWithABrokenFilterCostsNoPod(t *testing.T) {
 	}
 }
 
+// A restart with the same policies and pods, with sets and named ports, writes nothing.
+func TestUnchangedRestartWritesNoRule(t *testing.T) {
+	w := newWorld(t)
+	w.plant(strings.Replace(webPolicy, "ports: [80]", "ports: [http]", 1))
+	n := w.start()
+	n.untilReady()
+	for pod, app := range map[string]string{"web": "web", "one": "client", "two": "client"} {
+		r := request("container-of-"+pod, pod)
+		r.Traits = endpoint.Traits{Labels: map[string]string{"app": app}, Ports: []endpoint.Port{{Name: "http", Protocol: "TCP", Port: 8080}}}
+		ep, err := n.add(r)
+		if err == nil {
+			err = n.ready(ep.ID)
+		}
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	if text := w.writes(); !strings.Contains(text, "cali-pi-np/ns/web") || !strings.Contains(text, "set {") {
+		t.Fatalf("the test tests nothing:\n%s", text)
+	}
+	n.stop()
+	w.writes()
+	n = w.start()
+	n.untilReady()
+	if text := w.writes(); text != "" {
+		t.Errorf("written:\n%s", text)
+	}
+}
+
 // A restart makes no pod reachable whose policy the run before could not write.
 func TestRestartKeepsPodsWaitingForTheirPolicy(t *testing.T) {
 	w := newWorld(t)

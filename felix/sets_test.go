@@ -4,9 +4,11 @@ package felix
 
 import (
 	"context"
+	"fmt"
 	"iter"
 	"maps"
 	"slices"
+	"strings"
 	"sync"
 
 	"korat/felix/dataplane"
@@ -65,6 +67,18 @@ func (s *fakeSets) Write(_ context.Context, changes []kernel.SetChange) error {
 		}
 	}
 	return failed.Err()
+}
+
+// takeWrites gives what was written since the last call, one line for each set.
+func (s *fakeSets) takeWrites() string {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	var text strings.Builder
+	for _, c := range s.writes {
+		fmt.Fprintf(&text, "± set %v\n", c)
+	}
+	s.writes = nil
+	return text.String()
 }
 
 // mishapSets are sets to whose writes something happens.

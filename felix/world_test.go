@@ -95,7 +95,8 @@ func newWorld(t testing.TB) *testWorld {
 
 // writes gives everything that was written to the kernel since the last call.
 func (w *testWorld) writes() string {
-	return w.links.TakeWrites() + w.sysctls.TakeWrites() + w.neighbours.TakeWrites() + w.routes.TakeWrites()
+	return w.links.TakeWrites() + w.sysctls.TakeWrites() + w.sets.takeWrites() + w.chains.TakeWrites() +
+		w.neighbours.TakeWrites() + w.routes.TakeWrites()
 }
 
 // node is one life of the agent.
