@@ -83,7 +83,10 @@ type (
 		policy.ICMPType
 	}
 	// Mark matches the bits of Mask in the packet's mark.
-	Mark struct{ Value, Mask uint32 }
+	Mark struct {
+		Not         bool
+		Value, Mask uint32
+	}
 	// ConnMark matches the bits of Mask in the mark of the packet's connection.
 	ConnMark struct {
 		Not         bool

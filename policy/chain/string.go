@@ -59,7 +59,7 @@ func (c Ports) String() string {
 func (c ICMP) String() string { return fmt.Sprintf("%sicmp %d/%d", not(c.Not), c.Type, c.Code) }
 
 // String implements Condition.
-func (c Mark) String() string { return "mark " + hex(c.Value) + "/" + hex(c.Mask) }
+func (c Mark) String() string { return not(c.Not) + "mark " + hex(c.Value) + "/" + hex(c.Mask) }
 
 // String implements Condition.
 func (c ConnMark) String() string {

@@ -185,7 +185,7 @@ func TestEdges(t *testing.T) {
 		chains int
 		sets   string
 	}{
-		{"everything is new", func() {}, 14, "new +10.0.0.1/32"},
+		{"everything is new", func() {}, 15, "new +10.0.0.1/32"},
 		{"nothing", func() {}, 0, ""},
 		{"a peer", func() {
 			c.SetPeer("other", policy.Item{Labels: map[string]string{"role": "client"}, Prefixes: prefixes("10.0.0.2/32", "fd00::1/128")})

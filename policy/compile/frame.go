@@ -24,9 +24,10 @@ func frame(o Options, d doors) map[chain.Key]*chain.Chain {
 		}
 		// Of what policies have accepted nobody's rules after ours have a say, but all before: so it is accepted last.
 		all[chain.Key{Family: f, Table: chain.Filter, Name: "FORWARD"}] = &chain.Chain{
-			Rules: []chain.Rule{rule(jump("cali-FORWARD"))},
+			Rules: []chain.Rule{rule(jump(knownConnections), notNew), rule(jump("cali-FORWARD"))},
 			Last:  []chain.Rule{chain.NewRule("accepted by policy", accept, accepted)},
 		}
+		add(chain.Filter, knownConnections, known(o)...)
 		add(chain.Filter, "cali-FORWARD", forward(o, f, d)...)
 		add(chain.Filter, serviceLoops, loops(o, f)...)
 		add(chain.Filter, "INPUT", rule(jump("cali-INPUT")))
@@ -43,23 +44,28 @@ func frame(o Options, d doors) map[chain.Key]*chain.Chain {
 // workloads matches the interfaces of all pods, known or not, in the direction of the pods.
 func (o Options) workloads(d api.PolicyType) chain.Condition { return device(d, o.InterfacePrefix+"+") }
 
-// forward is the way of what passes this node. A packet of a connection that policies have allowed once gets no
-// further than the second rule, whatever policies say by now: package felix/revocation ends those that they forbid.
+// known is the way of what is not the first packet of a connection, and leaves there: accepted, as policies have allowed
+// the connection once, unless it was revoked, which marks it. No match for connections' marks is true of a packet that
+// has none, not even an inverted one (net/netfilter/xt_connmark.c), so that what is INVALID is not accepted.
+// The first packets of connections have all of this behind them with one rule in FORWARD.
+func known(o Options) []chain.Rule {
+	from, to := o.workloads(api.Egress), o.workloads(api.Ingress)
+	return []chain.Rule{rule(accept, from, kept), rule(accept, to, kept), rule(drop, from), rule(drop, to)}
+}
+
+// forward is the way of what passes this node and is new.
 func forward(o Options, f api.Family, d doors) []chain.Rule {
 	from, to := o.workloads(api.Egress), o.workloads(api.Ingress)
-	rules := []chain.Rule{
-		rule(accept, from, tracked, kept),
-		rule(accept, to, tracked, kept),
-	}
+	var rules []chain.Rule
 	in, out := d.open(chain.Filter, api.Ingress, forwarded), d.open(chain.Filter, api.Egress, forwarded)
 	switch {
 	case d.early():
-		rules = append(rules, rule(setMark(0, passMark)))
+		rules = append(rules, rule(setMark(0, passMark), passed))
 		if in {
 			rules = append(rules, rule(jump(fromForward), notAccepted))
 		}
 	default:
-		rules = append(rules, rule(setMark(0, bothMarks)))
+		rules = append(rules, rule(setMark(0, bothMarks), decided))
 		if in {
 			rules = append(rules, rule(jump(fromForward)))
 		}
@@ -94,7 +100,7 @@ func workloadsToHost(o Options, f api.Family) []chain.Rule {
 			rules = append(rules, rule(accept, chain.Proto{Number: policy.ICMPv6}, chain.ICMP{ICMPType: policy.ICMPType{Type: t, Code: -1}}))
 		}
 	}
-	rules = append(rules, rule(setMark(0, bothMarks)), rule(jump(fromWorkloads)))
+	rules = append(rules, rule(drop, notNew), rule(setMark(0, bothMarks), decided), rule(jump(fromWorkloads)))
 	switch o.ToHost {
 	case ToHostDrop:
 		rules = append(rules, chain.NewRule("defaultEndpointToHostAction", drop))
@@ -108,9 +114,8 @@ func workloadsToHost(o Options, f api.Family) []chain.Rule {
 // prelude is what the root of a dispatch tree begins with. The marks that a packet has from its sender's policies
 // mean nothing to its receiver's.
 func prelude(d api.PolicyType) []chain.Rule {
-	rules := []chain.Rule{rule(drop, notNew)}
-	if d == api.Ingress {
-		rules = append(rules, rule(setMark(0, bothMarks)))
+	if d == api.Egress {
+		return nil
 	}
-	return rules
+	return []chain.Rule{rule(setMark(0, bothMarks))}
 }

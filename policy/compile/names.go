@@ -28,8 +28,8 @@ const (
 	RevokedMask = 0xffff0000
 )
 
-// reportGroup is the NFLOG group of all reports.
-const reportGroup = 2
+// ReportGroup is the NFLOG group of all reports.
+const ReportGroup = 2
 
 // The chains with fixed names.
 const (
@@ -40,6 +40,8 @@ const (
 	// workloadToHost is of what pods send to their own node, serviceLoops of what is for services.
 	workloadToHost = "cali-wl-to-host"
 	serviceLoops   = "cali-cidr-block"
+	// knownConnections is of packets of connections that there are already, and of those that belong to none.
+	knownConnections = "cali-tracked"
 	fromHost       = "cali-from-host-endpoint"
 	toHost         = "cali-to-host-endpoint"
 	fromForward    = "cali-from-hep-forward"

@@ -38,6 +38,8 @@ type kernel struct {
 	// trail are the rules that matched, and tried is how many were looked at.
 	trail []string
 	tried int
+	// between is called at each look into a set, if it is not nil.
+	between func()
 }
 
 func newKernel(t *testing.T, c *compile.Compiler) *kernel {
@@ -147,7 +149,7 @@ func (k *kernel) true(p *packet, c chain.Condition) bool {
 	case chain.ICMP:
 		return (p.icmp.Type == c.Type && (c.Code < 0 || p.icmp.Code == c.Code)) != c.Not
 	case chain.Mark:
-		return p.mark&c.Mask == c.Value
+		return (p.mark&c.Mask == c.Value) != c.Not
 	case chain.ConnMark:
 		return c.Not // none is of a connection that was revoked
 	case chain.CTState:
@@ -178,6 +180,9 @@ func (p *packet) side(s chain.Side) (netip.Addr, uint16) {
 }
 
 func (k *kernel) member(p *packet, c chain.InSet) bool {
+	if k.between != nil {
+		k.between()
+	}
 	members, there := k.sets[c.Set]
 	if !there {
 		k.t.Fatalf("set %s is not there", c.Set)

@@ -14,7 +14,7 @@ func setMark(value, mask uint32) chain.Action {
 
 // report sends packets to the agent with what became of them and the ID of what decided it.
 func report(verdict, id string) chain.Action {
-	return chain.Action{Verb: chain.Report, Group: reportGroup, Text: verdict + "|" + id}
+	return chain.Action{Verb: chain.Report, Group: ReportGroup, Text: verdict + "|" + id}
 }
 
 // The verdicts of reports.
@@ -31,13 +31,15 @@ var (
 )
 
 // accepted is true of a packet that a policy or profile has allowed, passed of one that a policy has passed to the
-// next tier; notPassed, undecided and notAccepted say what it has not.
+// next tier; notPassed, undecided and notAccepted say what it has not, and decided that it has
+// either.
 var (
 	accepted      = chain.Mark{Value: acceptMark, Mask: acceptMark}
 	passed        = chain.Mark{Value: passMark, Mask: passMark}
 	undecided     = chain.Mark{Value: 0, Mask: bothMarks}
 	notPassed     = chain.Mark{Value: 0, Mask: passMark}
 	notAccepted   = chain.Mark{Value: 0, Mask: acceptMark}
+	decided       = chain.Mark{Not: true, Value: 0, Mask: bothMarks}
 	tracked       = chain.CTState{States: "RELATED,ESTABLISHED"}
 	notTracked    = chain.CTState{Not: true, States: "RELATED,ESTABLISHED"}
 	newConnection = chain.CTState{States: "NEW"}

@@ -101,7 +101,7 @@ func (m *machine) holds(p *packet, c chain.Condition) bool {
 	case chain.ICMP:
 		return c.Not != (p.ICMP.Type == c.Type && (c.Code < 0 || p.ICMP.Code == c.Code))
 	case chain.Mark:
-		return p.mark&c.Mask == c.Value
+		return c.Not != (p.mark&c.Mask == c.Value)
 	case chain.ConnMark:
 		return c.Not // no packet here is of a connection that was revoked
 	case chain.CTState:

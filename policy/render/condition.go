@@ -103,7 +103,7 @@ func (l *line) extended(c chain.Condition) {
 	case chain.ICMP:
 		l.icmp(c)
 	case chain.Mark:
-		l.add(fmt.Sprintf("-m mark --mark %#x/%#x", c.Value, c.Mask))
+		l.add("-m mark", not(c.Not)+fmt.Sprintf("--mark %#x/%#x", c.Value, c.Mask))
 	case chain.ConnMark:
 		l.add("-m connmark", fmt.Sprintf("%s--mark %#x/%#x", not(c.Not), c.Value, c.Mask))
 	case chain.CTState:

@@ -96,6 +96,7 @@ func TestConditions(t *testing.T) {
 			chain.CTState{States: "INVALID"}, chain.Mark{Mask: 0x30000}, chain.Out("cali+"),
 		}},
 		{"-m mark --mark 0x10000/0x30000", []chain.Condition{chain.Mark{Value: 0x10000, Mask: 0x30000}}},
+		{"-m mark ! --mark 0x0/0x30000", []chain.Condition{chain.Mark{Not: true, Mask: 0x30000}}},
 		{"-m connmark --mark 0x10000/0xffff0000", []chain.Condition{chain.ConnMark{Value: 0x10000, Mask: 0xffff0000}}},
 		{"-m connmark ! --mark 0x1/0x1", []chain.Condition{chain.ConnMark{Not: true, Value: 1, Mask: 1}}},
 		{"-m conntrack --ctstate RELATED,ESTABLISHED", []chain.Condition{chain.CTState{States: "RELATED,ESTABLISHED"}}},
