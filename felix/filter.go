@@ -4,6 +4,8 @@ package felix
 
 import (
 	"context"
+	"errors"
+	"maps"
 
 	"korat/api"
 	"korat/felix/dataplane"
@@ -80,16 +82,48 @@ type filterStep struct {
 	distrusting bool
 }
 
-func (t *filterStep) due() bool { return t.tableStep.due() || t.distrusting || t.sets.unlike() != nil }
+func (t *filterStep) due() bool {
+	return t.tableStep.due() || t.distrusting || t.sets.unlike() != nil || len(t.sets.copied) > 0
+}
 
 func (t *filterStep) apply(ctx context.Context, s dataplane.State) (reconcile.Result, error) {
+	t.distrust(s)
+	if copies := t.sets.copies(); len(copies) > 0 {
+		return t.goOver(ctx, s, copies)
+	}
+	return t.tableStep.apply(ctx, s)
+}
+
+// distrust closes what looks into sets that are not as they must be.
+func (t *filterStep) distrust(s dataplane.State) {
 	unlike := t.sets.unlike()
 	if table, ok := t.table.(distrustful); ok && (unlike != nil || t.distrusting) {
 		t.distrusting = unlike != nil
 		table.Distrust(unlike)
 		t.Touch(func(k chain.Key, _ *chain.Chain) bool { return looksInto(s.Filter.Chains[k], unlike) })
 	}
-	return t.tableStep.apply(ctx, s)
+}
+
+// goOver writes chains that look into copies of sets, so that all change at one moment, then the sets themselves, and then
+// the chains as they are wanted. If that fails half-way, the next pass finds copies that nothing wants.
+func (t *filterStep) goOver(ctx context.Context, s dataplane.State, copies map[string]string) (reconcile.Result, error) {
+	meanwhile := maps.Clone(s.Filter.Chains)
+	for key, c := range s.Filter.Chains {
+		if elsewhere := c.Elsewhere(copies); elsewhere != nil {
+			meanwhile[key] = elsewhere
+		}
+	}
+	result, err := t.Step.Apply(ctx, meanwhile, nil)
+	if t.doubt = err != nil; err != nil && !ofEntries(err) {
+		t.sets.invalidate()
+		return result, err
+	}
+	errs := []error{err, t.sets.follow(ctx)}
+	t.distrust(s)
+	last, err := t.tableStep.apply(ctx, s)
+	result.Set, result.Deleted, result.Failed = result.Set+last.Set, result.Deleted+last.Deleted, last.Failed
+	t.doubt = t.doubt || errs[0] != nil
+	return result, errors.Join(append(errs, err)...)
 }
 
 // looksInto says whether a chain, if there is one, has a rule with one of the sets.

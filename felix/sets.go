@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"iter"
 	"maps"
 	"slices"
 	"time"
@@ -25,16 +26,16 @@ type SetTable interface {
 	Write(ctx context.Context, changes []kernel.SetChange) error
 }
 
-// sets keeps the kernel's sets, in two steps: what rules may need is there before them, and what they may not need any
-// more goes after them. Between the two a set may have more members than before and after; no rule that is new
-// sees it lack one, and no rule that was there sees one go that it still needs. Sets as a whole go some time later.
+// sets keeps the kernel's sets, in two steps, before the chains are written and after: each SetChange says what is when.
+// Of those that are to change with the chains, at once, the first step makes copies, into which chains look until the
+// sets themselves have been changed. Sets as a whole go some time later.
 type sets struct {
 	table SetTable
 	// stale says that the kernel's are to be read: they never were, somebody may have changed them, or a write
 	// failed.
 	stale bool
-	// late is for the second step.
-	late []kernel.SetChange
+	// copied are to change while chains look into their copies, and late is for the second step.
+	copied, late []kernel.SetChange
 	// doomed are sets that nothing needs.
 	doomed map[policy.SetKey]doom
 	// lacking are sets that lack members, and surplus those that have some too many: why they could not be made so.
@@ -63,7 +64,7 @@ func newSets(table SetTable) *sets {
 	return &sets{table: table, stale: true, doomed: map[policy.SetKey]doom{}}
 }
 
-// prepare is the first step: it adds sets and members.
+// prepare is the first step.
 func (s *sets) prepare(ctx context.Context, f dataplane.Filter) (reconcile.Result, error) {
 	var r reconcile.Result
 	early, err := s.compare(ctx, f, &r)
@@ -74,7 +75,7 @@ func (s *sets) prepare(ctx context.Context, f dataplane.Filter) (reconcile.Resul
 	return r, err
 }
 
-// sweep is the second: it removes members, and sets.
+// sweep is the second. It destroys sets.
 func (s *sets) sweep(ctx context.Context) (reconcile.Result, error) {
 	var r reconcile.Result
 	late := s.late
@@ -134,6 +135,7 @@ func (s *sets) invalidate() { s.stale = true }
 
 // compare gives what is to be added, and notes what is to be removed.
 func (s *sets) compare(ctx context.Context, f dataplane.Filter, r *reconcile.Result) ([]kernel.SetChange, error) {
+	s.copied, s.late = nil, nil // what could not be made of them is found out anew
 	if s.stale {
 		r.Read = true
 		return s.compareAll(ctx, f)
@@ -147,11 +149,53 @@ func (s *sets) compare(ctx context.Context, f dataplane.Filter, r *reconcile.Res
 			delete(s.doomed, key)
 			early = append(early, kernel.SetChange{Key: key, Add: c.Added, Replace: true})
 		default:
-			early = append(early, kernel.SetChange{Key: key, Add: c.Added})
-			s.late = append(s.late, kernel.SetChange{Key: key, Remove: c.Removed})
+			early = append(early, s.plan(f, c.Order, kernel.SetChange{Key: key, Add: c.Added, Remove: c.Removed}))
 		}
 	}
 	return early, nil
+}
+
+// plan parts the change of a set, and gives what is to be done first.
+func (s *sets) plan(f dataplane.Filter, order policy.SetOrder, c kernel.SetChange) kernel.SetChange {
+	added, removed := kernel.SetChange{Key: c.Key, Add: c.Add}, kernel.SetChange{Key: c.Key, Remove: c.Remove}
+	switch order {
+	case policy.AtOnce:
+		s.copied = append(s.copied, c)
+		delete(s.doomed, c.Key.Copy())
+		return kernel.SetChange{Key: c.Key.Copy(), Add: slices.Collect(f.Sets.Members(c.Key)), Replace: true}
+	case policy.RemovedFirst:
+		s.late = append(s.late, added)
+		return removed
+	case policy.AddedFirst:
+	}
+	s.late = append(s.late, removed)
+	return added
+}
+
+// copies gives the names of the copies that chains are to look into for now, by the names of the sets.
+func (s *sets) copies() map[string]string {
+	names := make(map[string]string, len(s.copied))
+	for _, c := range s.copied {
+		names[c.Key.Name] = c.Key.Copy().Name
+	}
+	return names
+}
+
+// follow changes the sets of which there are copies. No chain looks into these sets now, and none into the copies soon.
+func (s *sets) follow(ctx context.Context) error {
+	copied := s.copied
+	s.copied = nil
+	for _, c := range copied {
+		s.condemn(c.Key.Copy())
+	}
+	var r reconcile.Result
+	failed, err := s.write(ctx, copied, &r)
+	if s.lacking == nil {
+		s.lacking = failed
+	} else {
+		maps.Copy(s.lacking, failed)
+	}
+	return err
 }
 
 // compareAll compares with what the kernel has.
@@ -160,33 +204,50 @@ func (s *sets) compareAll(ctx context.Context, f dataplane.Filter) ([]kernel.Set
 	if err != nil {
 		return nil, err
 	}
-	s.stale, s.late = false, nil
+	s.stale = false
 	var early []kernel.SetChange
+	var changed []kernel.SetChange
+	members := 0
 	for key := range f.Sets.Sets() {
 		held, exists := have[key]
 		if !exists {
 			early = append(early, kernel.SetChange{Key: key, Add: slices.Collect(f.Sets.Members(key)), Replace: true})
 			continue
 		}
-		add, remove := kernel.SetChange{Key: key}, kernel.SetChange{Key: key}
-		for m := range f.Sets.Members(key) {
-			if _, ok := held[m]; ok {
-				delete(held, m)
-			} else {
-				add.Add = append(add.Add, m)
-			}
+		size := len(held)
+		if c := difference(key, held, f.Sets.Members(key)); len(c.Add)+len(c.Remove) > 0 {
+			changed = append(changed, c)
+			members += size + len(c.Add) - len(c.Remove)
 		}
-		for m := range held {
-			remove.Remove = append(remove.Remove, m)
-		}
-		early, s.late = append(early, add), append(s.late, remove)
 		delete(have, key)
+	}
+	unlike := s.unlike()
+	for _, c := range changed {
+		order := policy.AtOnce // nobody knows what chains look into it now, and why it is not as it must be
+		if members > policy.MaxCopied || unlike[c.Key.Name] != nil {
+			order = policy.AddedFirst
+		}
+		early = append(early, s.plan(f, order, c))
 	}
 	maps.DeleteFunc(s.doomed, func(key policy.SetKey, _ doom) bool { _, exists := have[key]; return !exists })
 	for key := range have {
 		s.condemn(key)
 	}
 	return early, nil
+}
+
+// difference gives the change that makes what is held what is wanted. It takes what is from held.
+func difference(key policy.SetKey, held kernel.Members, want iter.Seq[policy.Member]) kernel.SetChange {
+	c := kernel.SetChange{Key: key}
+	for m := range want {
+		if _, ok := held[m]; ok {
+			delete(held, m)
+		} else {
+			c.Add = append(c.Add, m)
+		}
+	}
+	c.Remove = slices.Collect(maps.Keys(held))
+	return c
 }
 
 // condemn has a set destroyed.

@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"fmt"
 	"net/netip"
+	"strings"
 
 	"korat/api"
 )
@@ -26,6 +27,30 @@ type SetKey struct {
 	Name   string
 	Family api.Family
 	Kind   SetKind
+}
+
+// SetOrder is when members come to a set and go, seen from the chains that look into it and change with it.
+type SetOrder uint8
+
+const (
+	// AddedFirst is that members come before the chains change, and go after.
+	AddedFirst SetOrder = iota
+	// RemovedFirst is that members go before the chains change, and come after.
+	RemovedFirst
+	// AtOnce is that a packet finds all chains and all such sets as they were, or all as they will be: chains look into
+	// a copy while the set itself changes. It costs what the set holds.
+	AtOnce
+)
+
+// MaxCopied is how many members copies for AtOnce have together, at most, unless there is no other way.
+const MaxCopied = 1 << 14
+
+// Copy gives the key of a set's copy: "cali40S:…" for "cali40s:…".
+func (k SetKey) Copy() SetKey {
+	prefix, content, _ := strings.Cut(k.Name, ":")
+	kind := min(len("cali40"), len(prefix))
+	k.Name = prefix[:kind] + strings.ToUpper(prefix[kind:]) + ":" + content
+	return k
 }
 
 // Member is one entry of a set: a prefix, an address (as a prefix of one) with protocol and port, or a port.

@@ -33,4 +33,6 @@ type SetChange struct {
 	// New says that the set has just come to be: Added is all that is in it. Gone says that no rule names it any more.
 	New, Gone      bool
 	Added, Removed []policy.Member
+	// Order is for sets that are neither.
+	Order policy.SetOrder
 }

@@ -97,6 +97,37 @@ func (c *Chain) Sets(yield func(name string) bool) {
 	}
 }
 
+// Elsewhere gives the chain as one that looks into other sets instead, by their names; nil if it looks into none of those.
+func (c *Chain) Elsewhere(sets map[string]string) *Chain {
+	if !c.looksInto(sets) {
+		return nil
+	}
+	moved := func(rules []Rule) []Rule {
+		rules = slices.Clone(rules)
+		for i, r := range rules {
+			conditions := slices.Clone(r.Conditions)
+			for j, condition := range conditions {
+				if in, ok := condition.(InSet); ok && sets[in.Set] != "" {
+					in.Set = sets[in.Set]
+					conditions[j] = in
+				}
+			}
+			rules[i] = NewRule(r.Comment, r.Action, conditions...)
+		}
+		return rules
+	}
+	return &Chain{Rules: moved(c.Rules), Last: moved(c.Last)}
+}
+
+func (c *Chain) looksInto(sets map[string]string) bool {
+	for name := range c.Sets {
+		if sets[name] != "" {
+			return true
+		}
+	}
+	return false
+}
+
 // Rule does Action with a packet of which all Conditions are true.
 type Rule struct {
 	// ID is a hash of the rest, as NewRule gives it; empty of a rule in the kernel that has none.

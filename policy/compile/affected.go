@@ -3,6 +3,7 @@
 package compile
 
 import (
+	"iter"
 	"maps"
 	"net/netip"
 	"slices"
@@ -108,23 +109,36 @@ func (a *Affected) members(h *heldSet, c SetChange) {
 // use is a set that a list names.
 type use struct {
 	set
-	// narrows says that something more may be denied if the set gains a member: all other uses allow what is in it.
-	narrows bool
+	// effect is that of a member which the set gains; one that it loses has the opposite one.
+	effect
 }
 
 // uses gives the sets of one rule.
 func uses(r *policy.Rule, staged bool, alternatives []conditions, sets []set) []use {
 	all := make([]use, len(sets))
 	for i, s := range sets {
-		not := func(c chain.Condition) bool {
-			in, is := c.(chain.InSet)
-			return is && in.Not && in.Set == s.key.Name
+		all[i] = use{set: s}
+		if staged || r.Action == api.Log {
+			continue
 		}
-		narrows := r.Action != api.Allow && r.Action != api.Log
-		for _, conds := range alternatives {
-			narrows = narrows || slices.ContainsFunc(conds, not)
+		for in := range inSets(alternatives) {
+			if in.Set == s.key.Name {
+				all[i].narrows = all[i].narrows || r.Action == api.Pass || in.Not == (r.Action == api.Allow)
+				all[i].widens = all[i].widens || r.Action == api.Pass || in.Not == (r.Action == api.Deny)
+			}
 		}
-		all[i] = use{s, narrows && !staged}
 	}
 	return all
+}
+
+func inSets(alternatives []conditions) iter.Seq[chain.InSet] {
+	return func(yield func(chain.InSet) bool) {
+		for _, conds := range alternatives {
+			for _, c := range conds {
+				if in, is := c.(chain.InSet); is && !yield(in) {
+					return
+				}
+			}
+		}
+	}
 }

@@ -192,7 +192,7 @@ func (c *Compiler) SetProfile(p *policy.Profile) {
 	s.profile = p
 	c.todo.sources[s] = struct{}{}
 	c.matcher.SetParent(p.Name, p.Labels)
-	c.members.index.SetParent(p.Name, p.Labels)
+	c.members.note(c.members.index.SetParent(p.Name, p.Labels))
 }
 
 // DeleteProfile removes a profile. Endpoints may go on naming it; it then gives no labels and allows nothing.
@@ -204,7 +204,7 @@ func (c *Compiler) DeleteProfile(name string) {
 	s.profile = nil
 	c.todo.sources[s] = struct{}{}
 	c.matcher.DeleteParent(name)
-	c.members.index.DeleteParent(name)
+	c.members.note(c.members.index.DeleteParent(name))
 }
 
 // HasProfile says whether there is a profile of the name.
@@ -223,7 +223,9 @@ func (c *Compiler) profile(name string) *source {
 }
 
 // SetPeer adds an endpoint or network set of the cluster, which the selectors of rules may pick, or replaces it.
-func (c *Compiler) SetPeer(id string, it policy.Item) { c.members.index.SetItem(id, it) }
+func (c *Compiler) SetPeer(id string, it policy.Item) {
+	c.members.note(c.members.index.SetItem(id, it))
+}
 
 // DeletePeer removes an endpoint or network set.
 func (c *Compiler) DeletePeer(id string) { c.members.index.DeleteItem(id) }

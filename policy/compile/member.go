@@ -16,6 +16,8 @@ type SetChange struct {
 	// New says that the set has just come to be: Added is all that is in it. Gone says that no chain names it any more.
 	New, Gone      bool
 	Added, Removed []policy.Member
+	// Order is for sets that are neither.
+	Order policy.SetOrder
 }
 
 // members keeps the sets that chains name, and who is in them.
@@ -30,15 +32,19 @@ type members struct {
 	touched map[policy.SetKey]struct{}
 	// size is how many members all sets have.
 	size int
+	// altered says that something which was there at the last update has other labels, addresses or ports.
+	altered bool
 }
 
 // heldSet is a set that chains name, or did before the last update.
 type heldSet struct {
 	set
-	// refs is how many use it, and narrowing how many of them deny what comes to be in it.
-	refs, narrowing int
-	live            bool
-	wide            wide
+	// refs is how many use it. Of those narrowing deny some of what comes to be in it, and widening allow some.
+	refs, narrowing, widening int
+	// was is what they did at the last update.
+	was  effect
+	live bool
+	wide wide
 	// size is how many members it has.
 	size int
 }
@@ -79,24 +85,18 @@ func (m *members) hold(u use) {
 		h = &heldSet{set: u.set}
 		m.sets[u.key] = h
 	}
-	h.refs++
-	if u.narrows {
-		h.narrowing++
-	}
+	h.count(u, 1)
 	m.touched[u.key] = struct{}{}
 }
 
 func (m *members) release(u use) {
-	h := m.sets[u.key]
-	h.refs--
-	if u.narrows {
-		h.narrowing--
-	}
+	m.sets[u.key].count(u, -1)
 	m.touched[u.key] = struct{}{}
 }
 
 // setService replaces what is behind a service.
 func (m *members) setService(s policy.Service, now []policy.Member) {
+	m.altered = m.altered || len(m.services[s]) > 0
 	if _, noted := m.former[s]; !noted {
 		m.former[s] = m.services[s]
 	}
@@ -107,8 +107,8 @@ func (m *members) setService(s policy.Service, now []policy.Member) {
 	m.services[s] = slices.Clone(now)
 }
 
-// update gives what has changed since the last one.
-func (m *members) update() map[policy.SetKey]SetChange {
+// update gives what has changed since the last one. moved says that endpoints which were there have other chains.
+func (m *members) update(moved bool) map[policy.SetKey]SetChange {
 	changes := map[policy.SetKey]SetChange{}
 	for key := range m.touched {
 		h := m.sets[key]
@@ -125,7 +125,6 @@ func (m *members) update() map[policy.SetKey]SetChange {
 			changes[key] = SetChange{New: true}
 		}
 	}
-	clear(m.touched)
 	m.queried(changes)
 	m.served(changes)
 	for key, c := range changes {
@@ -140,6 +139,7 @@ func (m *members) update() map[policy.SetKey]SetChange {
 			m.size += len(c.Added) - len(c.Removed)
 		}
 	}
+	m.order(changes, moved)
 	return changes
 }
 

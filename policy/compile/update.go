@@ -23,6 +23,8 @@ func (c Changes) Empty() bool { return len(c.Chains) == 0 && len(c.Sets) == 0 }
 
 // Update makes all that the Compiler was told take effect, and gives what that changes. It costs what was touched.
 func (c *Compiler) Update() Changes {
+	earlier := c.todo.affected
+	c.todo.affected = Affected{}
 	c.regroup()
 	c.recompile()
 	c.rebuild()
@@ -31,12 +33,14 @@ func (c *Compiler) Update() Changes {
 	c.rehost()
 	c.reframe()
 	c.publish()
-	changes := Changes{Chains: c.board.update(), Sets: c.members.update()}
+	moved := c.todo.affected.All || len(c.todo.affected.Locals) > 0
+	changes := Changes{Chains: c.board.update(), Sets: c.members.update(moved)}
 	for key, change := range changes.Sets {
 		if !change.New && !change.Gone {
 			c.todo.affected.members(c.members.sets[key], change)
 		}
 	}
+	c.todo.affected.Merge(earlier)
 	return changes
 }
 

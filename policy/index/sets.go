@@ -4,6 +4,7 @@ package index
 
 import (
 	"net/netip"
+	"slices"
 
 	"korat/policy"
 	"korat/policy/selector"
@@ -65,17 +66,19 @@ func NewSets() *Sets {
 	return &Sets{graph: newGraph(), owners: map[netip.Prefix]numbers{}, changed: map[entry]bool{}}
 }
 
-// SetItem adds an item or replaces it. Prefixes that are not valid are left out. It keeps nothing that it is given.
-func (s *Sets) SetItem(id string, it policy.Item) {
+// SetItem adds an item or replaces it, and says whether one that was there is another now. Prefixes that are not valid
+// are left out. It keeps nothing that it is given.
+func (s *Sets) SetItem(id string, it policy.Item) (altered bool) {
 	row, before, after := s.graph.setItem(id, it.Labels, it.Parents)
 	s.contents = reaching(s.contents, row)
 	old, filled := s.contents[row], newContent(it)
 	if before == after && old.equal(filled) {
-		return
+		return false
 	}
 	s.contents[row] = filled
 	s.own(row, old, filled)
 	s.graph.itemChange(row, before, after, s.itemChange(old, filled))
+	return before != nil
 }
 
 // DeleteItem removes an item, if it is there.
@@ -145,20 +148,20 @@ func (s *Sets) itemChange(before, after content) tell {
 	}
 }
 
-// SetParent gives a parent its labels.
-func (s *Sets) SetParent(name string, inherited map[string]string) {
-	s.setParent(name, newLabels(inherited), true)
+// SetParent gives a parent its labels, and says whether there are items that now have others.
+func (s *Sets) SetParent(name string, inherited map[string]string) (altered bool) {
+	return s.setParent(name, newLabels(inherited), true)
 }
 
-// DeleteParent leaves a parent without labels.
-func (s *Sets) DeleteParent(name string) { s.setParent(name, nil, false) }
+// DeleteParent leaves a parent without labels, and says the same.
+func (s *Sets) DeleteParent(name string) (altered bool) { return s.setParent(name, nil, false) }
 
 // setParent sees the items change one after the other, in order of row: those before one have the new labels
 // already, those behind it not yet.
-func (s *Sets) setParent(name string, after labels, known bool) {
+func (s *Sets) setParent(name string, after labels, known bool) (altered bool) {
 	p, before := s.graph.setParent(name, after, known)
 	if p == nil {
-		return
+		return false
 	}
 	s.graph.parentChange(p, before, func(queryRow, itemRow uint32, _, is bool) {
 		if s.queries[queryRow].fresh {
@@ -168,6 +171,7 @@ func (s *Sets) setParent(name string, after labels, known bool) {
 			s.note(entry{queryRow, m}, itemRow, instead{p, before}, is)
 		}
 	})
+	return len(p.items) > 0 && !slices.Equal(before, p.labels)
 }
 
 // note notes that an item gives a query a member or gives it no longer, unless another item does so before and after.

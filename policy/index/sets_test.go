@@ -238,7 +238,9 @@ func answer(t *testing.T, sets *index.Sets, line string) string {
 			Selector: parse(t, strings.Join(words[4:], " ")), Port: words[2], Protocol: policy.Protocol(number(t, words[3])),
 		})
 	case "delete":
-		map[string]func(string){"item": sets.DeleteItem, "parent": sets.DeleteParent, "query": sets.DeleteQuery}[words[1]](words[2])
+		map[string]func(string){
+			"item": sets.DeleteItem, "parent": func(name string) { sets.DeleteParent(name) }, "query": sets.DeleteQuery,
+		}[words[1]](words[2])
 	case "look":
 		return deltaText(sets.Changes())
 	case "members":
@@ -278,4 +280,28 @@ func number(t *testing.T, text string) int {
 		t.Fatal(err)
 	}
 	return n
+}
+
+// TestAltered holds that what comes and goes is told from what becomes another.
+func TestAltered(t *testing.T) {
+	sets := index.NewSets()
+	one, other := policy.Item{Labels: map[string]string{"a": "1"}, Parents: []string{"p"}}, policy.Item{Labels: map[string]string{"a": "2"}}
+	for i, step := range []struct {
+		do   func() bool
+		want bool
+	}{
+		{func() bool { return sets.SetParent("p", map[string]string{"b": "1"}) }, false},
+		{func() bool { return sets.SetItem("i", one) }, false},
+		{func() bool { return sets.SetItem("i", one) }, false},
+		{func() bool { return sets.SetParent("p", map[string]string{"b": "1"}) }, false},
+		{func() bool { return sets.SetParent("p", map[string]string{"b": "2"}) }, true},
+		{func() bool { return sets.DeleteParent("p") }, true},
+		{func() bool { return sets.SetItem("i", other) }, true},
+		{func() bool { sets.DeleteItem("i"); return sets.SetItem("i", one) }, false},
+		{func() bool { return sets.SetParent("q", map[string]string{"b": "2"}) }, false},
+	} {
+		if have := step.do(); have != step.want {
+			t.Errorf("step %d: %v", i, have)
+		}
+	}
 }

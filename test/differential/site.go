@@ -72,7 +72,8 @@ func newSite(t testing.TB) *Site {
 		// What comes back another way than it went, or to nobody, is nothing that the kernel should judge itself.
 		ns.Run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0", "net.ipv6.conf.default.accept_dad=0")
 	}
-	s.host.Run("sysctl", "-qw", "net.ipv4.icmp_ratelimit=0", "net.netfilter.nf_conntrack_max=1048576",
+	s.host.Run("sysctl", "-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv4.icmp_echo_ignore_all=1", "net.ipv6.icmp.echo_ignore_all=1",
+		"net.netfilter.nf_conntrack_max=1048576",
 		// Linux checks UDP-Lite's checksums as if they were UDP's. (udplite_error in nf_conntrack_proto_udp.c)
 		"net.netfilter.nf_conntrack_checksum=0")
 	s.quiet(s.neighbour)
@@ -220,33 +221,38 @@ const patience = 30 * time.Second
 // until waits until the agent has taken a Snapshot of which the condition holds.
 func (s *Site) until(what string, holds func(api.Snapshot) error) {
 	s.t.Helper()
+	s.must(s.await(what, holds))
+}
+
+func (s *Site) await(what string, holds func(api.Snapshot) error) error {
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
 	if err := s.data.await(ctx, holds); err != nil {
-		s.t.Fatalf("waited in vain until %s: %v", what, err)
+		return fmt.Errorf("wait in vain until %s: %w", what, err)
 	}
+	return nil
 }
 
 // ask sends the agent one request, which must succeed.
-func (s *Site) ask(r socket.Request) *endpoint.Endpoint {
-	s.t.Helper()
+func (s *Site) ask(r socket.Request) (*endpoint.Endpoint, error) {
 	ctx, cancel := context.WithTimeout(s.t.Context(), patience)
 	defer cancel()
 	reply := s.agent.Handle(ctx, r)
 	if reply.Error != nil {
-		s.t.Fatalf("%s of %s: %v", r.Verb, r.ID, reply.Error)
+		return nil, fmt.Errorf("%s of %s: %w", r.Verb, r.ID, reply.Error)
 	}
-	return reply.Endpoint
+	return reply.Endpoint, nil
 }
 
 // attach plays the runtime and the plugin for a new pod.
 func (s *Site) attach(namespace, name string, traits endpoint.Traits) *Pod {
 	s.t.Helper()
 	id := endpoint.ID{ContainerID: "sandbox-" + namespace + "-" + name, IfName: "eth0"}
-	ep := s.ask(socket.Request{
+	ep, err := s.ask(socket.Request{
 		Verb: socket.VerbAdd, ID: id, Network: "korat", Namespace: namespace, Pod: name,
 		Wish: socket.Wish{Families: []socket.Family{{Version: 4}, {Version: 6}}}, Traits: traits,
 	})
+	s.must(err)
 	p := &Pod{Endpoint: *ep, sandbox: netns.New(s.t)}
 	s.quiet(p.sandbox)
 	s.host.Run("ip", "link", "add", ep.Interface, "type", "veth", "peer", "name", "eth0", "netns", p.sandbox.Path())
@@ -254,55 +260,60 @@ func (s *Site) attach(namespace, name string, traits endpoint.Traits) *Pod {
 	s.host.Run("ip", "link", "set", ep.Interface, "address", "ee:ee:ee:ee:ee:ee", "alias", endpoint.FormatAlias(ep.Alias()))
 	s.host.Run("ip", "link", "set", ep.Interface, "up")
 	s.must(s.wire.add(ep.Interface, "eth0", s.host, p.sandbox))
-	s.ask(socket.Request{Verb: socket.VerbReady, ID: id, MAC: fmt.Sprintf("02:00:00:00:00:%02x", len(s.pods)+1)})
+	_, err = s.ask(socket.Request{Verb: socket.VerbReady, ID: id, MAC: fmt.Sprintf("02:00:00:00:00:%02x", len(s.pods)+1)})
+	s.must(err)
 	s.pods = append(s.pods, p)
 	return p
 }
 
-// settle waits until the agent has seen what the datastore has of the objects, and made the kernel so. Those that have
-// been deleted have no version.
-func (s *Site) settle(objs ...api.Object) {
-	s.t.Helper()
-	s.until("the agent has seen the change", func(snap api.Snapshot) error {
-		for _, obj := range objs {
-			have, there := snap.Get(obj.Key())
-			if there != (obj.GetResourceVersion() != "") || there && have.GetResourceVersion() != obj.GetResourceVersion() {
-				return fmt.Errorf("%s is not as it was stored", obj.Key())
+// Change is what becomes of objects.
+type Change struct{ Put, Delete []api.Object }
+
+// apply makes a change in the datastore, and waits until the agent has seen it and made the kernel so.
+func (s *Site) apply(c Change) error {
+	versions := map[api.Key]string{}
+	for _, obj := range c.Delete {
+		if err := s.store.Delete(s.t.Context(), obj.Key(), ""); err != nil {
+			return err
+		}
+		versions[obj.Key()] = ""
+	}
+	for _, obj := range c.Put {
+		stored, err := s.put(obj)
+		if err != nil {
+			return err
+		}
+		versions[obj.Key()] = stored.GetResourceVersion()
+	}
+	err := s.await("the agent has seen the change", func(snap api.Snapshot) error {
+		for key, want := range versions {
+			have := ""
+			if obj, there := snap.Get(key); there {
+				have = obj.GetResourceVersion()
+			}
+			if have != want {
+				return fmt.Errorf("%s has version %q, want %q", key, have, want)
 			}
 		}
 		return nil
 	})
-	s.ask(socket.Request{Verb: socket.VerbCheck, ID: s.pods[0].ID}) // it is answered once a later pass is over
+	if err != nil {
+		return err
+	}
+	_, err = s.ask(socket.Request{Verb: socket.VerbCheck, ID: s.pods[0].ID}) // it is answered once a later pass is over
+	return err
 }
 
-// put puts objects into the datastore, over those that there are, and gives them as stored.
-func (s *Site) put(objs ...api.Object) []api.Object {
-	s.t.Helper()
-	stored := make([]api.Object, 0, len(objs))
-	for _, obj := range objs {
-		have, err := s.store.Get(s.t.Context(), obj.Key())
-		if err == nil {
-			obj = obj.DeepCopyObject()
-			obj.SetResourceVersion(have.GetResourceVersion())
-			obj, err = s.store.Update(s.t.Context(), obj)
-		} else if errors.Is(err, store.ErrNotFound) {
-			obj, err = s.store.Create(s.t.Context(), obj)
-		}
-		s.must(err)
-		stored = append(stored, obj)
+// put puts an object into the datastore, over that which is there, and gives it as stored.
+func (s *Site) put(obj api.Object) (api.Object, error) {
+	have, err := s.store.Get(s.t.Context(), obj.Key())
+	if errors.Is(err, store.ErrNotFound) {
+		return s.store.Create(s.t.Context(), obj)
 	}
-	return stored
-}
-
-// delete removes objects, and gives them without a version.
-func (s *Site) delete(objs ...api.Object) []api.Object {
-	s.t.Helper()
-	gone := make([]api.Object, 0, len(objs))
-	for _, obj := range objs {
-		s.must(s.store.Delete(s.t.Context(), obj.Key(), ""))
-		obj = obj.DeepCopyObject()
-		obj.SetResourceVersion("")
-		gone = append(gone, obj)
+	if err != nil {
+		return nil, err
 	}
-	return gone
+	obj = obj.DeepCopyObject()
+	obj.SetResourceVersion(have.GetResourceVersion())
+	return s.store.Update(s.t.Context(), obj)
 }

@@ -103,8 +103,7 @@ func verdicts(t *testing.T, seed uint64) (allowed, all int) {
 	var objs []api.Object
 	for world := range worlds {
 		next := r.world()
-		changed := s.put(append(next, s.relabel(r)...)...)
-		s.settle(append(changed, s.delete(without(objs, next)...)...)...)
+		s.must(s.apply(Change{Put: append(next, s.relabel(r)...), Delete: without(objs, next)}))
 		objs = next
 		yes := s.compare(r.flows(s, flowsPerWorld))
 		allowed, all = allowed+yes, all+flowsPerWorld
@@ -191,19 +190,26 @@ func (s *Site) account(world *explain.World, f Flow) string {
 			}
 		}
 	}
-	trace, err := json.MarshalIndent(world.Explain(f.question()), "", " ")
-	s.must(err)
 	command := "iptables"
 	if f.Packet.Source.Is6() {
 		command = "ip6tables"
 	}
 	var b strings.Builder
-	fmt.Fprintf(&b, "explain: %s\nobjects:\n%s", trace, manifest(objs))
+	fmt.Fprintf(&b, "explain: %s\nobjects:\n%s", told(world, f), manifest(objs))
 	for _, backend := range []string{"-nft", "-legacy"} {
 		fmt.Fprintf(&b, "%s%s:\n%s", command, backend, s.host.Run(command+backend+"-save", "-c"))
 	}
 	fmt.Fprintf(&b, "sets:\n%s", s.host.Run("ipset", "save"))
 	return b.String()
+}
+
+// told gives explain's reasons.
+func told(world *explain.World, f Flow) string {
+	text, err := json.MarshalIndent(world.Explain(f.question()), "", " ")
+	if err != nil {
+		return err.Error()
+	}
+	return string(text)
 }
 
 // reorder wants what is computed of all at once to be the same when it is computed bit by bit, in another order.
@@ -228,7 +234,7 @@ func (s *Site) restart() {
 	})
 	s.stop()
 	s.start()
-	s.settle()
+	s.must(s.apply(Change{}))
 	if written := s.diary.take(); len(written) > 0 {
 		s.t.Errorf("a restart writes\n%s", strings.Join(written, "\n"))
 	}

@@ -1,0 +1,239 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package compile_test
+
+import (
+	"fmt"
+	"maps"
+	"math/rand/v2"
+	"net/netip"
+	"os"
+	"slices"
+	"strconv"
+	"strings"
+	"testing"
+
+	"korat/api"
+	"korat/policy"
+	"korat/policy/chain"
+	"korat/policy/compile"
+)
+
+// TestTransitions makes one change after another as the kernel does it: chains all at once, sets member by member in the
+// order that is asked for, while packets are half-way through the chains. The verdict on each must be the one before or
+// the one after. COMPILE_SEED repeats a walk.
+func TestTransitions(t *testing.T) {
+	seed := rand.Uint64()
+	if text := os.Getenv("COMPILE_SEED"); text != "" {
+		seed = must(strconv.ParseUint(text, 10, 64))
+	}
+	t.Logf("COMPILE_SEED=%d", seed)
+	orders := map[policy.SetOrder]int{}
+	for world := range 20 {
+		w := newWalk(seed + uint64(world))
+		w.have = compile.New(w.options)
+		for i := range 6 {
+			w.inhabit(i)
+		}
+		for range 8 {
+			w.changePolicy()
+			w.pickPeers()
+		}
+		for range 4 {
+			w.changePeer()
+		}
+		w.have.Update()
+		for range 40 {
+			w.transit(t, orders)
+			if t.Failed() {
+				t.Fatalf("COMPILE_SEED=%d", seed+uint64(world))
+			}
+		}
+	}
+	t.Logf("%d sets changed members one by one, %d with the chains", orders[policy.AddedFirst], orders[policy.AtOnce])
+	if orders[policy.AddedFirst] < 20 || orders[policy.AtOnce] < 100 {
+		t.Error("that tells little")
+	}
+}
+
+// inhabit makes a pod, or gives one other labels.
+func (w *walk) inhabit(i int) string {
+	id := fmt.Sprint("pod", i)
+	it := policy.Item{Labels: w.labels(), Parents: []string{"kns.a", "kns.b"}[i%2:][:1], Prefixes: podPrefixes(i)}
+	it.Ports = some(w, 2, policy.NamedPort{Name: "http", Protocol: policy.TCP, Port: 80}, policy.NamedPort{Name: "dns", Protocol: policy.UDP, Port: 53})
+	w.have.SetPeer(id, it)
+	w.have.SetLocal(id, compile.Local{Interface: fmt.Sprint("cali", i), Labels: it.Labels, Parents: it.Parents, Profiles: it.Parents})
+	return fmt.Sprintf("%s = %v", id, it)
+}
+
+// pickPeers makes a policy of rules that look into sets and at nothing else.
+func (w *walk) pickPeers() string {
+	p := &policy.Policy{
+		ID: policy.ID{Kind: policy.KindGlobal, Name: fmt.Sprint("peers", w.IntN(8))}, Tier: pick(w, "x", "y", policy.TierDefault),
+		Order: float64(w.IntN(3)), Selector: w.selector(), AppliesIngress: w.IntN(3) > 0, AppliesEgress: w.IntN(2) > 0,
+	}
+	for _, rules := range []*[]policy.Rule{&p.Ingress, &p.Egress} {
+		for range w.IntN(5) {
+			s := w.selector()
+			e := pick(w, policy.Entity{Selector: &s}, policy.Entity{Selector: &s}, policy.Entity{NotSelector: &s})
+			r := policy.Rule{Action: pick(w, api.Allow, api.Allow, api.Deny, api.Pass), Source: e}
+			if w.IntN(2) == 0 {
+				r.Source, r.Destination = r.Destination, r.Source
+			}
+			*rules = append(*rules, r)
+		}
+	}
+	w.policies[p.ID] = p
+	w.have.SetPolicy(p)
+	return fmt.Sprintf("policy %+v", *p)
+}
+
+func podPrefixes(i int) []netip.Prefix {
+	return prefixes(fmt.Sprintf("10.1.%d.%d/32", i%3, i), fmt.Sprintf("fd00::%x/128", i))
+}
+
+// transit makes a change, or what several things of which none concerns another come to.
+func (w *walk) transit(t *testing.T, orders map[policy.SetOrder]int) {
+	before := state{maps.Clone(w.have.Chains()), contents(w.have)}
+	did := ""
+	switch w.IntN(9) {
+	case 0, 1, 2:
+		did = w.inhabit(w.IntN(6))
+	case 3:
+		did = w.changePeer()
+	case 4:
+		did = w.changeProfile()
+	case 5:
+		did = w.changeTier()
+	case 6:
+		s := policy.Service{Namespace: "a", Name: "s"}
+		var behind []policy.Member
+		for i := range w.IntN(4) {
+			behind = append(behind, policy.Member{Prefix: podPrefixes(i)[0], Protocol: policy.TCP, Port: 80})
+		}
+		w.have.SetService(s, behind)
+		did = fmt.Sprint("service ", behind)
+	case 7:
+		did = w.changePolicy()
+	default:
+		did = w.pickPeers()
+	}
+	changes := w.have.Update()
+	after := state{w.have.Chains(), contents(w.have)}
+	for _, c := range changes.Sets {
+		if !c.New && !c.Gone {
+			orders[c.Order]++
+		}
+	}
+	for range 100 {
+		p := w.passing()
+		old, now := before.verdict(t, p), after.verdict(t, p)
+		if old != now {
+			continue
+		}
+		for range 3 {
+			have, trail := w.raced(t, before, after, changes, p)
+			if have == old {
+				continue
+			}
+			t.Errorf("%s: on %s\nthe verdict is %v before and after, and %v meanwhile:\n%s\n%v", did, p, old, have, strings.Join(trail, "\n"), changes.Sets)
+			return
+		}
+	}
+}
+
+// state is all that packets are judged by.
+type state struct {
+	chains map[chain.Key]*chain.Chain
+	sets   map[string][]policy.Member
+}
+
+func contents(c *compile.Compiler) map[string][]policy.Member {
+	all := map[string][]policy.Member{}
+	for key := range c.Sets() {
+		all[key.Name] = slices.Collect(c.Members(key))
+	}
+	return all
+}
+
+func (s state) verdict(t *testing.T, p packet) end {
+	k := &kernel{t: t, chains: s.chains, sets: s.sets}
+	return k.hook(&p, chain.Filter, "FORWARD")
+}
+
+// passing gives a packet between pods, or from and to somebody else.
+func (w *walk) passing() packet {
+	v6 := w.IntN(2)
+	end := func() (string, netip.Addr) {
+		if i := w.IntN(8); i < 6 {
+			return fmt.Sprint("cali", i), podPrefixes(i)[v6].Addr()
+		}
+		return "eth9", netip.MustParseAddr(fmt.Sprintf([]string{"10.1.%d.9", "fd00:%x::9"}[v6], w.IntN(6)))
+	}
+	p := packet{protocol: pick(w, policy.TCP, policy.UDP, policy.SCTP), sport: uint16(w.IntN(65536)), dport: pick[uint16](w, 80, 53, 1000)}
+	p.in, p.src = end()
+	p.out, p.dst = end()
+	return p
+}
+
+// raced gives the verdict on a packet while sets change: at each look into one some more members may have come or gone.
+func (w *walk) raced(t *testing.T, before, after state, changes compile.Changes, p packet) (end, []string) {
+	now := state{before.chains, maps.Clone(before.sets)}
+	late := w.IntN(2) == 0
+	early, rest := w.operations(now.sets, after.sets, changes)
+	if late {
+		for _, do := range early {
+			do()
+		}
+		now.chains = after.chains
+		for key, c := range changes.Sets {
+			if c.Order == policy.AtOnce {
+				now.sets[key.Name] = after.sets[key.Name]
+			}
+		}
+		early = rest
+	}
+	some := func() {
+		for n := w.IntN(3); n > 0 && len(early) > 0; n-- {
+			early[0]()
+			early = early[1:]
+		}
+	}
+	for n := w.IntN(len(early) + 1); n > 0; n-- { // those that were before
+		early[0]()
+		early = early[1:]
+	}
+	k := &kernel{t: t, chains: now.chains, sets: now.sets, between: some}
+	have := k.hook(&p, chain.Filter, "FORWARD")
+	return have, k.trail
+}
+
+// operations are what is done to the kernel's sets before the chains change, and after, in some order within each.
+func (w *walk) operations(sets, want map[string][]policy.Member, changes compile.Changes) (early, late []func()) {
+	for key, c := range changes.Sets {
+		name := key.Name
+		if c.New {
+			sets[name] = want[name] // no chain looks into it yet
+		}
+		if c.New || c.Gone || c.Order == policy.AtOnce {
+			continue
+		}
+		var add, remove []func()
+		for _, m := range c.Added {
+			add = append(add, func() { sets[name] = append(slices.Clone(sets[name]), m) })
+		}
+		for _, m := range c.Removed {
+			remove = append(remove, func() {
+				sets[name] = slices.DeleteFunc(slices.Clone(sets[name]), func(have policy.Member) bool { return have == m })
+			})
+		}
+		if c.Order == policy.RemovedFirst {
+			add, remove = remove, add
+		}
+		early, late = append(early, add...), append(late, remove...)
+	}
+	for _, all := range [][]func(){early, late} {
+		w.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	}
+	return early, late
+}
