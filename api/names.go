@@ -32,6 +32,32 @@ func WorkloadEndpointName(node, orchestrator, pod, endpoint string) string {
 	return objectName(strings.Join(parts, "-"))
 }
 
+// PodName gives the pod that a WorkloadEndpoint is of, "namespace/pod", with the name of the interface in it if that is
+// not eth0. An object that has been cut short to what policies ask for says it in its own name.
+func PodName(w *WorkloadEndpoint) string {
+	pod, iface := w.Spec.Pod, w.Spec.Endpoint
+	if parts := nameParts(w.Name); pod == "" && len(parts) == 4 {
+		pod, iface = parts[2], parts[3]
+	}
+	switch {
+	case pod == "":
+		return w.Namespace + "/" + w.Name
+	case iface != "" && iface != "eth0":
+		return w.Namespace + "/" + pod + "/" + iface
+	}
+	return w.Namespace + "/" + pod
+}
+
+// nameParts takes a WorkloadEndpoint's name apart: a dash separates, and two are one of a part's own.
+func nameParts(name string) []string {
+	const dash = "\x00"
+	parts := strings.Split(strings.ReplaceAll(name, "--", dash), "-")
+	for i, part := range parts {
+		parts[i] = strings.ReplaceAll(part, dash, "-")
+	}
+	return parts
+}
+
 // objectName returns name if it can name an object. Otherwise (CNI container IDs may hold capitals
 // and underscores, and node names may be as long as a whole name) it gives a readable
 // approximation that ends in a hash, so that it stays unique.

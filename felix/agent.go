@@ -20,6 +20,7 @@ import (
 	"korat/felix/endpoint"
 	"korat/felix/kernel"
 	"korat/felix/mirror"
+	"korat/felix/packetlog"
 	"korat/felix/revocation"
 	"korat/ipam"
 )
@@ -84,6 +85,8 @@ type Parts struct {
 	Journal    Journal
 	// Revoker ends the flows that policies do not allow any more; if it is nil, they go on.
 	Revoker *revocation.Revoker
+	// Reports opens the kernel's packet log; if it is nil, there is none.
+	Reports func() (packetlog.Source, error)
 	Log     *slog.Logger
 }
 
@@ -138,7 +141,7 @@ func New(cfg Config, parts Parts) *Agent {
 	pause.InitialInterval, pause.MaxInterval = 50*time.Millisecond, 10*time.Second
 	alloc := ipam.NewAllocator(cfg.Node, time.Now)
 	alloc.SetFamilies(cfg.families()...)
-	return &Agent{
+	a := &Agent{
 		Config: cfg, Parts: parts, calls: make(chan call, maxCalls), steps: newSteps(parts.Tables), pause: pause,
 		at: &attachments{
 			node: cfg.Node, endpoints: map[endpoint.ID]endpoint.Endpoint{}, journal: parts.Journal,
@@ -149,6 +152,8 @@ func New(cfg Config, parts Parts) *Agent {
 		world:  world{registration: newRegistration(time.Now)},
 		report: newReport(cfg.Node, cfg.Version),
 	}
+	a.memos.packets = packetlog.New(parts.Reports, lookout{a})
+	return a
 }
 
 // Run is the loop: it returns when ctx is done or the kernel can't be listened to any more, and leaves
@@ -189,7 +194,9 @@ func (a *Agent) await(ctx context.Context, resync *resync, suspects <-chan struc
 			continue
 		case <-a.heard:
 		case c := <-a.calls:
-			a.queue = append(a.queue, c)
+			if !a.take(c) {
+				continue
+			}
 		case <-a.Datastore.Wake():
 		case <-a.Speaker.Wake():
 		case <-suspects:
@@ -267,7 +274,7 @@ func (a *Agent) drain(ctx context.Context) error {
 	for more := true; more; {
 		select {
 		case c := <-a.calls:
-			a.queue = append(a.queue, c)
+			a.take(c)
 		default:
 			more = false
 		}
@@ -283,6 +290,7 @@ func (a *Agent) drain(ctx context.Context) error {
 	var changed map[api.Key]struct{}
 	a.world.snap, changed = a.Datastore.Take()
 	a.memos.filter.Changed(a.world.snap, changed)
+	a.memos.told = a.memos.told || len(changed) > 0
 	a.Mirror.See(a.writable())
 	a.world.rib = a.Speaker.RIB()
 	notice := a.Kernel.Drain()

@@ -265,8 +265,11 @@ func (at *attachments) forget(id endpoint.ID) error {
 	return nil
 }
 
-// call is one request on its way through the loop.
+// call is one request on its way through the loop, or an inquiry.
 type call struct {
+	// inquiry is what is to be found out; then nothing else counts.
+	inquiry func()
+
 	ctx context.Context
 	req socket.Request
 	// abort asks to undo the attachment; unsure as in socket.Handler's Abort.

@@ -4,8 +4,11 @@ package felix
 
 import (
 	"net/netip"
+	"sync/atomic"
 
 	"korat/felix/calc"
+	"korat/felix/dataplane"
+	"korat/felix/packetlog"
 	"korat/felix/revocation"
 	"korat/policy/compile"
 )
@@ -21,13 +24,30 @@ type enforcement struct {
 	complete bool
 	// owed is which established flows are to be judged anew.
 	owed revocation.Owed
+	// packets are those that rules report.
+	packets *packetlog.Log
+	// told says that objects have changed since the last Update, and edition is another one after each that was told
+	// something; any goroutine may look at it.
+	told    bool
+	edition *atomic.Uint64
 }
 
 // newEnforcement owes a look at the flows of all pods: policies may have changed while no agent ran.
 func newEnforcement(node string) enforcement {
 	return enforcement{
 		filter: calc.NewFilter(node), pods: pods{}, owed: revocation.Owed{Affected: compile.Affected{All: true}},
+		edition: &atomic.Uint64{},
 	}
+}
+
+// update gives the packet filter.
+func (e *enforcement) update() dataplane.Filter {
+	f := e.filter.Update()
+	if e.told || f.Changed() {
+		e.told = false
+		e.edition.Add(1)
+	}
+	return f
 }
 
 // leave notes addresses that pods have had.

@@ -30,7 +30,7 @@ func (a *Agent) packetFilter() dataplane.Filter {
 		a.memos.leave(gone)
 	}
 	a.chooseTables()
-	return f.Update()
+	return a.memos.update()
 }
 
 // chooser is a table of chains that can go over to another backend.

@@ -24,6 +24,9 @@ func (a *Agent) Handle(ctx context.Context, r socket.Request) socket.Reply {
 	if r.Verb == socket.VerbNodeStatus {
 		return socket.Reply{Status: a.report.statusJSON()}
 	}
+	if r.Verb == socket.VerbLocate {
+		return a.locate(ctx, r.Question)
+	}
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel() // the loop does nothing for those who have gone
 	reply := make(chan socket.Reply, 1)

@@ -21,6 +21,7 @@ import (
 	"korat/felix/endpoint"
 	"korat/felix/kernel"
 	"korat/felix/mirror"
+	"korat/felix/packetlog"
 	"korat/felix/revocation"
 	"korat/ipam"
 	"korat/ipam/journal"
@@ -74,7 +75,7 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 	revoker := revocation.New(host.Conntrack(), log)
 	parts := felix.Parts{
 		Datastore: follower, Store: data, Kernel: host, Speaker: client, Keeper: keeper, Mirror: copies, Journal: record, Log: log,
-		Tables: tables(host, chains), Revoker: revoker,
+		Tables: tables(host, chains), Revoker: revoker, Reports: reports(host),
 	}
 	lives := []func(context.Context) error{client.Run, data.server}
 	parts.Supervisor = client
@@ -91,6 +92,17 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 		func(ctx context.Context) error { return plugins.Serve(ctx, agent) },
 		func(ctx context.Context) error { serveHTTP(ctx, health, agent.Handler(), log); return nil },
 	)...)
+}
+
+// reports gives what opens the packet log that rules report to.
+func reports(host *kernel.Handle) func() (packetlog.Source, error) {
+	return func() (packetlog.Source, error) {
+		r, err := host.Reports(felix.ReportGroup)
+		if err != nil {
+			return nil, err
+		}
+		return r, nil
+	}
 }
 
 func tables(host *kernel.Handle, chains *kernel.AutoChains) felix.Tables {

@@ -101,7 +101,8 @@ type Reply struct {
 	Error    *Error             `json:"error,omitempty"`
 	Endpoint *endpoint.Endpoint `json:"endpoint,omitempty"`
 	// Status is the answer to NodeStatus, in the shape of felix.NodeStatus, that to Locate, in the shape of felix.Located,
-	// and of a stream a packetlog.Entry.
+	// and of Flows a
+	// felix.ReportedPacket.
 	Status json.RawMessage `json:"status,omitempty"`
 	// Stale is the answer to GC.
 	Stale []endpoint.Endpoint `json:"stale,omitempty"`

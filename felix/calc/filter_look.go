@@ -5,6 +5,7 @@ package calc
 import (
 	"korat/api"
 	"korat/policy"
+	"korat/policy/chain"
 	"korat/policy/compile"
 )
 
@@ -60,6 +61,24 @@ type Rules struct {
 func (f *Filter) Rules() Rules {
 	tiers, policies := f.compiler.InForce()
 	return Rules{tiers, policies, f.options}
+}
+
+// Rule says what a report's ID stands for, as of the last Update; rule is of ByRule alone.
+func (f *Filter) Rule(id string) (o compile.Origin, rule policy.Rule, known bool) {
+	if o, known = f.compiler.Rule(id); known && o.What == compile.ByRule {
+		rule, known = f.compiler.Says(o)
+	}
+	return o, rule, known
+}
+
+// ChainAt gives the chain of a check of one of this node's endpoints, as of the last Update.
+func (f *Filter) ChainAt(at compile.Check) (chain.Key, bool) { return f.compiler.ChainAt(at) }
+
+// Locate gives the rules that decide in a check, with the chain that they are in, as of the last Update.
+func (f *Filter) Locate(at compile.Check, o compile.Origin) (compile.Position, *chain.Chain, bool) {
+	where, ok := f.compiler.Locate(at, o)
+	c := f.compiler.Chains()[where.Chain]
+	return where, c, ok && c != nil
 }
 
 // TakeAffected gives what the Updates since the last call have affected.

@@ -70,7 +70,7 @@ func (c *Chains) Read(ctx context.Context) (map[chain.Key]*chain.Chain, error) {
 // ReadChanged implements reconcile.DigestReader. Of the nft backend it reads what the kernel told to have changed; of
 // the legacy one, which tells nothing, it reads all.
 func (c *Chains) ReadChanged(ctx context.Context, since uint64) (map[chain.Key]*chain.Chain, uint64, error) {
-	err := c.both(func(s *side) error { return s.refresh(ctx, true) })
+	err := c.both(func(s *side) error { return errors.Join(s.mended(ctx), s.refresh(ctx, true)) })
 	if err != nil {
 		return nil, 0, err
 	}
@@ -175,6 +175,8 @@ type side struct {
 	refused map[place]refused
 	// distrusted are sets that are not as they must be.
 	distrusted map[string]error
+	// broken says that the last transaction failed for what is no transaction's fault.
+	broken bool
 }
 
 // place names a chain of one family.

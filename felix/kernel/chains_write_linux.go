@@ -165,16 +165,30 @@ func (s *side) commit(ctx context.Context, t render.Transaction) error {
 	s.h.writes.chains.Add(uint64(t.Changes))
 	for again := true; ; again = false {
 		if err := s.start(ctx); err != nil {
+			s.broken = true
 			return err
 		}
 		err := s.restore.do(ctx, t.Text, len(t.About), s.config.patience())
 		if err != nil {
 			s.drop()
 		}
+		var no *refusal
+		s.broken = err != nil && !errors.As(err, &no)
 		if !errors.Is(err, errGone) || !again {
 			return err
 		}
 	}
+}
+
+// mended starts the program if what was wanted last failed for want of it. It may be that nothing is wanted now, and that all
+// that is wanted next would fail again.
+func (s *side) mended(ctx context.Context) error {
+	if !s.broken {
+		return nil
+	}
+	err := s.start(ctx)
+	s.broken = err != nil
+	return err
 }
 
 // start sees to it that the program runs. That it has ended between two transactions harms nobody.

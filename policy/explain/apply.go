@@ -78,6 +78,8 @@ type Order struct {
 	Egress  []OrderedTier     `json:"egress"`
 	// Profiles decide what no policy applies to, and what all tiers pass.
 	Profiles []string `json:"profiles,omitempty"`
+	// Chains are the kernel's for the endpoint, if somebody has asked.
+	Chains []string `json:"chains,omitempty"`
 }
 
 // OrderedTier is a tier of which policies apply, at one stage.

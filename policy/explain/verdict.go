@@ -59,11 +59,13 @@ type Decision struct {
 	Located *Located `json:"located,omitempty"`
 }
 
-// Located is a rule's place in the kernel, with the packets that it has matched.
+// Located is a rule's place in the kernel, with what it has counted.
 type Located struct {
+	Table   string `json:"table"`
 	Chain   string `json:"chain"`
 	Number  int    `json:"number"`
 	Packets uint64 `json:"packets"`
+	Bytes   uint64 `json:"bytes"`
 }
 
 // TierCheck is a tier of which policies apply.

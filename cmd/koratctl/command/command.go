@@ -110,7 +110,7 @@ explain has its own.`,
 		SilenceErrors: true,
 		Args:          cobra.NoArgs,
 		RunE: func(cmd *cobra.Command, _ []string) error {
-			return usagef("say which command: apply, create, replace, delete, get, label, explain, policy, ipam, node or version")
+			return usagef("say which command: apply, create, replace, delete, get, label, explain, flows, policy, ipam, node or version")
 		},
 		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error {
 			c.started = true
@@ -126,10 +126,10 @@ explain has its own.`,
 	f.StringVar(&c.datastore.Key, "etcd-key", "", "file with that certificate's private key")
 	f.StringVar(&c.datastore.Username, "etcd-username", "", "user of etcd's, where it demands authentication")
 	f.StringVar(&c.datastore.PasswordFile, "etcd-password-file", "", "file with that user's password")
-	f.StringVar(&c.socket, "agent-socket", socket.DefaultPath, "the agent's socket on this node, for node status")
+	f.StringVar(&c.socket, "agent-socket", socket.DefaultPath, "the agent's socket on this node, for node status, flows and explain")
 	f.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long the datastore or the agent may take")
 	root.AddCommand(c.changes()...)
-	root.AddCommand(c.get(), c.label(), c.explainCommand(), c.policy(), c.ipam(), c.node(), c.versionCommand())
+	root.AddCommand(c.get(), c.label(), c.explainCommand(), c.flows(), c.policy(), c.ipam(), c.node(), c.versionCommand())
 	return root
 }
 

@@ -41,7 +41,8 @@ type worldKey struct{}
 //	race                      let somebody else change the object at the next write
 //	seed FILE                 put objects into the datastore as the agents do
 //	later FILE                do that, or replace them, when a command next waits
-//	agent FILE                answer node status on $WORK/agent.sock with the file
+//	agent FILE                answer one request on $WORK/agent.sock with the file
+//	stream FILE               answer one on $WORK/agent.sock with each line of the file, and hang up
 func TestScripts(t *testing.T) {
 	testscript.Run(t, testscript.Params{
 		Dir: "testdata",
@@ -50,7 +51,7 @@ func TestScripts(t *testing.T) {
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){
-			"koratctl": koratctl, "code": code, "agent": agent, "seed": seed, "later": later,
+			"koratctl": koratctl, "code": code, "agent": agent, "stream": stream, "seed": seed, "later": later,
 			"race": func(ts *testscript.TestScript, _ bool, _ []string) { worldOf(ts).race = true },
 		},
 	})
@@ -161,11 +162,23 @@ func (r *racing) Update(ctx context.Context, obj api.Object) (api.Object, error)
 
 // agent answers one request as korat-node would.
 func agent(ts *testscript.TestScript, _ bool, args []string) {
+	answer(ts, socket.Reply{Status: json.RawMessage(ts.ReadFile(args[0]))})
+}
+
+// stream answers one with a stream.
+func stream(ts *testscript.TestScript, _ bool, args []string) {
+	replies := []socket.Reply{{}}
+	for line := range strings.Lines(ts.ReadFile(args[0])) {
+		replies = append(replies, socket.Reply{Status: json.RawMessage(line)})
+	}
+	answer(ts, replies...)
+}
+
+func answer(ts *testscript.TestScript, replies ...socket.Reply) {
 	path := filepath.Join(ts.Getenv("WORK"), "agent.sock")
 	ts.Check(os.RemoveAll(path))
 	ln, err := net.Listen("unix", path)
 	ts.Check(err)
-	status := ts.ReadFile(args[0])
 	done := make(chan error, 1)
 	go func() {
 		conn, err := ln.Accept()
@@ -174,10 +187,11 @@ func agent(ts *testscript.TestScript, _ bool, args []string) {
 			return
 		}
 		var req socket.Request
-		done <- errors.Join(
-			json.NewDecoder(conn).Decode(&req),
-			json.NewEncoder(conn).Encode(socket.Reply{Status: json.RawMessage(status)}),
-			conn.Close())
+		err = json.NewDecoder(conn).Decode(&req)
+		for _, r := range replies {
+			err = errors.Join(err, json.NewEncoder(conn).Encode(r))
+		}
+		done <- errors.Join(err, conn.Close())
 	}()
 	ts.Defer(func() {
 		ts.Check(ln.Close())

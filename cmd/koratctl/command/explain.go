@@ -42,7 +42,8 @@ func (c *ctl) explainCommand() *cobra.Command {
 		Long: `Print what policies make of a flow, at both of its ends, and which rule decides. END is a pod (NAMESPACE/POD),
 a node's name or an address.
 
-The datastore is asked, not a node: the answer is what holds once the agents have done what the datastore says. A flow
+The datastore is asked for the verdict: it is what holds once the agents have done what the datastore says. On a node the
+agent there is asked, too, for the rule in the kernel and the packets that it has counted, of the node's own endpoints. A flow
 is meant as policies see it, after the address of a service has become that of a pod. It is a new connection: what
 belongs to an established one passes.
 
@@ -93,6 +94,7 @@ func (c *ctl) explainFlow(ctx context.Context, ask question, format show.Format)
 			return err
 		}
 		e := show.Explain(w, flow)
+		c.locate(ctx, &e.Verdict, api.FamilyOf(flow.From.Address))
 		allowed = e.Verdict.Allowed
 		return show.Explanation(c.Stdout, format, e)
 	})
@@ -137,6 +139,7 @@ A host endpoint is given by its name alone.`,
 				for _, ep := range w.Endpoints(namespace, name) {
 					orders = append(orders, w.Order(ep))
 				}
+				c.locateOrders(cmd.Context(), orders)
 				if len(orders) == 0 {
 					return fmt.Errorf("%s: there is no such endpoint: a pod is written NAMESPACE/POD, a host endpoint by its name (koratctl get wep -A)", args[0])
 				}

@@ -10,6 +10,7 @@ import (
 
 	"korat/api"
 	"korat/policy"
+	"korat/policy/chain"
 	"korat/policy/explain"
 )
 
@@ -124,7 +125,11 @@ func (t *textWriter) side(s *explain.Side) {
 	}
 	t.line(0, "%s of %s%s on %s: %s %s", s.Direction, s.Endpoint, stage, s.Node, verdict(s.Allowed, false), decision(s))
 	if at := s.Decided.Located; at != nil {
-		t.line(1, "in the kernel: rule %d of chain %s, %d packets", at.Number, at.Chain, at.Packets)
+		table := ""
+		if at.Table != string(chain.Filter) {
+			table = " of table " + at.Table
+		}
+		t.line(1, "in the kernel: rule %d of chain %s%s, %d packets, %d bytes", at.Number, at.Chain, table, at.Packets, at.Bytes)
 	}
 	for _, tier := range s.Tiers {
 		t.line(1, "tier %s", tier.Tier)

@@ -35,13 +35,16 @@ func oneOrder(w io.Writer, o *explain.Order) error {
 	for _, key := range slices.Sorted(maps.Keys(o.Labels)) {
 		labels = append(labels, key+"="+o.Labels[key])
 	}
-	err := grid(w, [][]string{
+	head := [][]string{
 		{"Endpoint", o.Endpoint},
 		{"Node", o.Node},
 		{"Labels", strings.Join(labels, ", ")},
 		{"Profiles", strings.Join(o.Profiles, ", ")},
-	})
-	if err != nil {
+	}
+	if len(o.Chains) > 0 {
+		head = append(head, []string{"Chains", strings.Join(o.Chains, ", ")})
+	}
+	if err := grid(w, head); err != nil {
 		return err
 	}
 	fmt.Fprintln(w)

@@ -1,0 +1,129 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package command
+
+import (
+	"context"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"korat/api"
+	"korat/cni-plugin/socket"
+	"korat/felix"
+	"korat/policy/explain"
+)
+
+// locate adds where in the kernel the deciding rules are, as far as the agent on this host knows, and says whom else to
+// ask.
+func (c *ctl) locate(ctx context.Context, v *explain.Verdict, f api.Family) {
+	var q felix.Question
+	var sides []*explain.Side
+	for i := range v.Sides {
+		s := &v.Sides[i]
+		by := s.Decided
+		if by.Policy == nil && by.Tier == "" && !by.Unprofiled {
+			continue // no rule of a chain of the endpoint's
+		}
+		q.Checks = append(q.Checks, felix.Check{
+			Endpoint: s.Endpoint, Node: s.Node, Direction: s.Direction, Stage: string(s.Stage), Family: f,
+			Policy: by.Policy, Part: by.Part, Tier: by.Tier, Unprofiled: by.Unprofiled,
+		})
+		sides = append(sides, s)
+	}
+	if len(sides) == 0 {
+		return
+	}
+	answer, err := c.askWhere(ctx, q)
+	var elsewhere []string
+	for i, s := range sides {
+		switch {
+		case err == nil && answer.Rules[i].Chain != "":
+			at := answer.Rules[i]
+			s.Decided.Located = &explain.Located{Table: at.Table, Chain: at.Chain, Number: at.Number, Packets: at.Packets, Bytes: at.Bytes}
+		case err != nil || s.Node != answer.Node:
+			elsewhere = append(elsewhere, s.Node)
+		default:
+			v.Notes = append(v.Notes, fmt.Sprintf("the kernel of %s has no rule yet for what decides on %s of %s", s.Node, s.Direction, s.Endpoint))
+		}
+	}
+	v.Notes = append(v.Notes, ask(err, elsewhere)...)
+}
+
+// ask says where somebody knows more.
+func ask(err error, nodes []string) []string {
+	slices.Sort(nodes)
+	nodes = slices.Compact(nodes)
+	var notes []string
+	var refused *socket.Error
+	if err != nil && !absent(err) {
+		notes = []string{"the agent here does not say where the rules are in the kernel: " + err.Error()}
+		if errors.As(err, &refused) && strings.Contains(refused.Details, string(socket.VerbLocate)) {
+			notes = []string{"the agent here is of an older version, and does not say where the rules are in the kernel"}
+		}
+	}
+	if len(nodes) > 0 {
+		notes = append(notes, "rules in the kernel and their counters are shown on the node itself: run this on "+strings.Join(nodes, " and on "))
+	}
+	return notes
+}
+
+// absent says whether there is no agent here at all.
+func absent(err error) bool {
+	var gone *noAgentError
+	return errors.As(err, &gone)
+}
+
+// noAgentError is that no agent answers.
+type noAgentError struct{ error }
+
+// askWhere asks the agent on this host. It does not wait for one.
+func (c *ctl) askWhere(ctx context.Context, q felix.Question) (felix.Located, error) {
+	var answer felix.Located
+	conn, err := socket.DialOnce(c.socket)
+	if err != nil {
+		return answer, &noAgentError{err}
+	}
+	defer func() { _ = conn.Close() }() // nothing depends on the goodbye
+	text, err := json.Marshal(q)
+	if err != nil {
+		return answer, err
+	}
+	reply, err := conn.Call(ctx, socket.Request{Verb: socket.VerbLocate, Query: socket.Query{Question: text}})
+	if err != nil {
+		return answer, err
+	}
+	if err := json.Unmarshal(reply.Status, &answer); err != nil || len(answer.Rules) != len(q.Checks) {
+		return answer, errors.New("its answer is not understood: are koratctl and the agent of one version?")
+	}
+	return answer, nil
+}
+
+// locateOrders adds the chains in the kernel of the endpoints that are on this host.
+func (c *ctl) locateOrders(ctx context.Context, orders []explain.Order) {
+	ctx, cancel, err := c.limited(ctx)
+	if err != nil {
+		return
+	}
+	defer cancel()
+	var q felix.Question
+	for _, o := range orders {
+		for _, d := range []api.PolicyType{api.Ingress, api.Egress} {
+			for _, f := range api.Families() {
+				q.Checks = append(q.Checks, felix.Check{Endpoint: o.Endpoint, Node: o.Node, Direction: d, Family: f})
+			}
+		}
+	}
+	answer, err := c.askWhere(ctx, q)
+	if err != nil {
+		return
+	}
+	for i, at := range answer.Rules {
+		o := &orders[i/4]
+		if at.Chain != "" && !slices.Contains(o.Chains, at.Chain) {
+			o.Chains = append(o.Chains, at.Chain)
+		}
+	}
+}
