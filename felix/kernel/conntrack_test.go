@@ -134,18 +134,21 @@ func talk(t testing.TB, conn net.Conn) {
 	}
 }
 
-// flows are the flows of addresses as text, sorted.
+// flows are the flows of addresses as text, sorted: the same ones whether the kernel searches or not.
 func (h podHost) flows(addresses ...string) string {
 	h.t.Helper()
-	var lines []string
-	err := h.handle.Conntrack().Read(h.t.Context(), addrs(addresses...), func(f kernel.Flow) {
-		lines = append(lines, f.String()+"\n")
-	})
-	if err != nil {
-		h.t.Fatal(err)
+	var texts [2]string
+	for i, conntrack := range []kernel.Conntrack{h.handle.Conntrack(), h.handle.Conntrack().Searching()} {
+		var lines []string
+		err := conntrack.Read(h.t.Context(), addrs(addresses...), func(f kernel.Flow) { lines = append(lines, f.String()+"\n") })
+		if err != nil {
+			h.t.Fatal(err)
+		}
+		slices.Sort(lines)
+		texts[i] = strings.Join(lines, "")
 	}
-	slices.Sort(lines)
-	return strings.Join(lines, "")
+	equal(h.t, "searched", texts[0], texts[1])
+	return texts[0]
 }
 
 func addrs(texts ...string) []netip.Addr {
