@@ -47,7 +47,7 @@ said how many were left out; -o json has an object on each line.`,
 			})
 		},
 	}
-	cmd.Flags().BoolVarP(&follow, "follow", "f", false, "go on until ended")
+	cmd.Flags().BoolVar(&follow, "follow", false, "go on until ended")
 	cmd.Flags().StringVarP(&output, "output", "o", "", "json")
 	return cmd
 }
