@@ -152,6 +152,7 @@ func New(cfg Config, parts Parts) *Agent {
 		world:  world{registration: newRegistration(time.Now)},
 		report: newReport(cfg.Node, cfg.Version),
 	}
+	a.report.countCut(func() uint64 { return parts.Revoker.Status().Cut })
 	a.memos.packets = packetlog.New(parts.Reports, lookout{a})
 	return a
 }

@@ -54,6 +54,7 @@ type metrics struct {
 	routes    prometheus.Gauge
 	sessions  *prometheus.GaugeVec
 	ready     prometheus.Gauge
+	policy    policyMetrics
 }
 
 func newReport(node, version string) *report {
@@ -69,6 +70,7 @@ func newReport(node, version string) *report {
 			Name: "korat_bgp_sessions", Help: "Planned BGP sessions by whether they are established.",
 		}, []string{"established"}),
 		ready: prometheus.NewGauge(prometheus.GaugeOpts{Name: "korat_ready", Help: "1 when the node is ready."}),
+		policy: newPolicyMetrics(),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
 		Name: "korat_info", Help: "Always 1.",
@@ -78,6 +80,7 @@ func newReport(node, version string) *report {
 	reg := prometheus.NewRegistry()
 	reg.MustRegister(m.passes, m.passTime, m.errors, m.writes, m.reads, m.endpoints, m.routes, m.sessions, m.ready, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
+	reg.MustRegister(m.policy.collectors()...)
 	return &report{registry: reg, metrics: m, beat: time.Now(), born: time.Now(), reasons: []string{"starting"}}
 }
 
@@ -161,7 +164,9 @@ func (a *Agent) publish(began time.Time, err error) {
 	a.logOnce("policy", &r.filterErr, trouble.filter)
 	problems = append(problems, a.memos.filter.Problems()...)
 	a.logOnce("learned routes", &r.learnedErr, trouble.learned)
-	status := a.statusOf(problems)
+	policies := a.policyStatus(trouble.filter)
+	m.policy.set(policies, a.memos.filter.Faults())
+	status := a.statusOf(problems, policies)
 	a.logReadiness(reasons)
 	r.mu.Lock()
 	defer r.mu.Unlock()

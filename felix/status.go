@@ -23,6 +23,7 @@ type NodeStatus struct {
 	RouterID    string          `json:"routerID,omitempty"`
 	Sessions    []SessionStatus `json:"sessions"`
 	Routes      []RouteStatus   `json:"routes"`
+	Policies    *PolicyStatus   `json:"policies,omitempty"`
 	// Problems are the reasons for which the node is not ready, and what it works around.
 	Problems []string `json:"problems"`
 }
@@ -53,12 +54,12 @@ type RouteStatus struct {
 
 // statusOf captures what the status is made from; most passes are never asked for theirs. Plan and
 // State are values that nobody changes later; the sessions' counters are as fresh as the speaker's.
-func (a *Agent) statusOf(problems []string) func() NodeStatus {
+func (a *Agent) statusOf(problems []string, policies PolicyStatus) func() NodeStatus {
 	node, version, self, plan, want := a.Node, a.Version, a.world.self, a.world.plan, a.world.want.Routes
 	return func() NodeStatus {
 		s := NodeStatus{
 			Node: node, Version: version, Problems: problems,
-			AS: plan.Global.AS, Sessions: sessions(plan, a.Speaker.RIB()), Routes: routes(want),
+			AS: plan.Global.AS, Sessions: sessions(plan, a.Speaker.RIB()), Routes: routes(want), Policies: &policies,
 		}
 		s.Address, s.AddressIPv6 = prefixText(self.ipv4.Address), prefixText(self.ipv6.Address)
 		if plan.Global.RouterID.IsValid() {

@@ -172,6 +172,9 @@ func (r *Revoker) Standing() bool {
 
 // Status tells what was done.
 func (r *Revoker) Status() Status {
+	if r == nil {
+		return Status{}
+	}
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.status

@@ -88,3 +88,21 @@ func TestSets(t *testing.T) {
 		break
 	}
 }
+
+func TestElsewhere(t *testing.T) {
+	look := func(set string) chain.Rule {
+		return chain.NewRule("why", chain.Action{Verb: chain.Drop}, chain.Proto{Number: 6}, chain.InSet{Set: set, Not: true, Side: chain.Destination})
+	}
+	c := &chain.Chain{Rules: []chain.Rule{look("a"), look("b")}, Last: []chain.Rule{look("c")}}
+	if c.Elsewhere(map[string]string{"x": "y"}) != nil {
+		t.Error("it looks into none of the sets")
+	}
+	want := &chain.Chain{Rules: []chain.Rule{look("A"), look("b")}, Last: []chain.Rule{look("C")}}
+	have := c.Elsewhere(map[string]string{"a": "A", "c": "C"})
+	if !have.Equal(want) {
+		t.Errorf("have %v", have)
+	}
+	if !slices.Equal(slices.Collect(c.Sets), []string{"a", "b", "c"}) {
+		t.Error("the chain itself has changed")
+	}
+}

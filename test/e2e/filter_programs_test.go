@@ -88,11 +88,11 @@ func programsFail(p *policed) {
 			p.kill(pid, syscall.SIGKILL)
 		}
 		// Somebody else's change has it notice.
-		p.shell(programs(p.backend, "")[0] + " -w -I FORWARD -j ACCEPT")
+		p.shell(programs(p.backend, "")[0] + " -w -I FORWARD -d 203.0.113.1 -j ACCEPT")
 		p.refusedFor(c.why)
 		p.Logf("%s: %s", c.name, p.problems())
 		p.install()
-		p.shell(programs(p.backend, "")[0] + " -w -D FORWARD -j ACCEPT")
+		p.shell(programs(p.backend, "")[0] + " -w -D FORWARD -d 203.0.113.1 -j ACCEPT")
 		if _, err := p.attach(strings.ReplaceAll(c.name, " ", "-"), "client"); err != nil {
 			p.Error(err)
 		}

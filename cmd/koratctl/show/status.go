@@ -42,6 +42,9 @@ func Status(w io.Writer, s felix.NodeStatus, now time.Time) error {
 	if err := gridOr(w, rows, "none: this node has no peer"); err != nil {
 		return err
 	}
+	if err := policies(w, s.Policies); err != nil {
+		return err
+	}
 	fmt.Fprintln(w, "\nRoutes")
 	rows = [][]string{{"PREFIX", "TO", "FROM"}}
 	for _, r := range s.Routes {
@@ -52,6 +55,29 @@ func Status(w io.Writer, s felix.NodeStatus, now time.Time) error {
 		rows = append(rows, []string{r.Prefix, to, r.From})
 	}
 	return gridOr(w, rows, "none")
+}
+
+// policies prints what there is of policies; nothing if the agent does not tell.
+func policies(w io.Writer, p *felix.PolicyStatus) error {
+	if p == nil {
+		return nil
+	}
+	fmt.Fprintln(w, "\nPolicies")
+	backend := p.Backend
+	if p.Reason != "" {
+		backend += " (" + p.Reason + ")"
+	}
+	rows := [][]string{
+		{"Active here", strconv.Itoa(p.Active)},
+		{"Chains", fmt.Sprintf("%d with %d rules", p.Chains, p.Rules)},
+		{"Sets", fmt.Sprintf("%d with %d members", p.Sets, p.Members)},
+		{"Backend", backend},
+		{"Flows cut", strconv.FormatUint(p.Cut, 10)},
+	}
+	for _, c := range p.Refused {
+		rows = append(rows, []string{"Closed", c.Chain + ": " + c.Reason})
+	}
+	return grid(w, rows)
 }
 
 // gridOr prints the rows, or what to say when there is only the header.
