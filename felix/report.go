@@ -69,7 +69,7 @@ func newReport(node, version string) *report {
 		sessions: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "korat_bgp_sessions", Help: "Planned BGP sessions by whether they are established.",
 		}, []string{"established"}),
-		ready: prometheus.NewGauge(prometheus.GaugeOpts{Name: "korat_ready", Help: "1 when the node is ready."}),
+		ready:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "korat_ready", Help: "1 when the node is ready."}),
 		policy: newPolicyMetrics(),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -160,6 +160,9 @@ func (a *Agent) publish(began time.Time, err error) {
 	}
 	if trouble.filter != nil {
 		problems = append(problems, "policy: "+trouble.filter.Error())
+	}
+	if err := a.Revoker.Status().Err; err != nil {
+		problems = append(problems, "flows that policies forbid may go on: "+err.Error())
 	}
 	a.logOnce("policy", &r.filterErr, trouble.filter)
 	problems = append(problems, a.memos.filter.Problems()...)
