@@ -64,7 +64,9 @@ func TestPolicyStatus(t *testing.T) {
 		s := n.status().Policies
 		return s.Active == 2 && len(s.Refused) == 1 && s.Refused[0].Chain == "IPv4 filter cali-pi-np/ns/web" && strings.Contains(s.Refused[0].Reason, "refuses rule 1")
 	})
-	w.until("the flow that is forbidden by now is counted", func() bool { return n.status().Policies.Cut == 1 || strings.Contains(n.scrape(), "korat_flows_cut_total 1\n") })
+	w.until("the flow that is forbidden by now is counted", func() bool {
+		return n.status().Policies.Cut == 1 || strings.Contains(n.scrape(), "korat_flows_cut_total 1\n")
+	})
 	if !strings.Contains(n.scrape(), "korat_refused_chains 1\n") {
 		t.Error("the metrics do not count it")
 	}

@@ -42,10 +42,10 @@ const (
 	serviceLoops   = "cali-cidr-block"
 	// knownConnections is of packets of connections that there are already, and of those that belong to none.
 	knownConnections = "cali-tracked"
-	fromHost       = "cali-from-host-endpoint"
-	toHost         = "cali-to-host-endpoint"
-	fromForward    = "cali-from-hep-forward"
-	toForward      = "cali-to-hep-forward"
+	fromHost         = "cali-from-host-endpoint"
+	toHost           = "cali-to-host-endpoint"
+	fromForward      = "cali-from-hep-forward"
+	toForward        = "cali-to-hep-forward"
 )
 
 // maxSetName is IPSET_MAXNAMELEN less the terminating zero.
