@@ -94,19 +94,36 @@ func (h *heldSet) order(affordable bool) policy.SetOrder {
 	return policy.AddedFirst
 }
 
-// meet says whether a prefix comes to one set and goes from another.
+// meet says whether something comes to one set where something goes from another: prefixes of which one is in the other.
 func meet(changes map[policy.SetKey]SetChange) bool {
-	come := map[netip.Prefix]bool{}
+	come, gone := map[netip.Prefix]struct{}{}, map[netip.Prefix]struct{}{}
 	for _, c := range changes {
-		if !c.New && !c.Gone {
-			for _, m := range c.Added {
-				come[m.Prefix] = true
-			}
+		if c.New || c.Gone {
+			continue
+		}
+		for _, m := range c.Added {
+			come[m.Prefix] = struct{}{}
+		}
+		for _, m := range c.Removed {
+			gone[m.Prefix] = struct{}{}
 		}
 	}
-	for _, c := range changes {
-		for _, m := range c.Removed {
-			if come[m.Prefix] {
+	return len(come) > 0 && len(gone) > 0 && (covered(come, gone) || covered(gone, come))
+}
+
+// covered says whether one of the prefixes lies in one of the others.
+func covered(prefixes, others map[netip.Prefix]struct{}) bool {
+	lengths := map[int]struct{}{}
+	for p := range others {
+		lengths[p.Bits()] = struct{}{}
+	}
+	for p := range prefixes {
+		for bits := range lengths {
+			if bits > p.Bits() {
+				continue
+			}
+			outer, err := p.Addr().Prefix(bits)
+			if _, there := others[outer]; err == nil && there {
 				return true
 			}
 		}

@@ -94,6 +94,28 @@ func TestOrder(t *testing.T) {
 			func(c *compile.Compiler) { c.DeletePeer(id); c.SetPeer("other", item("app=client")) },
 			"app == \"client\": at once, has(friend): at once",
 		},
+		"one comes where another's network was": {
+			func(c *compile.Compiler) {
+				c.SetPeer("network", policy.Item{Labels: labels("known"), Prefixes: prefixes("10.0.0.0/24")})
+			},
+			func(c *compile.Compiler) { c.DeletePeer("network"); c.SetPeer(id, item("friend")) },
+			"has(friend): at once, has(known): at once",
+		},
+		"a network comes where another was": {
+			func(c *compile.Compiler) { c.SetPeer(id, item("friend")) },
+			func(c *compile.Compiler) {
+				c.DeletePeer(id)
+				c.SetPeer("network", policy.Item{Labels: labels("known"), Prefixes: prefixes("10.0.0.0/24")})
+			},
+			"has(friend): at once, has(known): at once",
+		},
+		"a network comes beside another": {
+			func(c *compile.Compiler) {
+				c.SetPeer("network", policy.Item{Labels: labels("known"), Prefixes: prefixes("10.0.1.0/24")})
+			},
+			func(c *compile.Compiler) { c.DeletePeer("network"); c.SetPeer(id, item("friend")) },
+			"has(friend): added first, has(known): added first",
+		},
 		"allowed, with rules that become others": {
 			func(c *compile.Compiler) { c.SetPeer(id, item("")) },
 			func(c *compile.Compiler) {
@@ -105,7 +127,7 @@ func TestOrder(t *testing.T) {
 		},
 		"too many to be copied": {
 			func(c *compile.Compiler) {
-				it := item("friend")
+				it := policy.Item{Labels: labels("friend")}
 				for i := range policy.MaxCopied {
 					it.Prefixes = append(it.Prefixes, netip.PrefixFrom(netip.AddrFrom4([4]byte{10, 1, byte(i >> 8), byte(i)}), 32))
 				}
