@@ -69,6 +69,8 @@ type Config struct {
 	Bootstrap Bootstrap
 	// Resync is the period of full reads of the kernel where FelixConfiguration says nothing.
 	Resync time.Duration
+	// Lifelines are the connections to the datastore, or to the one that this process serves.
+	Lifelines []revocation.Lifeline
 }
 
 // Parts are what the agent works with; main makes them and runs those that have a Run.
@@ -241,6 +243,7 @@ func (a *Agent) pass(ctx context.Context) error {
 		return nil
 	}
 	a.start(ctx)
+	a.at.relearn(a.world.snap)
 	a.at.alloc.SetExhausted(a.Keeper.Exhausted())
 	a.at.alloc.SetLeaving(a.Keeper.Leaving())
 	a.at.settle(a.world.host)

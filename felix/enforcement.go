@@ -77,6 +77,7 @@ func (a *Agent) revoke() {
 	e.owed = revocation.Owed{}
 	if !job.Affected.Empty() {
 		job.Rules, job.Hosts = e.filter.Rules(), e.filter.Hosts()
+		job.Lifelines = append(revocation.Sessions(a.world.plan), a.Lifelines...)
 	}
 	r.Give(job)
 }

@@ -118,6 +118,7 @@ func (s settings) agentConfig() (felix.Config, error) {
 	if cfg.Bootstrap, err = s.pool.bootstrap(cfg.Identity); err != nil {
 		return cfg, err
 	}
+	cfg.Lifelines = s.datastore.lifelines()
 	return cfg, s.datastore.check()
 }
 

@@ -130,6 +130,9 @@ func (j *judge) verdict(f *kernel.Flow) verdict {
 	if j.orphaned(from) || j.orphaned(to) {
 		return gone
 	}
+	if j.guarded && j.spares(f) {
+		return allowed
+	}
 	q := questionOf(f)
 	switch {
 	case j.allows(q), f.Master.Source.IsValid() && j.allows(announced(f)):

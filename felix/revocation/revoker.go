@@ -90,6 +90,8 @@ type Job struct {
 	Rules    calc.Rules
 	Host     dataplane.Host
 	Snapshot api.Snapshot
+	// Lifelines are the agent's own connections.
+	Lifelines []Lifeline
 	// edition is that of the packet filter.
 	edition uint64
 }

@@ -131,6 +131,7 @@ type site struct {
 	pods      []*api.WorkloadEndpoint
 	revoker   *revocation.Revoker
 	owed      revocation.Owed
+	lifelines []revocation.Lifeline
 }
 
 // The pods are server 10.0.0.1 and client 10.0.0.2 on this node, and 10.0.1.1 far away, which is a client too. The
@@ -211,6 +212,7 @@ func (s *site) job() revocation.Job {
 	s.owed.Merge(s.revoker.TakeUndone())
 	j := revocation.Job{
 		Owed: s.owed, Node: "here", Pods: s.filter.Pods(), Hosts: s.filter.Hosts(), Rules: s.filter.Rules(), Host: s.host(), Snapshot: s.snap,
+		Lifelines: s.lifelines,
 	}
 	j.Adopt(j.Pods)
 	s.owed = revocation.Owed{}
