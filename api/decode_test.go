@@ -153,19 +153,3 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
-
-// tierOf gives the tier that a policy needs to be valid, and any other for other objects.
-func tierOf(obj Object) *Tier {
-	tier := &Tier{}
-	switch o := obj.(type) {
-	case *NetworkPolicy:
-		tier.Name = o.Spec.Tier
-	case *GlobalNetworkPolicy:
-		tier.Name = o.Spec.Tier
-	case *StagedNetworkPolicy:
-		tier.Name = o.Spec.Tier
-	case *StagedGlobalNetworkPolicy:
-		tier.Name = o.Spec.Tier
-	}
-	return tier
-}

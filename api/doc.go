@@ -8,6 +8,6 @@
 // A field or kind that korat does not support yet has no Go field here, so that strict decoding
 // refuses it by name. The package touches no kernel, no datastore and no clock.
 //
-// Open kinds.go first: it lists every kind with its scope, names and constructor.
+// Open kinds.go first: it lists every kind with its scope and names.
 // +kubebuilder:object:generate=true
 package api

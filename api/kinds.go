@@ -162,7 +162,7 @@ func supportedManifests() string {
 // New gives an empty object of a kind with its manifest's apiVersion and kind set, or nil if the kind is not
 // supported.
 func New(kind Kind) Object {
-	obj := zero(kind)
+	obj := new(Snapshot).table(kind).zero()
 	if obj != nil {
 		SetType(obj)
 	}
@@ -173,56 +173,4 @@ func New(kind Kind) Object {
 func SetType(obj Object) {
 	info, _ := obj.Key().Kind.Info()
 	obj.GetObjectKind().SetGroupVersionKind(schema.FromAPIVersionAndKind(info.APIVersion, info.Manifest))
-}
-
-func zero(kind Kind) Object {
-	switch kind {
-	case KindIPPool:
-		return &IPPool{}
-	case KindBGPConfiguration:
-		return &BGPConfiguration{}
-	case KindBGPPeer:
-		return &BGPPeer{}
-	case KindNode:
-		return &Node{}
-	case KindWorkloadEndpoint:
-		return &WorkloadEndpoint{}
-	case KindIPAMConfiguration:
-		return &IPAMConfiguration{}
-	case KindIPReservation:
-		return &IPReservation{}
-	case KindBlockAffinity:
-		return &BlockAffinity{}
-	case KindIPAMBlock:
-		return &IPAMBlock{}
-	case KindClusterInformation:
-		return &ClusterInformation{}
-	case KindFelixConfiguration:
-		return &FelixConfiguration{}
-	case KindTier:
-		return &Tier{}
-	case KindProfile:
-		return &Profile{}
-	case KindNetworkPolicy:
-		return &NetworkPolicy{}
-	case KindGlobalNetworkPolicy:
-		return &GlobalNetworkPolicy{}
-	case KindStagedNetworkPolicy:
-		return &StagedNetworkPolicy{}
-	case KindStagedGlobalNetworkPolicy:
-		return &StagedGlobalNetworkPolicy{}
-	case KindNetworkSet:
-		return &NetworkSet{}
-	case KindGlobalNetworkSet:
-		return &GlobalNetworkSet{}
-	case KindHostEndpoint:
-		return &HostEndpoint{}
-	case KindKubernetesNetworkPolicy:
-		return &KubernetesNetworkPolicy{}
-	case KindClusterNetworkPolicy:
-		return &ClusterNetworkPolicy{}
-	case KindEndpointSlice:
-		return &EndpointSlice{}
-	}
-	return nil
 }

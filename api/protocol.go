@@ -56,7 +56,7 @@ func (p *Protocol) UnmarshalJSON(text []byte) error {
 		return err
 	}
 	for _, name := range []Protocol{ProtocolTCP, ProtocolUDP, ProtocolICMP, ProtocolICMPv6, ProtocolSCTP, ProtocolUDPLite} {
-		if kind == "string" && strings.ToLower(word) == strings.ToLower(string(name)) {
+		if kind == "string" && strings.EqualFold(word, string(name)) {
 			*p = name
 			return nil
 		}

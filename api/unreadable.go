@@ -19,8 +19,9 @@ func (k Kind) Restricts() bool {
 	switch k {
 	case KindNetworkPolicy, KindGlobalNetworkPolicy, KindKubernetesNetworkPolicy, KindClusterNetworkPolicy, KindProfile:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // Restore reads an object as a datastore has it. Fields that it does not know, which a later version may have written,

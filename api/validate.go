@@ -162,9 +162,10 @@ func (c *checker) host(field, value string, addr netip.Addr) bool {
 	return false
 }
 
-func (c *checker) nodeName(field, value string) {
-	if !isSubdomain(value) {
-		c.fail(field, value, "must be a node's name: a DNS-1123 subdomain of at most %d bytes", maxNameLength)
+// onNode checks spec.node.
+func (c *checker) onNode(name string) {
+	if !isSubdomain(name) {
+		c.fail("spec.node", name, "must be a node's name: a DNS-1123 subdomain of at most %d bytes", maxNameLength)
 	}
 }
 

@@ -32,7 +32,7 @@ func (c *checker) bgpConfiguration(s *BGPConfigurationSpec) {
 
 func (c *checker) bgpPeer(s *BGPPeerSpec) {
 	if s.Node != "" {
-		c.nodeName("spec.node", s.Node)
+		c.onNode(s.Node)
 	}
 	c.unsetOr("spec.nodeSelector", s.NodeSelector, SelectAll)
 	if s.Node != "" && s.NodeSelector != "" {

@@ -29,7 +29,7 @@ const podInterfaces = "cali"
 
 func (c *checker) workloadEndpoint(w *WorkloadEndpoint) {
 	s := &w.Spec
-	c.nodeName("spec.node", s.Node)
+	c.onNode(s.Node)
 	c.interfaceName("spec.endpoint", s.Endpoint)
 	if c.ruleInterface("spec.interfaceName", s.InterfaceName) && !strings.HasPrefix(s.InterfaceName, podInterfaces) {
 		c.fail("spec.interfaceName", s.InterfaceName, "must begin with %s: policies are applied to such interfaces alone", podInterfaces)
@@ -74,7 +74,7 @@ func (c *checker) podPolicy(w *WorkloadEndpoint) {
 func (c *checker) hostEndpoint(h *HostEndpoint) {
 	s := &h.Spec
 	c.ownLabels(h.Labels, nil)
-	c.nodeName("spec.node", s.Node)
+	c.onNode(s.Node)
 	switch {
 	case s.InterfaceName == "" && len(s.ExpectedIPs) == 0:
 		c.fail("spec.interfaceName", "", `must be set, or spec.expectedIPs: "%s" is all of the node's interfaces but those of pods`, allInterfaces)

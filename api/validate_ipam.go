@@ -99,7 +99,7 @@ func (c *checker) poolRange(value string, pool netip.Prefix) {
 func (c *checker) blockAffinity(s *BlockAffinitySpec) {
 	c.oneOf("spec.state", s.State, AffinityPending, AffinityConfirmed, AffinityPendingDeletion)
 	c.oneOf("spec.type", s.Type, AffinityHost)
-	c.nodeName("spec.node", s.Node)
+	c.onNode(s.Node)
 	if block, ok := c.prefix("spec.cidr", s.CIDR); ok {
 		if want := AffinityName(s.Node, block); c.key.Name != want {
 			c.fail("metadata.name", c.key.Name, "must be %q for this node and CIDR", want)

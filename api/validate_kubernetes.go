@@ -121,26 +121,29 @@ func (c *checker) labelSelector(field string, s *metav1.LabelSelector) {
 	}
 	c.labels(field+".matchLabels", s.MatchLabels)
 	for i, e := range s.MatchExpressions {
-		at := index(field+".matchExpressions", i)
-		if !isQualifiedName(e.Key) {
-			c.fail(at+".key", e.Key, labelKeyRemedy)
+		c.expression(index(field+".matchExpressions", i), e)
+	}
+}
+
+func (c *checker) expression(at string, e metav1.LabelSelectorRequirement) {
+	if !isQualifiedName(e.Key) {
+		c.fail(at+".key", e.Key, labelKeyRemedy)
+	}
+	switch e.Operator {
+	case metav1.LabelSelectorOpIn, metav1.LabelSelectorOpNotIn:
+		if len(e.Values) == 0 {
+			c.fail(at+".values", "", "must have a value: operator is %s", e.Operator)
 		}
-		switch e.Operator {
-		case metav1.LabelSelectorOpIn, metav1.LabelSelectorOpNotIn:
-			if len(e.Values) == 0 {
-				c.fail(at+".values", "", "must have a value: operator is %s", e.Operator)
-			}
-		case metav1.LabelSelectorOpExists, metav1.LabelSelectorOpDoesNotExist:
-			if len(e.Values) > 0 {
-				c.fail(at+".values", strings.Join(e.Values, ","), "must be empty: operator is %s", e.Operator)
-			}
-		default:
-			c.fail(at+".operator", string(e.Operator), "must be In, NotIn, Exists or DoesNotExist")
+	case metav1.LabelSelectorOpExists, metav1.LabelSelectorOpDoesNotExist:
+		if len(e.Values) > 0 {
+			c.fail(at+".values", strings.Join(e.Values, ","), "must be empty: operator is %s", e.Operator)
 		}
-		for j, value := range e.Values {
-			if value != "" && !isLabelWord(value) {
-				c.fail(index(at+".values", j), value, labelValueRemedy)
-			}
+	default:
+		c.fail(at+".operator", string(e.Operator), "must be In, NotIn, Exists or DoesNotExist")
+	}
+	for j, value := range e.Values {
+		if value != "" && !isLabelWord(value) {
+			c.fail(index(at+".values", j), value, labelValueRemedy)
 		}
 	}
 }

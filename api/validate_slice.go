@@ -69,18 +69,22 @@ func (c *checker) slicePorts(ports []SlicePort) {
 		if p.Name != nil {
 			name = *p.Name
 		}
-		if name != "" && !isLabel(name) {
-			c.fail(at+".name", name, "must be a DNS-1123 label: lower-case letters, digits and inner dashes, at most 63 bytes")
-		}
 		if names[name] {
 			c.fail(at+".name", name, "is the name of another port of the slice: give each its own")
 		}
 		names[name] = true
-		if p.Protocol != nil && *p.Protocol != ProtocolTCP && *p.Protocol != ProtocolUDP && *p.Protocol != ProtocolSCTP {
-			c.fail(at+".protocol", string(*p.Protocol), "must be TCP, UDP or SCTP")
-		}
-		if p.Port != nil && (*p.Port < 1 || *p.Port > maxPort) {
-			c.fail(at+".port", *p.Port, "must be 1..%d", maxPort)
-		}
+		c.slicePort(at, name, p)
+	}
+}
+
+func (c *checker) slicePort(at, name string, p SlicePort) {
+	if name != "" && !isLabel(name) {
+		c.fail(at+".name", name, "must be a DNS-1123 label: lower-case letters, digits and inner dashes, at most 63 bytes")
+	}
+	if p.Protocol != nil && *p.Protocol != ProtocolTCP && *p.Protocol != ProtocolUDP && *p.Protocol != ProtocolSCTP {
+		c.fail(at+".protocol", string(*p.Protocol), "must be TCP, UDP or SCTP")
+	}
+	if p.Port != nil && (*p.Port < 1 || *p.Port > maxPort) {
+		c.fail(at+".port", *p.Port, "must be 1..%d", maxPort)
 	}
 }
