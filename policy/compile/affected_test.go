@@ -18,6 +18,7 @@ import (
 	"korat/policy"
 	"korat/policy/chain"
 	"korat/policy/compile"
+	"korat/policy/policytest"
 	"korat/policy/selector"
 )
 
@@ -46,7 +47,7 @@ func TestAffected(t *testing.T) {
 			p, ids := w.packet(locals)
 			w.concern(&p, changes)
 			was, is := p, p
-			if before.forwarded(&was) == dropped || after.forwarded(&is) != dropped {
+			if forwarded(before, &was) == dropped || forwarded(after, &is) != dropped {
 				continue
 			}
 			cut++
@@ -62,26 +63,26 @@ func TestAffected(t *testing.T) {
 
 // frozen gives a kernel with what there is now.
 func (w *walk) frozen(t *testing.T) *kernel {
-	k := &kernel{t: t, chains: maps.Clone(w.chains), sets: map[string][]policy.Member{}}
+	k := &kernel{TB: t, Chains: maps.Clone(w.chains), Sets: map[string][]policy.Member{}}
 	for key, members := range w.sets {
-		k.sets[key.Name] = slices.Collect(maps.Keys(members))
+		k.Sets[key.Name] = slices.Collect(maps.Keys(members))
 	}
 	return k
 }
 
 // forwarded passes a packet through the hooks of what is forwarded, or of what is for the host.
-func (k *kernel) forwarded(p *packet) end {
-	if p.out == "" {
-		return k.hooks(p, hook{chain.Raw, "PREROUTING"}, hook{chain.Mangle, "PREROUTING"}, hook{chain.Filter, "INPUT"})
+func forwarded(k *kernel, p *packet) policytest.Fate {
+	if p.Out == "" {
+		return k.Through(p, hook{Table: chain.Raw, Name: "PREROUTING"}, hook{Table: chain.Mangle, Name: "PREROUTING"}, hook{Table: chain.Filter, Name: "INPUT"})
 	}
-	return k.hooks(p, hook{chain.Raw, "PREROUTING"}, hook{chain.Mangle, "PREROUTING"}, hook{chain.Filter, "FORWARD"})
+	return k.Through(p, hook{Table: chain.Raw, Name: "PREROUTING"}, hook{Table: chain.Mangle, Name: "PREROUTING"}, hook{Table: chain.Filter, Name: "FORWARD"})
 }
 
 // packet gives one of a pod of this node, and the IDs of the endpoints that it meets.
 func (w *walk) packet(locals map[string]compile.Local) (packet, []string) {
 	p := packet{
-		in: "eth0", out: pick(w, "eth0", ""), protocol: pick(w, policy.TCP, policy.UDP), sport: uint16(w.IntN(60000)),
-		dport: pick[uint16](w, 80, 53, 1005, uint16(w.IntN(60000))),
+		In: "eth0", Out: pick(w, "eth0", ""), Protocol: pick(w, policy.TCP, policy.UDP), SourcePort: uint16(w.IntN(60000)),
+		DestinationPort: pick[uint16](w, 80, 53, 1005, uint16(w.IntN(60000))),
 	}
 	address := func(v6 bool) netip.Addr {
 		if v6 {
@@ -90,21 +91,21 @@ func (w *walk) packet(locals map[string]compile.Local) (packet, []string) {
 		return netip.MustParseAddr(fmt.Sprintf("10.1.%d.%d", w.IntN(6), w.IntN(6)))
 	}
 	v6 := w.IntN(2) == 0
-	p.src, p.dst = address(v6), address(v6)
+	p.Source, p.Destination = address(v6), address(v6)
 	pods := slices.Sorted(maps.Keys(locals))
 	pods = slices.DeleteFunc(pods, func(id string) bool { return locals[id].Host })
 	var ids []string
 	if w.IntN(3) > 0 && len(pods) > 0 {
 		ids = append(ids, pick(w, pods...))
-		p.in = locals[ids[0]].Interface
+		p.In = locals[ids[0]].Interface
 	}
 	if w.IntN(3) > 0 && len(pods) > 0 {
 		ids = append(ids, pick(w, pods...))
-		p.out = locals[ids[len(ids)-1]].Interface
+		p.Out = locals[ids[len(ids)-1]].Interface
 	}
 	// Several may claim an interface.
 	for _, id := range pods {
-		if device := locals[id].Interface; (device == p.in || device == p.out) && !slices.Contains(ids, id) {
+		if device := locals[id].Interface; (device == p.In || device == p.Out) && !slices.Contains(ids, id) {
 			ids = append(ids, id)
 		}
 	}
@@ -136,10 +137,10 @@ func (w *walk) changeRules() string {
 func (w *walk) concern(p *packet, changes compile.Changes) {
 	for key, c := range changes.Sets {
 		for _, m := range slices.Concat(c.Added, c.Removed) {
-			if m.Prefix.IsValid() && key.Family == api.FamilyOf(p.src) && w.IntN(3) == 0 {
-				p.src = m.Prefix.Addr()
-			} else if m.Prefix.IsValid() && key.Family == api.FamilyOf(p.src) && w.IntN(3) == 0 {
-				p.dst = m.Prefix.Addr()
+			if m.Prefix.IsValid() && key.Family == api.FamilyOf(p.Source) && w.IntN(3) == 0 {
+				p.Source = m.Prefix.Addr()
+			} else if m.Prefix.IsValid() && key.Family == api.FamilyOf(p.Source) && w.IntN(3) == 0 {
+				p.Destination = m.Prefix.Addr()
 			}
 		}
 	}
@@ -148,12 +149,12 @@ func (w *walk) concern(p *packet, changes compile.Changes) {
 func (w *walk) covered(a compile.Affected, p packet) bool {
 	for id := range a.Locals {
 		// A host endpoint may be that for all interfaces.
-		if l := w.locals[id]; l.Host || l.Interface == p.in || l.Interface == p.out {
+		if l := w.locals[id]; l.Host || l.Interface == p.In || l.Interface == p.Out {
 			return true
 		}
 	}
 	for prefix := range a.Narrowed {
-		if prefix.Contains(p.src) || prefix.Contains(p.dst) {
+		if prefix.Contains(p.Source) || prefix.Contains(p.Destination) {
 			return true
 		}
 	}

@@ -15,6 +15,7 @@ import (
 	"korat/policy"
 	"korat/policy/chain"
 	"korat/policy/compile"
+	"korat/policy/policytest"
 	"korat/policy/selector"
 )
 
@@ -244,7 +245,7 @@ func TestRefusedRules(t *testing.T) {
 	c := pod()
 	c.SetPolicy(ruled("odd", any80, pass80, from("192.0.2.0/24", deny80)))
 	c.Update()
-	have := text(c.Chains(), func(k chain.Key) bool { return strings.HasPrefix(k.Name, "cali-pi") })
+	have := policytest.Chains(c.Chains(), func(k chain.Key) bool { return strings.HasPrefix(k.Name, "cali-pi") })
 	want := "IPv4 filter cali-pi-gnp/odd\n\tsrc 192.0.2.0/24 → report"
 	if !strings.HasPrefix(have, want) || strings.Count(have, "\n") != 3 {
 		t.Errorf("have:\n%s\nwant:\n%s… and DROP", have, want)
@@ -261,22 +262,22 @@ func TestDispatchLeads(t *testing.T) {
 		c.SetProfile(&policy.Profile{Name: name, Ingress: []policy.Rule{allow(1000 + i)}})
 	}
 	c.Update()
-	k := newKernel(t, c)
+	k := policytest.NewMachine(t, c)
 	tried := 0
-	p := packet{src: netip.MustParseAddr("192.0.2.1"), dst: netip.MustParseAddr("10.0.0.1"), protocol: policy.TCP}
+	p := packet{Source: netip.MustParseAddr("192.0.2.1"), Destination: netip.MustParseAddr("10.0.0.1"), Protocol: policy.TCP}
 	for i := range uint16(200) {
 		name := fmt.Sprintf("cali%x", 0x1000000+int(i)*0x9e3779b1%0xefffff)
-		for port, want := range map[uint16]end{1000 + i: accepted, 1001 + i: dropped} {
-			p.out, p.dport = name, port
-			k.tried = 0
-			if have := k.hook(&p, chain.Filter, "FORWARD"); have != want {
+		for port, want := range map[uint16]policytest.Fate{1000 + i: accepted, 1001 + i: dropped} {
+			p.Out, p.DestinationPort = name, port
+			k.Tried = 0
+			if have := k.Through(&p, hook{Table: chain.Filter, Name: "FORWARD"}); have != want {
 				t.Errorf("%s, port %d: have %v, want %v", name, port, have, want)
 			}
-			tried = max(tried, k.tried)
+			tried = max(tried, k.Tried)
 		}
-		p.out, p.dport = name+"0", 1000+i
-		if k.hook(&p, chain.Filter, "FORWARD") != dropped {
-			t.Errorf("%s is not known, and not dropped", p.out)
+		p.Out, p.DestinationPort = name+"0", 1000+i
+		if k.Through(&p, hook{Table: chain.Filter, Name: "FORWARD"}) != dropped {
+			t.Errorf("%s is not known, and not dropped", p.Out)
 		}
 	}
 	if tried > 60 {

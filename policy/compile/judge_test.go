@@ -17,6 +17,7 @@ import (
 	"korat/policy/chain"
 	"korat/policy/compile"
 	"korat/policy/explain"
+	"korat/policy/policytest"
 )
 
 // TestVerdicts sends random packets through the chains that random policies come to, and wants the verdict that
@@ -120,7 +121,8 @@ func (w *walk) judgement(t *testing.T) *judgement {
 	}
 	w.tell(c)
 	c.Update()
-	j.compiler, j.kernel, j.world, j.pods = c, newKernel(t, c), explain.New(parts), parts.Endpoints
+	j.compiler, j.kernel, j.world, j.pods = c, policytest.NewMachine(t, c), explain.New(parts), parts.Endpoints
+	j.kernel.Local = hosts()
 	return j
 }
 
@@ -144,12 +146,12 @@ func (j *judgement) judge(w *walk) bool {
 		f.ICMP = policy.ICMPType{Type: pick[uint8](w, 8, 135, 3), Code: int16(w.IntN(2))}
 	}
 	p := &packet{
-		in: from.Interface, out: to.Interface, src: from.Address, dst: to.Address, protocol: f.Protocol,
-		sport: f.SourcePort, dport: f.DestinationPort, icmp: f.ICMP, mark: pick[uint32](w, 0, 0x10000, 0x20000, 0x30000),
+		In: from.Interface, Out: to.Interface, Source: from.Address, Destination: to.Address, Protocol: f.Protocol,
+		SourcePort: f.SourcePort, DestinationPort: f.DestinationPort, ICMP: f.ICMP, Mark: pick[uint32](w, 0, 0x10000, 0x20000, 0x30000),
 	}
-	j.kernel.trail = nil
+	j.kernel.Trail = nil
 	have, want := j.travel(p, f), j.world.Allowed(f)
-	ruled := p.in != "" && p.out != "" && strings.Contains(p.in+p.out, "cali")
+	ruled := p.In != "" && p.Out != "" && strings.Contains(p.In+p.Out, "cali")
 	if have == fell && !ruled {
 		have = accepted // no policy has a say, or the host's own rules decide
 	}
@@ -160,35 +162,35 @@ func (j *judgement) judge(w *walk) bool {
 		for _, p := range w.policies {
 			j.Logf("policy %+v", *p)
 		}
-		j.Errorf("%s: explain allows it: %v; the chains say otherwise:\n%s\n%v", p, want, strings.Join(j.kernel.trail, "\n"), j.world.Explain(f))
+		j.Errorf("%s: explain allows it: %v; the chains say otherwise:\n%s\n%v", p, want, strings.Join(j.kernel.Trail, "\n"), j.world.Explain(f))
 	}
 	return want
 }
 
 // travel passes a packet through the hooks on its way, as far as it gets.
-func (j *judgement) travel(p *packet, f explain.Flow) end {
+func (j *judgement) travel(p *packet, f explain.Flow) policytest.Fate {
 	k := j.kernel
-	fromHost, toHost := f.From.Node != "" && p.in == "", f.To.Node != "" && p.out == ""
+	fromHost, toHost := f.From.Node != "" && p.In == "", f.To.Node != "" && p.Out == ""
 	if fromHost && f.To.Node == "" {
-		p.out = f.Leaves
+		p.Out = f.Leaves
 	} else if f.From.Node == "" {
-		p.in = f.Enters
+		p.In = f.Enters
 	}
 	if !fromHost && f.To.Node == "" {
-		p.out = f.Leaves
+		p.Out = f.Leaves
 	}
 	if fromHost {
-		p.dnat = f.SourcePort%2 == 0
-		return k.hooks(p, hook{chain.Raw, "OUTPUT"}, hook{chain.Mangle, "OUTPUT"}, hook{chain.Filter, "OUTPUT"}, hook{chain.Mangle, "POSTROUTING"})
+		p.Translated = f.SourcePort%2 == 0
+		return k.Through(p, hook{Table: chain.Raw, Name: "OUTPUT"}, hook{Table: chain.Mangle, Name: "OUTPUT"}, hook{Table: chain.Filter, Name: "OUTPUT"}, hook{Table: chain.Mangle, Name: "POSTROUTING"})
 	}
-	early := k.hooks(p, hook{chain.Raw, "PREROUTING"}, hook{chain.Mangle, "PREROUTING"})
+	early := k.Through(p, hook{Table: chain.Raw, Name: "PREROUTING"}, hook{Table: chain.Mangle, Name: "PREROUTING"})
 	switch {
 	case early == dropped:
 		return dropped
 	case toHost:
-		return k.hook(p, chain.Filter, "INPUT")
+		return k.Through(p, hook{Table: chain.Filter, Name: "INPUT"})
 	}
-	return k.hooks(p, hook{chain.Filter, "FORWARD"}, hook{chain.Mangle, "POSTROUTING"})
+	return k.Through(p, hook{Table: chain.Filter, Name: "FORWARD"}, hook{Table: chain.Mangle, Name: "POSTROUTING"})
 }
 
 // end gives a pod, the node or a host outside.

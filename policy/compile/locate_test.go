@@ -54,10 +54,10 @@ func TestLocate(t *testing.T) {
 
 // locate finds what decides about a flow.
 func (j *judgement) locate(f explain.Flow, found map[string]int) {
-	j.kernel.trail = nil
+	j.kernel.Trail = nil
 	j.travel(&packet{
-		in: f.From.Interface, out: f.To.Interface, src: f.From.Address, dst: f.To.Address, protocol: f.Protocol,
-		sport: f.SourcePort, dport: f.DestinationPort,
+		In: f.From.Interface, Out: f.To.Interface, Source: f.From.Address, Destination: f.To.Address, Protocol: f.Protocol,
+		SourcePort: f.SourcePort, DestinationPort: f.DestinationPort,
 	}, f)
 	for _, s := range j.world.Explain(f).Sides {
 		pod := j.pods[slices.IndexFunc(j.pods, func(p explain.Endpoint) bool { return p.String() == s.Endpoint })]
@@ -75,11 +75,11 @@ func (j *judgement) locate(f explain.Flow, found map[string]int) {
 			what += " that allows all"
 		}
 		found[what]++
-		rules := j.kernel.chains[where.Chain].Rules
+		rules := j.kernel.Chains[where.Chain].Rules
 		if !slices.ContainsFunc(where.Rules, func(i int) bool {
-			return slices.Contains(j.kernel.trail, where.Chain.Name+": "+rules[i].String())
+			return slices.Contains(j.kernel.Trail, where.Chain.Name+": "+rules[i].String())
 		}) {
-			j.Errorf("%+v of %+v is said to be %v, which %v has not met:\n%s", o, at, where, f, strings.Join(j.kernel.trail, "\n"))
+			j.Errorf("%+v of %+v is said to be %v, which %v has not met:\n%s", o, at, where, f, strings.Join(j.kernel.Trail, "\n"))
 		}
 		if !s.Allowed {
 			return

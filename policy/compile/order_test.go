@@ -12,6 +12,7 @@ import (
 	"korat/api"
 	"korat/policy"
 	"korat/policy/compile"
+	"korat/policy/policytest"
 	"korat/policy/selector"
 )
 
@@ -138,9 +139,8 @@ func TestOrder(t *testing.T) {
 		},
 	} {
 		t.Run(name, func(t *testing.T) {
-			c := compile.New(compile.Options{})
-			c.SetOptions(options(t, nil))
-			feed(c, objects(t, []byte(orderManifests)))
+			c := compile.New(compile.Options{Families: []api.Family{api.IPv4}})
+			policytest.Feed(t, c, policytest.Objects(t, []byte(orderManifests)))
 			c.SetLocal("second", compile.Local{Interface: "cali2", Labels: labels("app=web")})
 			if tc.before != nil {
 				tc.before(c)
@@ -166,8 +166,7 @@ func TestOrder(t *testing.T) {
 func setNames(t *testing.T) map[string]string {
 	names := map[string]string{}
 	for _, text := range []string{"app == \"client\"", "has(denied)", "has(known)", "has(friend)", "has(stranger)", "has(passed)"} {
-		c := compile.New(compile.Options{})
-		c.SetOptions(options(t, nil))
+		c := compile.New(compile.Options{Families: []api.Family{api.IPv4}})
 		c.SetLocal("web", compile.Local{Interface: "cali1"})
 		sel := must(selector.Parse(text))
 		c.SetPolicy(&policy.Policy{

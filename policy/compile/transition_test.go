@@ -17,6 +17,7 @@ import (
 	"korat/policy"
 	"korat/policy/chain"
 	"korat/policy/compile"
+	"korat/policy/policytest"
 )
 
 // TestTransitions makes one change after another as the kernel does it: chains all at once, sets member by member in the
@@ -94,7 +95,7 @@ func podPrefixes(i int) []netip.Prefix {
 
 // transit makes a change, or what several things of which none concerns another come to.
 func (w *walk) transit(t *testing.T, orders map[policy.SetOrder]int) {
-	before := state{maps.Clone(w.have.Chains()), contents(w.have)}
+	before := state{maps.Clone(w.have.Chains()), policytest.Contents(w.have)}
 	did := ""
 	switch w.IntN(9) {
 	case 0, 1, 2:
@@ -119,7 +120,7 @@ func (w *walk) transit(t *testing.T, orders map[policy.SetOrder]int) {
 		did = w.pickPeers()
 	}
 	changes := w.have.Update()
-	after := state{w.have.Chains(), contents(w.have)}
+	after := state{w.have.Chains(), policytest.Contents(w.have)}
 	for _, c := range changes.Sets {
 		if !c.New && !c.Gone {
 			orders[c.Order]++
@@ -148,17 +149,9 @@ type state struct {
 	sets   map[string][]policy.Member
 }
 
-func contents(c *compile.Compiler) map[string][]policy.Member {
-	all := map[string][]policy.Member{}
-	for key := range c.Sets() {
-		all[key.Name] = slices.Collect(c.Members(key))
-	}
-	return all
-}
-
-func (s state) verdict(t *testing.T, p packet) end {
-	k := &kernel{t: t, chains: s.chains, sets: s.sets}
-	return k.hook(&p, chain.Filter, "FORWARD")
+func (s state) verdict(t *testing.T, p packet) policytest.Fate {
+	k := &kernel{TB: t, Chains: s.chains, Sets: s.sets}
+	return k.Through(&p, hook{Table: chain.Filter, Name: "FORWARD"})
 }
 
 // passing gives a packet between pods, or from and to somebody else.
@@ -170,14 +163,14 @@ func (w *walk) passing() packet {
 		}
 		return "eth9", netip.MustParseAddr(fmt.Sprintf([]string{"10.1.%d.9", "fd00:%x::9"}[v6], w.IntN(6)))
 	}
-	p := packet{protocol: pick(w, policy.TCP, policy.UDP, policy.SCTP), sport: uint16(w.IntN(65536)), dport: pick[uint16](w, 80, 53, 1000)}
-	p.in, p.src = end()
-	p.out, p.dst = end()
+	p := packet{Protocol: pick(w, policy.TCP, policy.UDP, policy.SCTP), SourcePort: uint16(w.IntN(65536)), DestinationPort: pick[uint16](w, 80, 53, 1000)}
+	p.In, p.Source = end()
+	p.Out, p.Destination = end()
 	return p
 }
 
 // raced gives the verdict on a packet while sets change: at each look into one some more members may have come or gone.
-func (w *walk) raced(t *testing.T, before, after state, changes compile.Changes, p packet) (end, []string) {
+func (w *walk) raced(t *testing.T, before, after state, changes compile.Changes, p packet) (policytest.Fate, []string) {
 	now := state{before.chains, maps.Clone(before.sets)}
 	late := w.IntN(2) == 0
 	early, rest := w.operations(now.sets, after.sets, changes)
@@ -203,9 +196,9 @@ func (w *walk) raced(t *testing.T, before, after state, changes compile.Changes,
 		early[0]()
 		early = early[1:]
 	}
-	k := &kernel{t: t, chains: now.chains, sets: now.sets, between: some}
-	have := k.hook(&p, chain.Filter, "FORWARD")
-	return have, k.trail
+	k := &kernel{TB: t, Chains: now.chains, Sets: now.sets, Between: some}
+	have := k.Through(&p, hook{Table: chain.Filter, Name: "FORWARD"})
+	return have, k.Trail
 }
 
 // operations are what is done to the kernel's sets before the chains change, and after, in some order within each.

@@ -19,6 +19,7 @@ import (
 	"korat/policy"
 	"korat/policy/chain"
 	"korat/policy/compile"
+	"korat/policy/policytest"
 )
 
 // TestWalk tells a Compiler of random changes, thousands of them, and wants it to hold what a new one would that is
@@ -104,7 +105,7 @@ func (w *walk) compare(t *testing.T) {
 	if diff := cmp.Diff(want, dump(w.have)); diff != "" {
 		t.Errorf("have (+) is not what a new Compiler has (-):\n%s", diff)
 	}
-	if diff := cmp.Diff(text(fresh.Chains(), every), text(w.chains, every)); diff != "" {
+	if diff := cmp.Diff(policytest.Chains(fresh.Chains(), policytest.Every), policytest.Chains(w.chains, policytest.Every)); diff != "" {
 		t.Errorf("the changes lead to other chains (+) than there are (-):\n%s", diff)
 	}
 	for key := range fresh.Sets() {
@@ -124,8 +125,6 @@ func (w *walk) compare(t *testing.T) {
 		}
 	}
 }
-
-func every(chain.Key) bool { return true }
 
 // follow makes the changes to chains and sets of its own.
 func (w *walk) follow(changes compile.Changes) {

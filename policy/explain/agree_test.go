@@ -14,8 +14,10 @@ import (
 
 	"korat/api"
 	"korat/policy"
+	"korat/policy/chain"
 	"korat/policy/compile"
 	"korat/policy/explain"
+	"korat/policy/policytest"
 	"korat/policy/selector"
 )
 
@@ -35,7 +37,7 @@ func TestAgreesWithChains(t *testing.T) {
 	for range 150 {
 		p := r.parts()
 		w := explain.New(p)
-		nodes := map[string]*machine{"a": newMachine(compiled(p, "a")), "b": newMachine(compiled(p, "b"))}
+		nodes := map[string]*policytest.Machine{"a": policytest.NewMachine(t, compiled(p, "a")), "b": policytest.NewMachine(t, compiled(p, "b"))}
 		for range 200 {
 			f := r.flow(&p)
 			want, have := through(nodes, &p, f), w.Allowed(f)
@@ -95,39 +97,47 @@ func compiled(p explain.Parts, node string) *compile.Compiler {
 }
 
 // through sends the packet through the nodes.
-func through(nodes map[string]*machine, p *explain.Parts, f explain.Flow) bool {
-	pkt := packet{Flow: f, in: "eth0", out: "eth0"}
+func through(nodes map[string]*policytest.Machine, p *explain.Parts, f explain.Flow) bool {
+	pkt := policytest.Packet{
+		In: "eth0", Out: "eth0", Source: f.From.Address, Destination: f.To.Address, Protocol: f.Protocol,
+		SourcePort: f.SourcePort, DestinationPort: f.DestinationPort, ICMP: f.ICMP,
+	}
 	known := func(e explain.End) int {
 		return slices.IndexFunc(p.Endpoints, func(ep explain.Endpoint) bool { return ep.Node == e.Node && ep.Interface == e.Interface })
 	}
 	if f.From.Interface != "" {
 		i := known(f.From)
-		pkt.spoofed = i >= 0 && !slices.ContainsFunc(p.Endpoints[i].Prefixes, func(net netip.Prefix) bool { return net.Contains(f.From.Address) })
+		pkt.Spoofed = i >= 0 && !slices.ContainsFunc(p.Endpoints[i].Prefixes, func(net netip.Prefix) bool { return net.Contains(f.From.Address) })
 	}
 	switch {
 	case f.From.Node == f.To.Node && f.From.Node != "":
-		pkt.in, pkt.out = f.From.Interface, f.To.Interface
-		if pkt.in == "" {
+		pkt.In, pkt.Out = f.From.Interface, f.To.Interface
+		if pkt.In == "" {
 			return true // by OUTPUT, where no chains are
 		}
-		if pkt.out == "" {
-			return nodes[f.To.Node].passes(&pkt, "INPUT")
+		if pkt.Out == "" {
+			return passes(nodes[f.To.Node], &pkt, "INPUT")
 		}
-		return nodes[f.To.Node].passes(&pkt, "FORWARD")
+		return passes(nodes[f.To.Node], &pkt, "FORWARD")
 	default:
 		ok := true
 		if f.From.Interface != "" {
 			first := pkt
-			first.in = f.From.Interface
-			ok = nodes[f.From.Node].passes(&first, "FORWARD")
+			first.In = f.From.Interface
+			ok = passes(nodes[f.From.Node], &first, "FORWARD")
 		}
 		if f.To.Interface != "" {
 			last := pkt
-			last.out, last.spoofed = f.To.Interface, false
-			ok = nodes[f.To.Node].passes(&last, "FORWARD") && ok
+			last.Out, last.Spoofed = f.To.Interface, false
+			ok = passes(nodes[f.To.Node], &last, "FORWARD") && ok
 		}
 		return ok
 	}
+}
+
+// passes says whether a packet gets through what stands before a hook of filter, and through that.
+func passes(m *policytest.Machine, p *policytest.Packet, hook string) bool {
+	return m.Through(p, policytest.Hook{Table: chain.Raw, Name: "PREROUTING"}, policytest.Hook{Table: chain.Filter, Name: hook}) != policytest.Dropped
 }
 
 func told(v explain.Verdict) string {
@@ -358,7 +368,7 @@ func (r *random) flow(p *explain.Parts) explain.Flow {
 	switch f.Protocol {
 	case policy.ICMP, policy.ICMPv6:
 		f.ICMP = policy.ICMPType{Type: pick[uint8](r, 8, 9, 135), Code: int16(r.IntN(2))}
-	case policy.TCP, policy.UDP, policy.SCTP:
+	case policy.TCP, policy.UDP, policy.SCTP, policy.UDPLite:
 		f.SourcePort, f.DestinationPort = uint16(78+r.IntN(6)), uint16(78+r.IntN(6))
 		if f.Protocol == policy.UDP && r.maybe(4) {
 			f.DestinationPort = 4789

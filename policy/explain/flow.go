@@ -79,8 +79,9 @@ func (w *World) Describe(e End) string {
 		return "node " + s.node
 	case unknown:
 		return "interface " + e.Interface
+	default:
+		return ""
 	}
-	return ""
 }
 
 func hasPorts(p policy.Protocol) bool {

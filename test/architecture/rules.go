@@ -89,6 +89,7 @@ var Directions = []Direction{
 	{"policy/explain", []string{"api", "policy", "policy/selector"}},
 	{"policy/index", []string{"policy", "policy/selector"}},
 	{"policy/compile", []string{"api", "policy", "policy/chain", "policy/index", "policy/selector"}},
+	{"policy/policytest", []string{"api", "policy", "policy/chain", "policy/compile"}},
 
 	{"ipam/block", []string{"api"}},
 	{"ipam/audit", []string{"api", "ipam/block"}},
