@@ -165,7 +165,7 @@ func (a *Agent) publish(began time.Time, err error) {
 		problems = append(problems, "flows that policies forbid may go on: "+err.Error())
 	}
 	a.logOnce("policy", &r.filterErr, trouble.filter)
-	problems = append(problems, a.memos.filter.Problems()...)
+	problems = slices.Concat(problems, a.memos.filter.Problems(), a.at.lost())
 	a.logOnce("learned routes", &r.learnedErr, trouble.learned)
 	policies := a.policyStatus(trouble.filter)
 	m.policy.set(policies, a.memos.filter.Faults())
@@ -183,7 +183,7 @@ func (a *Agent) logOnce(what string, told *string, err error) {
 		text = err.Error()
 	}
 	if text != "" && text != *told {
-		a.Log.Warn(what, "error", text)
+		a.Log.Warn("left undone", "what", what, "error", text)
 	}
 	*told = text
 }

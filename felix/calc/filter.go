@@ -43,8 +43,9 @@ func Heeds(kind api.Kind) bool {
 		api.KindGlobalNetworkSet, api.KindWorkloadEndpoint, api.KindHostEndpoint, api.KindEndpointSlice,
 		api.KindFelixConfiguration:
 		return true
+	default:
+		return false
 	}
-	return false
 }
 
 // Own tells which pods this node has. The objects must not be changed afterwards; one that is told again as the

@@ -210,8 +210,9 @@ func (r *Scene) maker(kind api.Kind) func() api.Object {
 		return r.kubernetesPolicy
 	case api.KindClusterNetworkPolicy:
 		return r.clusterPolicy
+	default:
+		return r.stagedPolicy
 	}
-	return r.stagedPolicy
 }
 
 // tweak changes a little of an object; nil if it has nothing to change.

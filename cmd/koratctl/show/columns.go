@@ -79,8 +79,9 @@ func kindColumns(kind api.Kind) (narrow, more []column) {
 			of("ROUTEREFRESH", func(o *api.FelixConfiguration) string { return duration(o.Spec.RouteRefreshInterval) }),
 			of("INTERFACEREFRESH", func(o *api.FelixConfiguration) string { return duration(o.Spec.InterfaceRefreshInterval) }),
 		}, nil
+	default:
+		return policyKindColumns(kind)
 	}
-	return policyKindColumns(kind)
 }
 
 func poolColumns() (narrow, more []column) {

@@ -53,8 +53,9 @@ func policyKindColumns(kind api.Kind) (narrow, more []column) {
 			{"LABELS", func(o api.Object) string { return labels(o.GetLabels()) }},
 		}
 		return narrow, more
+	default:
+		return nil, nil
 	}
-	return nil, nil
 }
 
 // policyColumns are those of Calico's own policies. What selects everything shows as all().
