@@ -26,7 +26,7 @@ func (f Flow) String() string { return fmt.Sprintf("%s, from %s to %s", f.Packet
 func (f Flow) question() explain.Flow {
 	return explain.Flow{
 		From: f.From, To: f.To, Protocol: f.Packet.Protocol, SourcePort: f.Packet.SourcePort,
-		DestinationPort: f.Packet.DestinationPort, ICMP: f.Packet.ICMP,
+		DestinationPort: f.Packet.DestinationPort, ICMP: f.Packet.ICMP, Leaves: uplink, Enters: uplink,
 	}
 }
 
@@ -78,10 +78,7 @@ func (s *Site) endOf(p *Pod, f api.Family) end {
 func (r *Scene) elsewhere(f api.Family) end {
 	text := strangerAddress(r.IntN(strangers), f)
 	if r.maybe(2) {
-		text = map[api.Family]string{
-			api.IPv4: pick(r, "192.0.2.7", "192.0.2.200", "198.51.100.200", "203.0.113.1"),
-			api.IPv6: pick(r, "2001:db8::7", "2001:db8::c8", "2001:db8:1::5"),
-		}[f]
+		text = pick(r, r.outside[f]...)
 	}
 	return end{explain.End{Address: netip.MustParseAddr(text)}, outside}
 }
@@ -118,8 +115,10 @@ func (r *Scene) ends(s *Site, f api.Family) (from, to end) {
 	case 11:
 		return r.elsewhere(f), hostEnd(f)
 	case 12:
+		return hostEnd(f), r.elsewhere(f)
+	case 13:
 		return pick(r, pair{own(), strayEnd(f)}, pair{strayEnd(f), own()}, pair{strayEnd(f), hostEnd(f)}, pair{r.elsewhere(f), strayEnd(f)}).both()
-	case 13: // a source that is another's
+	case 14: // a source that is another's
 		from, to = own(), own()
 		from.Address = pick(r, own(), r.elsewhere(f), hostEnd(f)).Address
 		return from, to

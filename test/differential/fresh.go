@@ -5,6 +5,7 @@ package differential
 import (
 	"fmt"
 	"maps"
+	"net/netip"
 	"slices"
 	"strings"
 
@@ -16,25 +17,44 @@ import (
 	"korat/policy/render"
 )
 
-// computed gives what a Filter makes of a Snapshot that it is told of object by object, in the order of the keys, with
-// an Update after each so many.
-func computed(snap api.Snapshot, keys []api.Key, every int) dataplane.Filter {
-	f := calc.NewFilter(thisNode)
-	f.Families(api.Families())
+// compilation is a Filter that is told of Snapshots object by object, as the agent's is.
+type compilation struct {
+	filter *calc.Filter
+	// known are the keys of what it was told of last.
+	known []api.Key
+}
+
+func newCompilation() *compilation {
+	c := &compilation{filter: calc.NewFilter(thisNode)}
+	c.filter.Families(api.Families())
+	c.filter.Host(dataplane.Host{Links: map[string]dataplane.HostLink{uplink: {Addresses: []netip.Prefix{
+		netip.MustParsePrefix(hostIPv4 + "/24"), netip.MustParsePrefix(hostIPv6 + "/64"),
+	}}}}, 1)
+	return c
+}
+
+// of gives what it makes of a Snapshot of which it is told in the order of the keys, with an Update after each so many.
+func (c *compilation) of(snap api.Snapshot, keys []api.Key, every int) dataplane.Filter {
 	var own []*api.WorkloadEndpoint
 	for _, w := range snap.WorkloadEndpoints.All() {
 		if w.Spec.Node == thisNode {
 			own = append(own, w)
 		}
 	}
-	f.Own(snap, own)
-	for i, key := range keys {
-		f.Changed(snap, map[api.Key]struct{}{key: {}})
+	c.filter.Own(snap, own)
+	for i, key := range slices.Concat(c.known, keys) { // some of the known are gone
+		c.filter.Changed(snap, map[api.Key]struct{}{key: {}})
 		if i%every == every-1 {
-			f.Update()
+			c.filter.Update()
 		}
 	}
-	return f.Update()
+	c.known = slices.Clone(keys)
+	return c.filter.Update()
+}
+
+// computed gives what a new one makes of a Snapshot.
+func computed(snap api.Snapshot, keys []api.Key, every int) dataplane.Filter {
+	return newCompilation().of(snap, keys, every)
 }
 
 // keysOf gives the keys of all that policies depend on.

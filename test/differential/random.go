@@ -20,21 +20,30 @@ type Scene struct {
 	t testing.TB
 	// nets are prefixes of each family that somebody is in, or nobody.
 	nets map[api.Family][]string
+	// outside are addresses of hosts outside of the cluster, and pods those of pods of this node.
+	outside, pods map[api.Family][]string
 	// made and refused count objects, and those among them that were not valid.
 	made, refused int
 }
 
 func newScene(t testing.TB, seed uint64) *Scene {
-	return &Scene{Rand: rand.New(rand.NewPCG(seed, 0)), t: t, nets: map[api.Family][]string{
+	r := &Scene{Rand: rand.New(rand.NewPCG(seed, 0)), t: t, pods: map[api.Family][]string{}}
+	r.nets = map[api.Family][]string{
 		api.IPv4: {"0.0.0.0/0", "172.16.0.0/12", "172.17.0.0/16", "172.17.200.0/24", "172.17.200.0/30", "192.0.2.0/24", "192.0.2.7", "198.51.100.128/25", "203.0.113.1/32"},
 		api.IPv6: {"::/0", "fd00:17::/48", "fd00:17:0:ff::/64", "fd00:17:0:ff::/126", "2001:db8::/32", "2001:db8::7", "2001:db8:1::/64"},
-	}}
+	}
+	r.outside = map[api.Family][]string{
+		api.IPv4: {"192.0.2.7", "192.0.2.200", "198.51.100.200", "203.0.113.1"},
+		api.IPv6: {"2001:db8::7", "2001:db8::c8", "2001:db8:1::5"},
+	}
+	return r
 }
 
 // meet lets rules name the networks of a pod.
 func (r *Scene) meet(addrs ...netip.Addr) {
 	for _, a := range addrs {
 		f := api.FamilyOf(a)
+		r.pods[f] = append(r.pods[f], a.String())
 		r.nets[f] = append(r.nets[f], a.String(), netip.PrefixFrom(a, a.BitLen()-2).Masked().String())
 	}
 }
@@ -159,6 +168,10 @@ func (r *Scene) world() []api.Object {
 	add(1, 5, r.globalPolicy)
 	add(0, 2, r.stagedPolicy)
 	add(0, 2, r.stagedGlobalPolicy)
+	if r.maybe(2) {
+		add(1, 3, r.hostEndpoint)
+	}
+	add(0, 5, r.slice)
 	add(0, 5, r.kubernetesPolicy)
 	add(0, 3, r.clusterPolicy)
 	return objs

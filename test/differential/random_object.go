@@ -15,6 +15,7 @@ func (r *Scene) felix() api.Object {
 	o.Name = api.DefaultName
 	o.Spec.DefaultEndpointToHostAction = pick(r, "", "Return", "Drop", "Accept")
 	o.Spec.IptablesFilterDenyAction = pick(r, "", "Drop", "Drop", "Reject")
+	o.Spec.FailsafeInboundHostPorts, o.Spec.FailsafeOutboundHostPorts = r.failsafes(), r.failsafes()
 	o.Spec.IptablesBackend = pick(r, "NFT", "NFT", "NFT", "Legacy")
 	return o
 }
@@ -150,6 +151,8 @@ func (r *Scene) policyBase() api.PolicyBase {
 	if r.maybe(2) {
 		p.Types = pick(r, []api.PolicyType{api.Ingress}, []api.PolicyType{api.Egress}, []api.PolicyType{api.Ingress, api.Egress})
 	}
+	r.services(p.Ingress, api.Ingress)
+	r.services(p.Egress, api.Egress)
 	// Lest most flows end at a tier's default.
 	for _, rules := range []*[]api.Rule{&p.Ingress, &p.Egress} {
 		if len(*rules) > 0 && r.maybe(3) {
@@ -173,9 +176,8 @@ func (r *Scene) globalSpec() api.GlobalNetworkPolicySpec {
 	if r.maybe(3) {
 		s.NamespaceSelector = r.ofNamespaces()
 	}
-	if r.maybe(6) { // what such a policy says of host endpoints does not concern pods
-		s.ApplyOnForward = true
-		s.DoNotTrack, s.PreDNAT = r.maybe(4), r.maybe(4)
+	if r.maybe(4) { // which does not concern pods
+		r.forHosts(&s)
 	}
 	return s
 }

@@ -233,7 +233,11 @@ func (w *Wire) send(s Shot) error {
 		if s.Packet.Destination.Is4() {
 			to = &unix.SockaddrInet4{Addr: s.Packet.Destination.As4()}
 		}
-		return unix.Sendto(w.own[s.Packet.etherType()], w.frame, 0, to)
+		err := unix.Sendto(w.own[s.Packet.etherType()], w.frame, 0, to)
+		if errors.Is(err, unix.EPERM) { // a rule has dropped it
+			return nil
+		}
+		return err
 	}
 	g, known := w.gates[s.From]
 	if !known {
