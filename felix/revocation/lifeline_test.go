@@ -63,7 +63,7 @@ func TestHostConnections(t *testing.T) {
 				"spec: {failsafeInboundHostPorts: [{protocol: TCP, port: 22, net: 198.51.100.0/24}], failsafeOutboundHostPorts: []}\n",
 			[]string{ssh, sshBack, etcd, "tcp 203.0.113.1:40000 192.0.2.1:22"}, []string{ssh, sshBack},
 		},
-		"the agent's own":  {closedHost, own, own},
+		"the agent's own": {closedHost, own, own},
 		// What could begin the other way round is kept, and marked.
 		"everything else":  {closedHost, others, []string{answer + " revoked"}},
 		"no host endpoint": {"", slices.Concat(own, others), slices.Concat(own, others)},

@@ -15,15 +15,8 @@ import (
 func services(snap api.Snapshot, policies []*policy.Policy, ends map[netip.Addr]struct{}) map[policy.Service][]explain.ServiceEndpoint {
 	named := map[policy.Service]bool{}
 	for _, p := range policies {
-		for _, rules := range [][]policy.Rule{p.Ingress, p.Egress} {
-			for i := range rules {
-				for _, e := range []*policy.Entity{&rules[i].Source, &rules[i].Destination} {
-					if e.Service != nil {
-						named[*e.Service] = true
-					}
-				}
-			}
-		}
+		names(p.Ingress, named)
+		names(p.Egress, named)
 	}
 	if len(named) == 0 {
 		return nil
@@ -42,4 +35,15 @@ func services(snap api.Snapshot, policies []*policy.Policy, ends map[netip.Addr]
 		}
 	}
 	return all
+}
+
+// names adds the services that rules name.
+func names(rules []policy.Rule, to map[policy.Service]bool) {
+	for i := range rules {
+		for _, e := range []*policy.Entity{&rules[i].Source, &rules[i].Destination} {
+			if e.Service != nil {
+				to[*e.Service] = true
+			}
+		}
+	}
 }

@@ -48,6 +48,7 @@ func TestScripts(t *testing.T) {
 		Dir: "testdata",
 		Setup: func(env *testscript.Env) error {
 			env.Values[worldKey{}] = &world{store: memory.New()}
+			env.Setenv("KORAT_AGENT_SOCKET", filepath.Join(env.WorkDir, "agent.sock")) // not this machine's
 			return nil
 		},
 		Cmds: map[string]func(*testscript.TestScript, bool, []string){

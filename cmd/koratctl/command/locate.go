@@ -64,10 +64,14 @@ func ask(err error, nodes []string) []string {
 			notes = []string{"the agent here is of an older version, and does not say where the rules are in the kernel"}
 		}
 	}
-	if len(nodes) > 0 {
-		notes = append(notes, "rules in the kernel and their counters are shown on the node itself: run this on "+strings.Join(nodes, " and on "))
+	if len(nodes) == 0 {
+		return notes
 	}
-	return notes
+	where := "rules in the kernel and their counters are shown on the node itself: run this on " + strings.Join(nodes, " and on ")
+	if absent(err) {
+		where += " (no agent answers here)"
+	}
+	return append(notes, where)
 }
 
 // absent says whether there is no agent here at all.
@@ -83,8 +87,12 @@ type noAgentError struct{ error }
 func (c *ctl) askWhere(ctx context.Context, q felix.Question) (felix.Located, error) {
 	var answer felix.Located
 	conn, err := socket.DialOnce(c.socket)
-	if err != nil {
+	var nobody *socket.Error
+	if errors.As(err, &nobody) {
 		return answer, &noAgentError{err}
+	}
+	if err != nil { // somebody, who does not speak with us
+		return answer, err
 	}
 	defer func() { _ = conn.Close() }() // nothing depends on the goodbye
 	text, err := json.Marshal(q)

@@ -18,8 +18,8 @@ import (
 // noRulesPort is the source port if none is given: Linux gives the likes of it to outgoing connections.
 const noRulesPort = 50000
 
-// ICMPv6's echo request (RFC 4443).
-const echoRequest6 = 128
+// The echo requests of ICMP (RFC 792) and ICMPv6 (RFC 4443).
+const echoRequest, echoRequest6 = 8, 128
 
 // question is a flow whose ends are still names.
 type question struct {
@@ -113,6 +113,9 @@ func (q question) between(from, to explain.End, family api.Family) (explain.Flow
 		return f, fmt.Errorf("--proto: icmpv6 is not for IPv4: %s has the address %s", q.to, to.Address)
 	case q.protocol == policy.ICMP || q.protocol == policy.ICMPv6:
 		f.ICMP = policy.ICMPType{Type: q.icmpType, Code: int16(q.icmpCode)}
+		if !q.typeGiven {
+			f.ICMP.Type = echoRequest
+		}
 		if family == api.IPv6 {
 			f.Protocol = policy.ICMPv6
 		}
@@ -135,6 +138,9 @@ func ends(w *explain.World, flag, text string) ([]explain.End, error) {
 			return nil, fmt.Errorf("%s: %q: give the address without a zone", flag, text)
 		}
 		return []explain.End{w.Resolve(addr)}, nil
+	}
+	if net, err := netip.ParsePrefix(text); err == nil {
+		return nil, fmt.Errorf("%s: %q: is a network: give one address of it, such as %s", flag, text, net.Addr())
 	}
 	namespace, name := splitName(text)
 	found := w.Named(namespace, name)
