@@ -174,14 +174,7 @@ func (a *Agent) applyAll(ctx context.Context, state dataplane.State, fresh bool)
 		if !fresh && !less && !s.due() {
 			continue
 		}
-		a.report.begin(s.Name())
-		result, err := s.apply(ctx, state)
-		a.report.begin("")
-		a.report.applied(s.Name(), result, err)
-		if ofFilter(i) && result.Read && result.Set+result.Deleted > 0 {
-			a.memos.owed.Affected.All = true // somebody else's changes may have let flows begin
-		}
-		if err != nil {
+		if err := a.applyStep(ctx, i, state); err != nil {
 			errs = append(errs, fmt.Errorf("step %s: %w", s.Name(), err))
 			closed = closed || ofFilter(i) && !ofEntries(err)
 		}
@@ -192,6 +185,18 @@ func (a *Agent) applyAll(ctx context.Context, state dataplane.State, fresh bool)
 	a.memos.written = !closed
 	a.memos.complete = a.memos.complete || !closed
 	return errors.Join(errs...)
+}
+
+func (a *Agent) applyStep(ctx context.Context, i int, state dataplane.State) error {
+	s := a.steps[i]
+	a.report.begin(s.Name())
+	result, err := s.apply(ctx, state)
+	a.report.begin("")
+	a.report.applied(s.Name(), result, err)
+	if ofFilter(i) && result.Read && result.Set+result.Deleted > 0 {
+		a.memos.owed.Affected.All = true // somebody else's changes may have let flows begin
+	}
+	return err
 }
 
 // waits says whether a step is left out because one of the packet filter's before it could not be done. On a host that has

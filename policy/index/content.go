@@ -45,20 +45,25 @@ func (c content) has(prefix netip.Prefix) bool {
 func (c content) members(q Query) iter.Seq[policy.Member] {
 	return func(yield func(policy.Member) bool) {
 		for _, prefix := range c.prefixes {
-			if q.Port == "" {
-				if !yield(policy.Member{Prefix: prefix}) {
-					return
-				}
-				continue
-			}
-			for _, port := range c.ports {
-				m := policy.Member{Prefix: prefix, Protocol: port.Protocol, Port: port.Port}
-				if q.names(port) && prefix.IsSingleIP() && !yield(m) {
-					return
-				}
+			if !c.withPorts(q, prefix, yield) {
+				return
 			}
 		}
 	}
+}
+
+// withPorts yields what a prefix gives: itself where no port is asked for.
+func (c content) withPorts(q Query, prefix netip.Prefix, yield func(policy.Member) bool) bool {
+	if q.Port == "" {
+		return yield(policy.Member{Prefix: prefix})
+	}
+	for _, port := range c.ports {
+		m := policy.Member{Prefix: prefix, Protocol: port.Protocol, Port: port.Port}
+		if q.names(port) && prefix.IsSingleIP() && !yield(m) {
+			return false
+		}
+	}
+	return true
 }
 
 // gives says whether m is among members(q).

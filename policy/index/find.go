@@ -16,15 +16,7 @@ import (
 func narrowest(s selector.Selector, except labels, size func(selector.Requirement) int) ([]selector.Requirement, bool) {
 	byKey := map[string]selector.Requirement{}
 	for _, alternative := range s.Alternatives() {
-		var least selector.Requirement
-		for _, r := range alternative.Labels {
-			if _, excepted := except.get(r.Key); excepted || !r.Present {
-				continue
-			}
-			if least.Key == "" || size(r) < size(least) {
-				least = r
-			}
-		}
+		least := smallest(alternative.Labels, except, size)
 		if least.Key == "" {
 			return nil, false
 		}
@@ -38,6 +30,19 @@ func narrowest(s selector.Selector, except labels, size func(selector.Requiremen
 		found = append(found, byKey[key])
 	}
 	return found, true
+}
+
+// smallest gives the requirement of the least size that asks for a label, none if there is no such.
+func smallest(all []selector.Requirement, except labels, size func(selector.Requirement) int) (least selector.Requirement) {
+	for _, r := range all {
+		if _, excepted := except.get(r.Key); excepted || !r.Present {
+			continue
+		}
+		if least.Key == "" || size(r) < size(least) {
+			least = r
+		}
+	}
+	return least
 }
 
 // either is met by what meets one of two requirements of a key.
@@ -132,13 +137,21 @@ func (g *graph) selecting(v view) iter.Seq[uint32] {
 			}
 		}
 		for l := range v.all() {
-			for row := range g.anchors.asking(l) {
-				if c := g.selectors.rows[row]; c.first(l.key, v) && v.matches(c.Selector) && !yield(row) {
-					return
-				}
+			if !g.anchored(v, l, yield) {
+				return
 			}
 		}
 	}
+}
+
+// anchored yields the selectors that match v and of whose anchors l is the first that v meets.
+func (g *graph) anchored(v view, l label, yield func(uint32) bool) bool {
+	for row := range g.anchors.asking(l) {
+		if c := g.selectors.rows[row]; c.first(l.key, v) && v.matches(c.Selector) && !yield(row) {
+			return false
+		}
+	}
+	return true
 }
 
 // first says whether v meets none of the anchors before the one of this key.

@@ -115,13 +115,21 @@ func (v view) all() iter.Seq[label] {
 			}
 		}
 		for _, p := range v.parents {
-			for _, l := range v.labelsOf(p) {
-				if v.inherits(l.key, p) && !yield(l) {
-					return
-				}
+			if !v.inherited(p, yield) {
+				return
 			}
 		}
 	}
+}
+
+// inherited yields the labels that it has from one of its parents.
+func (v view) inherited(p *parent, yield func(label) bool) bool {
+	for _, l := range v.labelsOf(p) {
+		if v.inherits(l.key, p) && !yield(l) {
+			return false
+		}
+	}
+	return true
 }
 
 // inherits says whether p, one of its parents that has the label, is the one that it has the label from.
