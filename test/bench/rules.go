@@ -62,20 +62,9 @@ func (s *Suite) rulesOf(ctx context.Context, name string, in guest.Input) (rows 
 	for _, kind := range []struct{ method, name string }{
 		{"Filter.Endpoint", "endpoint added"}, {"Filter.Policy", "policy changed"},
 	} {
-		var ours, fork costs
-		for i := range rulesChanges + 1 {
-			var changed guest.Changed
-			if err := sides[0].Call(ctx, kind.method, guest.Nothing{}, &changed); err != nil {
-				return rows, err
-			}
-			var cost guest.Cost
-			if err := sides[1].Call(ctx, "Fork.Restore", changed.Text, &cost); err != nil {
-				return rows, err
-			}
-			if i > 0 { // the first one of each kind makes acquaintances
-				ours.add(changed.Cost)
-				fork.add(cost)
-			}
+		ours, fork, err := changesOf(ctx, sides, kind.method)
+		if err != nil {
+			return rows, err
 		}
 		name := fmt.Sprintf("%s, %s there", kind.name, in)
 		rows = append(rows,
@@ -83,4 +72,23 @@ func (s *Suite) rulesOf(ctx context.Context, name string, in guest.Input) (rows 
 			Medians("  time to kernel", ours.wall, fork.wall, 0))
 	}
 	return rows, nil
+}
+
+// changesOf gives what changes of one kind cost us, and a fork that writes the same.
+func changesOf(ctx context.Context, sides [2]*guest.Guest, method string) (ours, fork costs, err error) {
+	for i := range rulesChanges + 1 {
+		var changed guest.Changed
+		if err := sides[0].Call(ctx, method, guest.Nothing{}, &changed); err != nil {
+			return ours, fork, err
+		}
+		var cost guest.Cost
+		if err := sides[1].Call(ctx, "Fork.Restore", changed.Text, &cost); err != nil {
+			return ours, fork, err
+		}
+		if i > 0 { // the first one of each kind makes acquaintances
+			ours.add(changed.Cost)
+			fork.add(cost)
+		}
+	}
+	return ours, fork, nil
 }

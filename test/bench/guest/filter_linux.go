@@ -167,16 +167,8 @@ func (f *Filter) text(keys []chain.Key) (string, error) {
 	for _, table := range render.Tables() {
 		c := render.Change{Family: api.IPv4, Table: table, Have: map[string]render.Held{}, Set: map[string]*chain.Chain{}}
 		for _, k := range keys {
-			if k.Table != table {
-				continue
-			}
-			if have := f.held[k]; have != nil {
-				c.Have[k.Name] = heldChain(have)
-			}
-			if f.held[k] = want[k]; want[k] != nil {
-				c.Set[k.Name] = want[k]
-			} else {
-				c.Delete = append(c.Delete, k.Name)
+			if k.Table == table {
+				f.hold(k, want[k], &c)
 			}
 		}
 		if len(c.Set)+len(c.Delete) == 0 {
@@ -189,6 +181,18 @@ func (f *Filter) text(keys []chain.Key) (string, error) {
 		all.Write(t.Text)
 	}
 	return all.String(), nil
+}
+
+// hold adds what becomes of a chain; nil is one that goes.
+func (f *Filter) hold(k chain.Key, want *chain.Chain, c *render.Change) {
+	if have := f.held[k]; have != nil {
+		c.Have[k.Name] = heldChain(have)
+	}
+	if f.held[k] = want; want != nil {
+		c.Set[k.Name] = want
+	} else {
+		c.Delete = append(c.Delete, k.Name)
+	}
 }
 
 func heldChain(c *chain.Chain) render.Held {

@@ -34,27 +34,14 @@ type PathTest struct {
 // they stay the first of their connection. It gives for each of the chains what one packet has cost in each round. All of
 // the way is gone in the sender's system call.
 func (p *Path) Flood(t PathTest, costs *[][]float64) error {
-	var sinks, senders []int
+	sinks, senders, err := p.sockets()
 	defer func() {
 		for _, fd := range append(sinks, senders...) {
 			_ = unix.Close(fd)
 		}
 	}()
-	for i, e := range p.ends {
-		next := p.ends[(i+1)%len(p.ends)]
-		err := inSpace(e.space, func() error {
-			sink, err := udp(netip.AddrPortFrom(e.address, pathPort), netip.AddrPort{})
-			sinks = append(sinks, sink)
-			if err != nil {
-				return err
-			}
-			sender, err := udp(netip.AddrPortFrom(e.address, 0), netip.AddrPortFrom(next.address, pathPort))
-			senders = append(senders, sender)
-			return err
-		})
-		if err != nil {
-			return err
-		}
+	if err != nil {
+		return err
 	}
 	*costs = make([][]float64, len(t.Chains))
 	for range t.Rounds {
@@ -70,6 +57,27 @@ func (p *Path) Flood(t PathTest, costs *[][]float64) error {
 		}
 	}
 	return p.install("")
+}
+
+// sockets opens one that packets come to, and one that sends them to the next pod, in each pod. The caller closes them.
+func (p *Path) sockets() (sinks, senders []int, err error) {
+	for i, e := range p.ends {
+		next := p.ends[(i+1)%len(p.ends)]
+		err := inSpace(e.space, func() error {
+			sink, err := udp(netip.AddrPortFrom(e.address, pathPort), netip.AddrPort{})
+			sinks = append(sinks, sink)
+			if err != nil {
+				return err
+			}
+			sender, err := udp(netip.AddrPortFrom(e.address, 0), netip.AddrPortFrom(next.address, pathPort))
+			senders = append(senders, sender)
+			return err
+		})
+		if err != nil {
+			return sinks, senders, err
+		}
+	}
+	return sinks, senders, nil
 }
 
 // udp gives a socket that is bound, and connected if to is valid.
