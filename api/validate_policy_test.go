@@ -32,9 +32,11 @@ func TestValidatePolicyOfPrograms(t *testing.T) {
 		"bad name":       {ports(Port{Name: "a b"}), `spec.ingress[0].destination.ports[0]: "a b": must be a port's name: at most 128 letters, digits, dots, dashes and underscores, and a letter among them`},
 		"order":          {&GlobalNetworkPolicy{Spec: GlobalNetworkPolicySpec{PolicyBase: PolicyBase{Order: new(math.NaN())}}}, `spec.order: NaN: must be a finite number: leave it out to come last`},
 		"tier's order":   {&Tier{Spec: TierSpec{Order: new(math.Inf(-1))}}, `spec.order: -Inf: must be a finite number: leave it out to come last`},
-		"protocol": {&Profile{Spec: ProfileSpec{Egress: []Rule{{Action: Allow, Protocol: new(Protocol("256")), NotProtocol: new(Protocol("tcp"))}}}},
+		"protocol": {
+			&Profile{Spec: ProfileSpec{Egress: []Rule{{Action: Allow, Protocol: new(Protocol("256")), NotProtocol: new(Protocol("tcp"))}}}},
 			`spec.egress[0].protocol: "256": must be TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite or a number, 1..255
-spec.egress[0].notProtocol: "tcp": must be TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite or a number, 1..255`},
+spec.egress[0].notProtocol: "tcp": must be TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite or a number, 1..255`,
+		},
 		"as many rules as there may be": {&Profile{Spec: ProfileSpec{Ingress: slices.Repeat([]Rule{{Action: Deny}}, 1024)}}, ""},
 		"too many rules":                {&Profile{Spec: ProfileSpec{Ingress: make([]Rule, 1025)}}, `spec.ingress: 1025: must be at most 1024 rules: split the policy`},
 		"too many nets": {&Profile{Spec: ProfileSpec{Ingress: []Rule{

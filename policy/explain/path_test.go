@@ -86,8 +86,10 @@ func TestPath(t *testing.T) {
 		{Flow{From: web.end(), To: at4("8.8.8.8"), Protocol: policy.UDP, SourcePort: 4789}, "Egress of shop/web allowed: kns.shop"},
 		{Flow{From: web.end(), To: at4("8.8.8.8"), Protocol: 4}, "Egress of shop/web denied: protocol 4 is IPv4 in IP, which pods may not send"},
 		{Flow{From: local, To: node6, Protocol: policy.ICMPv6, ICMP: policy.ICMPType{Type: 135}}, "Egress of shop/v6 allowed: neighbour and multicast discovery between a pod and its node is always allowed"},
-		{Flow{From: End{Node: "a", Interface: "cali9", Address: local.Address}, To: node6, Protocol: policy.ICMPv6, ICMP: policy.ICMPType{Type: 133}},
-			"note: neighbour and multicast discovery with a node is allowed by any interface of a pod"},
+		{
+			Flow{From: End{Node: "a", Interface: "cali9", Address: local.Address}, To: node6, Protocol: policy.ICMPv6, ICMP: policy.ICMPType{Type: 133}},
+			"note: neighbour and multicast discovery with a node is allowed by any interface of a pod",
+		},
 		{Flow{From: local, To: node6, Protocol: policy.ICMPv6, ICMP: policy.ICMPType{Type: 128}}, "Egress of shop/v6 allowed: kns.shop\n" + back},
 	} {
 		briefly(t, w, c.flow, c.want)
@@ -153,30 +155,66 @@ func TestHostEndpoints(t *testing.T) {
 			"Ingress of host endpoint b-* denied: no policy applies, and no profile allows it\n" + guessA + "\n" + guessB},
 		"failsafe": {nil, nodeA, nodeB, 22, "Egress of host endpoint a-eth0 denied: no policy applies, and no profile allows it\n" +
 			"Ingress of host endpoint b-* allowed: the port is one of the failsafe ports, which no policy closes\n" + guessA + "\n" + guessB},
-		"normal": {[]*policy.Policy{hostPolicy("n", policy.Normal, port(api.Allow, 80))}, nodeA, nodeB, 80,
-			"Egress of host endpoint a-eth0 allowed: gnp/n\nIngress of host endpoint b-* allowed: gnp/n\n" + guessA + "\n" + guessB},
-		"normal does not see what is forwarded": {[]*policy.Policy{onHosts(hostPolicy("n", policy.Normal, port(api.Deny, 80)))}, at4("8.8.8.8"), far.end(), 80,
-			"forward Ingress of host endpoint b-* allowed: no policy with applyOnForward applies: what the host forwards is allowed\nIngress of shop/far allowed: kns.shop\n" + guessB},
-		"forward": {[]*policy.Policy{onHosts(hostPolicy("f", policy.Forward, port(api.Allow, 81)))}, far.end(), at4("8.8.8.8"), 80,
-			"Egress of shop/far allowed: kns.shop\nforward Egress of host endpoint b-* denied: " + atEnd + "\n" + guessB},
-		"forward is normal too": {[]*policy.Policy{hostPolicy("f", policy.Forward, port(api.Allow, 80))}, at4("8.8.8.8"), nodeB, 80,
-			"Ingress of host endpoint b-* allowed: gnp/f\n" + guessB},
-		"forward, for pods too": {[]*policy.Policy{hostPolicy("f", policy.Forward, port(api.Allow, 80))}, at4("8.8.8.8"), far.end(), 80,
-			"forward Ingress of host endpoint b-* allowed: gnp/f\nIngress of shop/far allowed: gnp/f\n" + guessB},
-		"preDNAT denies": {[]*policy.Policy{hostPolicy("p", policy.PreDNAT, port(api.Deny, 80))}, at4("8.8.8.8"), far.end(), 80,
-			"preDNAT Ingress of host endpoint b-* denied: gnp/p\nIngress of shop/far allowed: kns.shop\n" + guessB},
-		"preDNAT allows, and the pod decides": {[]*policy.Policy{hostPolicy("p", policy.PreDNAT, port(api.Allow, 80)), onHosts(hostPolicy("f", policy.Forward, port(api.Deny, 80)))}, at4("8.8.8.8"), far.end(), 80,
-			"preDNAT Ingress of host endpoint b-* allowed: gnp/p\nIngress of shop/far allowed: kns.shop\n" + guessB},
-		"preDNAT says nothing": {[]*policy.Policy{hostPolicy("p", policy.PreDNAT, port(api.Allow, 81)), hostPolicy("n", policy.Normal, port(api.Allow, 80))}, at4("8.8.8.8"), nodeB, 80,
-			"preDNAT Ingress of host endpoint b-* allowed: no rule of this stage matches; the later stages decide\nIngress of host endpoint b-* allowed: gnp/n\n" + guessB},
-		"untracked allows": {[]*policy.Policy{hostPolicy("u", policy.Untracked, port(api.Allow, 80))}, at4("8.8.8.8"), nodeB, 80,
-			"untracked Ingress of host endpoint b-* allowed: gnp/u\n" + guessB + "\nnote: host endpoint b-* does not track the connection: its replies need rules of their own"},
-		"untracked says nothing": {[]*policy.Policy{hostPolicy("u", policy.Untracked, port(api.Allow, 81)), hostPolicy("n", policy.Normal, port(api.Allow, 80))}, nodeA, at4("8.8.8.8"), 80,
-			"untracked Egress of host endpoint a-eth0 allowed: no rule of this stage matches; the later stages decide\nEgress of host endpoint a-eth0 allowed: gnp/n\n" + guessA},
-		"failsafe comes before untracked": {[]*policy.Policy{hostPolicy("u", policy.Untracked, port(api.Deny, 22))}, at4("8.8.8.8"), nodeB, 22,
-			"Ingress of host endpoint b-* allowed: the port is one of the failsafe ports, which no policy closes\n" + guessB},
-		"failsafe is not for what is forwarded": {[]*policy.Policy{hostPolicy("p", policy.PreDNAT, port(api.Deny, 22)), onHosts(hostPolicy("f", policy.Forward, port(api.Deny, 22)))}, at4("8.8.8.8"), far.end(), 22,
-			"forward Ingress of host endpoint b-* denied: gnp/f\nIngress of shop/far allowed: kns.shop\n" + guessB},
+		"normal": {
+			[]*policy.Policy{hostPolicy("n", policy.Normal, port(api.Allow, 80))},
+			nodeA, nodeB, 80,
+			"Egress of host endpoint a-eth0 allowed: gnp/n\nIngress of host endpoint b-* allowed: gnp/n\n" + guessA + "\n" + guessB,
+		},
+		"normal does not see what is forwarded": {
+			[]*policy.Policy{onHosts(hostPolicy("n", policy.Normal, port(api.Deny, 80)))},
+			at4("8.8.8.8"), far.end(), 80,
+			"forward Ingress of host endpoint b-* allowed: no policy with applyOnForward applies: what the host forwards is allowed\nIngress of shop/far allowed: kns.shop\n" + guessB,
+		},
+		"forward": {
+			[]*policy.Policy{onHosts(hostPolicy("f", policy.Forward, port(api.Allow, 81)))},
+			far.end(), at4("8.8.8.8"), 80,
+			"Egress of shop/far allowed: kns.shop\nforward Egress of host endpoint b-* denied: " + atEnd + "\n" + guessB,
+		},
+		"forward is normal too": {
+			[]*policy.Policy{hostPolicy("f", policy.Forward, port(api.Allow, 80))},
+			at4("8.8.8.8"), nodeB, 80,
+			"Ingress of host endpoint b-* allowed: gnp/f\n" + guessB,
+		},
+		"forward, for pods too": {
+			[]*policy.Policy{hostPolicy("f", policy.Forward, port(api.Allow, 80))},
+			at4("8.8.8.8"), far.end(), 80,
+			"forward Ingress of host endpoint b-* allowed: gnp/f\nIngress of shop/far allowed: gnp/f\n" + guessB,
+		},
+		"preDNAT denies": {
+			[]*policy.Policy{hostPolicy("p", policy.PreDNAT, port(api.Deny, 80))},
+			at4("8.8.8.8"), far.end(), 80,
+			"preDNAT Ingress of host endpoint b-* denied: gnp/p\nIngress of shop/far allowed: kns.shop\n" + guessB,
+		},
+		"preDNAT allows, and the pod decides": {
+			[]*policy.Policy{hostPolicy("p", policy.PreDNAT, port(api.Allow, 80)), onHosts(hostPolicy("f", policy.Forward, port(api.Deny, 80)))},
+			at4("8.8.8.8"), far.end(), 80,
+			"preDNAT Ingress of host endpoint b-* allowed: gnp/p\nIngress of shop/far allowed: kns.shop\n" + guessB,
+		},
+		"preDNAT says nothing": {
+			[]*policy.Policy{hostPolicy("p", policy.PreDNAT, port(api.Allow, 81)), hostPolicy("n", policy.Normal, port(api.Allow, 80))},
+			at4("8.8.8.8"), nodeB, 80,
+			"preDNAT Ingress of host endpoint b-* allowed: no rule of this stage matches; the later stages decide\nIngress of host endpoint b-* allowed: gnp/n\n" + guessB,
+		},
+		"untracked allows": {
+			[]*policy.Policy{hostPolicy("u", policy.Untracked, port(api.Allow, 80))},
+			at4("8.8.8.8"), nodeB, 80,
+			"untracked Ingress of host endpoint b-* allowed: gnp/u\n" + guessB + "\nnote: host endpoint b-* does not track the connection: its replies need rules of their own",
+		},
+		"untracked says nothing": {
+			[]*policy.Policy{hostPolicy("u", policy.Untracked, port(api.Allow, 81)), hostPolicy("n", policy.Normal, port(api.Allow, 80))},
+			nodeA, at4("8.8.8.8"), 80,
+			"untracked Egress of host endpoint a-eth0 allowed: no rule of this stage matches; the later stages decide\nEgress of host endpoint a-eth0 allowed: gnp/n\n" + guessA,
+		},
+		"failsafe comes before untracked": {
+			[]*policy.Policy{hostPolicy("u", policy.Untracked, port(api.Deny, 22))},
+			at4("8.8.8.8"), nodeB, 22,
+			"Ingress of host endpoint b-* allowed: the port is one of the failsafe ports, which no policy closes\n" + guessB,
+		},
+		"failsafe is not for what is forwarded": {
+			[]*policy.Policy{hostPolicy("p", policy.PreDNAT, port(api.Deny, 22)), onHosts(hostPolicy("f", policy.Forward, port(api.Deny, 22)))},
+			at4("8.8.8.8"), far.end(), 22,
+			"forward Ingress of host endpoint b-* denied: gnp/f\nIngress of shop/far allowed: kns.shop\n" + guessB,
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			w := New(Parts{Endpoints: []Endpoint{far, uplink("a", "eth0"), uplink("b", "*"), uplink("b", "eth7")}, Policies: c.policies, FailsafeInbound: ssh})

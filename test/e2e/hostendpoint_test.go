@@ -246,7 +246,8 @@ func newHostWorld(t *testing.T, flows string) *hostWorld {
 	add := func(name string, where interface {
 		insider
 		lab.Addressed
-	}) {
+	},
+	) {
 		p, err := probe.Open(probe.Config{Name: name, Addresses: where.Addresses(), Ports: []uint16{22, 53, 80, 81, 6443}, Inside: where.Inside})
 		if err != nil {
 			t.Fatal(err)

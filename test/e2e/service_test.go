@@ -28,15 +28,18 @@ func TestServices(t *testing.T) {
 		denied string
 	}{
 		{
-			"of one service, one slice of each family", []string{w.slice("web-4", "web", 0, "b1", "port: 80"), w.slice("web-6", "web", 1, "b1", "port: 80")},
+			"of one service, one slice of each family",
+			[]string{w.slice("web-4", "web", 0, "b1", "port: 80"), w.slice("web-6", "web", 1, "b1", "port: 80")},
 			"a1>b1:tcp/81 a1>b1:udp/80 a1>b:tcp/80 a1>c:tcp/80 b1>a1:tcp/80 c>a1:tcp/80 b>a1:tcp/80",
 		},
 		{
-			"more slices with other endpoints and ports", []string{w.slice("more-4", "web", 0, "c", "port: 80"), w.slice("more-6", "web", 1, "c", "port: 80"), w.slice("udp-4", "web", 0, "b1", "{port: 80, protocol: UDP}"), w.slice("udp-6", "web", 1, "b1", "{port: 80, protocol: UDP}")},
+			"more slices with other endpoints and ports",
+			[]string{w.slice("more-4", "web", 0, "c", "port: 80"), w.slice("more-6", "web", 1, "c", "port: 80"), w.slice("udp-4", "web", 0, "b1", "{port: 80, protocol: UDP}"), w.slice("udp-6", "web", 1, "b1", "{port: 80, protocol: UDP}")},
 			"a1>b1:tcp/81 a1>b:tcp/80 b1>a1:tcp/80 c>a1:tcp/80 b>a1:tcp/80",
 		},
 		{
-			"as the source of what comes in, by any port", []string{w.slice("from-4", "from", 0, "b1", ""), w.slice("from-6", "from", 1, "b1", "")},
+			"as the source of what comes in, by any port",
+			[]string{w.slice("from-4", "from", 0, "b1", ""), w.slice("from-6", "from", 1, "b1", "")},
 			"a1>b1:tcp/81 a1>b:tcp/80 c>a1:tcp/80 b>a1:tcp/80",
 		},
 	}

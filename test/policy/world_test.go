@@ -155,7 +155,8 @@ func (w *world) add(ctx context.Context, pod scenario.Pod) (*probe.Place, error)
 func answering(name string, where interface {
 	Addresses() []netip.Addr
 	Inside(func() error) error
-}) (*probe.Place, error) {
+},
+) (*probe.Place, error) {
 	return probe.Open(probe.Config{Name: name, Addresses: where.Addresses(), Ports: scenario.Ports(), Inside: where.Inside})
 }
 

@@ -28,7 +28,8 @@ type Nothing struct{}
 // the programs they run.
 func Serve(ctx context.Context) error {
 	server := rpc.NewServer()
-	for _, service := range []any{&Plugins{ctx}, &Routes{}, &Monitor{}, &Claim{}, &Speaker{}, &Bird{ctx}, &Etcd{},
+	for _, service := range []any{
+		&Plugins{ctx}, &Routes{}, &Monitor{}, &Claim{}, &Speaker{}, &Bird{ctx}, &Etcd{},
 		&Filter{}, &Fork{ctx}, &Pods{ctx: ctx}, &Rules{}, &Members{}, &Path{ctx: ctx},
 	} {
 		if err := server.Register(service); err != nil {
