@@ -131,7 +131,7 @@ func TestStreamsAreFew(t *testing.T) {
 		t.Errorf("have %v", err)
 	}
 	_ = first.Close()
-	h.end(t)
+	_ = h.end(t)
 	for {
 		r, err := dial(t, path).exchange(flows)
 		if err != nil {
