@@ -50,6 +50,8 @@ func (at *attachments) check(id endpoint.ID) (endpoint.Endpoint, error) {
 			Code: socket.CodeTryAgainLater, Message: "attachment unfinished",
 			Details: id.String() + " has addresses, but no interface yet",
 		}
+	case ep.Traits.Lost:
+		return ep, &socket.Error{Code: socket.CodeInternal, Message: "labels lost", Details: at.unknown(ep)}
 	}
 	return ep, nil
 }

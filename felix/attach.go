@@ -180,6 +180,7 @@ func (at *attachments) repeat(ep endpoint.Endpoint, r socket.Request) (endpoint.
 	whole := ep
 	whole.ID, whole.Network, whole.Namespace, whole.Pod, whole.NetNS = r.ID, r.Network, r.Namespace, r.Pod, r.NetNS
 	whole.Traits = r.Traits
+	delete(at.recovered, ep.ID)
 	return whole, at.amend(ep, whole)
 }
 

@@ -84,6 +84,7 @@ func TestRestartWithABrokenFilterCostsNoPod(t *testing.T) {
 			ep := n.attachAs("web", "web")
 			w.alias(ep)
 			w.published(1)
+			w.mirrored(ep)
 			n.stop()
 			w.breakChains(errFilter)
 			if lost {

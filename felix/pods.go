@@ -16,8 +16,9 @@ import (
 func workloadEndpoints(node string, eps map[endpoint.ID]endpoint.Endpoint) []*api.WorkloadEndpoint {
 	var all []*api.WorkloadEndpoint
 	for _, ep := range eps {
-		// The datastore would refuse a shortened name; under its whole one the pod may be there still.
-		if ep.Ready && !ep.Alias().Shortened() {
+		// The datastore would refuse a shortened name; under its whole one the pod may be there still. Lost labels are
+		// not to become none there.
+		if ep.Ready && !ep.Alias().Shortened() && !ep.Traits.Lost {
 			all = append(all, workloadEndpoint(node, ep))
 		}
 	}
@@ -60,6 +61,7 @@ type pod struct {
 }
 
 // update brings them up to date, and gives all objects, and the addresses that were those of pods which have them no more.
+// A pod of which the labels are lost is none of the objects: without policy its packets are dropped.
 func (p pods) update(node string, eps map[endpoint.ID]endpoint.Endpoint) (objects []*api.WorkloadEndpoint, gone []netip.Addr) {
 	objects = make([]*api.WorkloadEndpoint, 0, len(eps))
 	for _, ep := range byInterface(eps) {
@@ -71,7 +73,9 @@ func (p pods) update(node string, eps map[endpoint.ID]endpoint.Endpoint) (object
 			have = pod{ep, workloadEndpoint(node, ep)}
 			p[ep.ID] = have
 		}
-		objects = append(objects, have.object)
+		if !ep.Traits.Lost {
+			objects = append(objects, have.object)
+		}
 	}
 	maps.DeleteFunc(p, func(id endpoint.ID, was pod) bool {
 		_, attached := eps[id]

@@ -134,18 +134,21 @@ func (at *attachments) adopt(f found) error {
 	if !f.routed {
 		return nil
 	}
-	f.Since = at.now()
+	f.Since, f.Traits.Lost = at.now(), true
 	at.log.Warn("attachment recovered from the kernel", "endpoint", f.ID.String(), "pod", f.Namespace+"/"+f.Pod, "addresses", f.Addresses)
 	at.recovered[f.ID] = struct{}{}
 	return at.put(f.Endpoint)
 }
 
 // incomplete says whether a record was recovered from an alias and has never been amended: an alias
-// lacks the network's name, and may have the others' shortened.
-func incomplete(ep endpoint.Endpoint) bool { return ep.Network == "" || ep.Alias().Shortened() }
+// lacks the network's name and what policies know the pod by, and may have the other names shortened.
+func incomplete(ep endpoint.Endpoint) bool {
+	return ep.Network == "" || ep.Alias().Shortened() || ep.Traits.Lost
+}
 
 // learn completes what was recovered with what the datastore says of the addresses, now that it is
-// known, and makes them the attachments' own: under the handle that the datastore has.
+// known, and makes them the attachments' own: under the handle that the datastore has. What lacks its labels then stays
+// recovered.
 func (at *attachments) learn(snap api.Snapshot) {
 	if len(at.recovered) == 0 {
 		return
@@ -154,7 +157,8 @@ func (at *attachments) learn(snap api.Snapshot) {
 	for _, o := range at.alloc.Orphans() {
 		stored[o.Address] = o
 	}
-	for id := range at.recovered {
+	for _, id := range slices.Collect(maps.Keys(at.recovered)) {
+		delete(at.recovered, id)
 		ep := at.endpoints[id]
 		whole := ep
 		for _, addr := range ep.Addresses {
@@ -164,9 +168,13 @@ func (at *attachments) learn(snap api.Snapshot) {
 		if err := at.amend(ep, whole); err != nil {
 			at.log.Error("complete attachment", "endpoint", id.String(), "error", err)
 			at.hold(ep)
+			whole = ep
+		}
+		if whole.Traits.Lost {
+			at.recovered[whole.ID] = struct{}{}
+			at.log.Warn("policy", "error", at.unknown(whole))
 		}
 	}
-	clear(at.recovered)
 }
 
 // told completes a record with what the datastore says of one of its addresses, if that is of the same

@@ -59,6 +59,7 @@ func TestLostRecordIsRecoveredFromTheKernel(t *testing.T) {
 	ep := n.attach("web")
 	w.alias(ep)
 	w.published(1)
+	w.mirrored(ep)
 	n.stop()
 	w.writes()
 	w.dir = t.TempDir()

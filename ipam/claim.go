@@ -20,8 +20,8 @@ import (
 )
 
 // flightTime is how long a finished claim may take to show in a Snapshot before the datastore is
-// asked about it.
-const flightTime = 10 * time.Second
+// asked about it. It is shorter than an ADD waits: a claim that somebody else has undone meanwhile may never show.
+const flightTime = 2 * time.Second
 
 // errTaken: another node was faster.
 var errTaken = errors.New("the block belongs to another node")

@@ -7,6 +7,8 @@ type Traits struct {
 	Labels map[string]string `json:"labels,omitempty"`
 	// Ports are the pod's named ports.
 	Ports []Port `json:"ports,omitempty"`
+	// Lost says that they were said, and nobody remembers them: which policies are the pod's is not known.
+	Lost bool `json:"lost,omitempty"`
 }
 
 // Port is a named port.

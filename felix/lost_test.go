@@ -1,0 +1,103 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package felix
+
+import (
+	"errors"
+	"strings"
+	"testing"
+
+	"korat/api"
+	"korat/api/store"
+	"korat/cni-plugin/socket"
+	"korat/felix/endpoint"
+)
+
+// withLostLabels attaches pod web, and loses its record and what the datastore has of it while no agent runs.
+func (w *testWorld) withLostLabels() (endpoint.Endpoint, api.Object) {
+	w.t.Helper()
+	w.plant(webPolicy)
+	n := w.start()
+	ep := n.attachAs("web", "web")
+	w.alias(ep)
+	w.published(1)
+	w.mirrored(ep)
+	n.stop()
+	w.dir = w.t.TempDir()
+	stored := w.list(api.KindWorkloadEndpoint)[0]
+	if err := w.store.Delete(w.t.Context(), stored.Key(), ""); err != nil {
+		w.t.Fatal(err)
+	}
+	return ep, stored
+}
+
+func (n *node) told(problem string) bool {
+	return strings.Contains(strings.Join(n.status().Problems, "\n"), problem)
+}
+
+// A pod of which nobody knows the labels any more may be one that policies are for: it is closed, not open. The next
+// start does not take it for one without labels either.
+func TestLostLabelsOpenNothing(t *testing.T) {
+	w := newWorld(t)
+	ep, stored := w.withLostLabels()
+	var n *node
+	for range 2 {
+		n = w.start()
+		n.untilReady()
+		w.until("the status names it", func() bool {
+			return n.told("pod ns/web: this node's record of it is lost, and the datastore does not have its labels") &&
+				n.told("create its WorkloadEndpoint/ns/"+stored.GetName())
+		})
+		if w.dispatched(ep.Interface) || !w.reached(ep) {
+			t.Errorf("want a route and no chain:\n%s\n%s", w.routes.Dump(), w.chains.Dump())
+		}
+		if err := n.check(ep.ID); err == nil {
+			t.Error("CHECK finds nothing wrong")
+		}
+		n.attach("another") // which is mirrored after it
+		w.until("the mirror has been at work", func() bool { return len(w.list(api.KindWorkloadEndpoint)) == 1 })
+		if err := n.detach(endpoint.ID{ContainerID: "container-of-another", IfName: "eth0"}); err != nil {
+			t.Fatal(err)
+		}
+		w.until("the mirror has been at work again", func() bool { return len(w.list(api.KindWorkloadEndpoint)) == 0 })
+		n.stop()
+	}
+	n = w.start()
+	n.untilReady()
+	stored.SetResourceVersion("")
+	if _, err := w.store.Create(t.Context(), stored); err != nil {
+		t.Fatal(err)
+	}
+	w.until("it has its policy again", func() bool {
+		return w.dispatched(ep.Interface) && strings.Contains(w.chains.Dump(), "cali-pi-np/ns/web") && !n.told("labels")
+	})
+	if err := n.check(ep.ID); err != nil {
+		t.Error(err)
+	}
+	if _, err := w.store.Get(t.Context(), stored.Key()); errors.Is(err, store.ErrNotFound) {
+		t.Error("the datastore has lost it again")
+	}
+}
+
+// The runtime may say once more what is known of the pod, or that it is gone.
+func TestLostLabelsAreToldAgain(t *testing.T) {
+	w := newWorld(t)
+	ep, _ := w.withLostLabels()
+	n := w.start()
+	n.untilReady()
+	r := request(ep.ContainerID, "web")
+	r.Traits.Labels = map[string]string{"app": "web"}
+	if again, err := n.ask(r); err != nil || again.Traits.Lost {
+		t.Errorf("ADD again: %v, %v", again, err)
+	}
+	w.until("it has its policy again", func() bool { return w.dispatched(ep.Interface) && !n.told("labels") })
+	w.mirrored(ep)
+	n.stop()
+	w = newWorld(t)
+	ep, _ = w.withLostLabels()
+	n = w.start()
+	n.untilReady()
+	if reply := n.Handle(t.Context(), socket.Request{Verb: socket.VerbDel, ID: ep.ID}); reply.Error != nil || n.told("labels") {
+		t.Errorf("DEL: %v, %v", reply.Error, n.status().Problems)
+	}
+}
