@@ -55,8 +55,9 @@ func (p *Protocol) UnmarshalJSON(text []byte) error {
 	if err != nil || kind == "null" { // null leaves the field as it is
 		return err
 	}
+	low := strings.ToLower(word) // a case fold would take more for the same, such as "ſctp"
 	for _, name := range []Protocol{ProtocolTCP, ProtocolUDP, ProtocolICMP, ProtocolICMPv6, ProtocolSCTP, ProtocolUDPLite} {
-		if kind == "string" && strings.EqualFold(word, string(name)) {
+		if kind == "string" && low == strings.ToLower(string(name)) {
 			*p = name
 			return nil
 		}

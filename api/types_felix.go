@@ -52,9 +52,12 @@ type FelixPolicy struct {
 	IptablesFilterDenyAction string `json:"iptablesFilterDenyAction,omitempty"`
 	// LogPrefix begins what rules with the action Log write to the kernel's log, before a colon [calico-packet].
 	LogPrefix string `json:"logPrefix,omitempty"`
-	// ServiceLoopPrevention is what becomes of packets to addresses of services that nothing has made those of an
-	// endpoint: Drop, or Disabled, which lets them go in circles [Drop].
+	// ServiceLoopPrevention is what becomes of packets to addresses in ServiceCIDRs that nothing has made those of an
+	// endpoint: Drop, Reject, which tells the sender, or Disabled, which lets them go in circles [Drop].
 	ServiceLoopPrevention string `json:"serviceLoopPrevention,omitempty"`
+	// ServiceCIDRs are the ranges of services' addresses: cluster IPs, external IPs and those of load balancers. Calico
+	// takes them from what its BGPConfiguration advertises.
+	ServiceCIDRs []string `json:"serviceCIDRs,omitempty"`
 	// WorkloadSourceSpoofing must be Disabled: pods send from their own addresses alone.
 	WorkloadSourceSpoofing string `json:"workloadSourceSpoofing,omitempty"`
 	// FailsafeInboundHostPorts and FailsafeOutboundHostPorts are what host endpoints let through whatever policies

@@ -27,12 +27,15 @@ func ValidateChange(old, obj Object, snap Snapshot) error {
 			c.poolOverHosts(o, snap)
 		}
 		c.poolOverlap(o, snap)
+		c.poolOverServices(o, snap)
 	case *Node:
 		c.nodeAddressTaken(o, snap)
 		was, _ := old.(*Node)
 		c.nodeInPool(o, was, snap)
 	case *BGPPeer:
 		c.peerTwice(o, snap)
+	case *FelixConfiguration:
+		c.serviceRanges(o, snap)
 	case *BlockAffinity:
 		if was, ok := old.(*BlockAffinity); ok {
 			c.immutable("spec.cidr", was.Spec.CIDR, o.Spec.CIDR)

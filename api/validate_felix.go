@@ -41,7 +41,8 @@ func (c *checker) felixPolicy(s *FelixPolicy) {
 	c.oneOf("spec.iptablesFilterAllowAction", s.IptablesFilterAllowAction, FelixAccept)
 	c.oneOf("spec.iptablesMangleAllowAction", s.IptablesMangleAllowAction, FelixAccept)
 	c.choice("spec.iptablesFilterDenyAction", s.IptablesFilterDenyAction, FelixDrop, FelixReject)
-	c.oneOf("spec.serviceLoopPrevention", s.ServiceLoopPrevention, FelixDrop, FelixDisabled)
+	c.choice("spec.serviceLoopPrevention", s.ServiceLoopPrevention, FelixDrop, FelixReject, FelixDisabled)
+	c.serviceCIDRs("spec.serviceCIDRs", s.ServiceCIDRs)
 	c.oneOf("spec.workloadSourceSpoofing", s.WorkloadSourceSpoofing, FelixDisabled)
 	c.logPrefix("spec.logPrefix", s.LogPrefix)
 	c.failsafes("spec.failsafeInboundHostPorts", s.FailsafeInboundHostPorts)
@@ -55,6 +56,17 @@ func (c *checker) logPrefix(field, value string) {
 	}
 	if value == "" || len(value) > maxLogPrefix || !plain {
 		c.fail(field, value, `must be 1 to %d bytes of printable ASCII without ", \ and %%, in which korat puts no names`, maxLogPrefix)
+	}
+}
+
+// serviceCIDRs checks ranges that packets are dropped for.
+func (c *checker) serviceCIDRs(field string, cidrs []string) {
+	for i, cidr := range cidrs {
+		at := index(field, i)
+		if p, ok := c.prefix(at, cidr); ok && p.Bits() == 0 {
+			c.fail(at, cidr, "must not be every address: name the ranges that services have")
+		}
+		once(c, field, cidrs, i)
 	}
 }
 

@@ -44,8 +44,22 @@ func optionsOf(spec *api.FelixConfigurationSpec, families []api.Family) compile.
 	case "Accept":
 		o.ToHost = compile.ToHostAccept
 	}
+	if s.ServiceLoopPrevention != api.FelixDisabled {
+		o.ServiceCIDRs, o.RejectLoops = prefixes(s.ServiceCIDRs), s.ServiceLoopPrevention == api.FelixReject
+	}
 	o.FailsafeIn, o.FailsafeOut = failsafes(s.FailsafeInboundHostPorts), failsafes(s.FailsafeOutboundHostPorts)
 	return o
+}
+
+// prefixes leaves out what nobody understands: it was never validated.
+func prefixes(cidrs []string) []netip.Prefix {
+	var all []netip.Prefix
+	for _, cidr := range cidrs {
+		if p, err := netip.ParsePrefix(cidr); err == nil && p.Bits() > 0 && !p.Addr().Is4In6() {
+			all = append(all, p.Masked())
+		}
+	}
+	return all
 }
 
 func failsafes(ports *[]api.ProtoPort) []compile.Failsafe {

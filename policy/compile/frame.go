@@ -80,12 +80,16 @@ func forward(o Options, f api.Family, d doors) []chain.Rule {
 	return rules
 }
 
-// loops drops what is for a service that nobody has translated.
+// loops ends what is for a service that nobody has translated.
 func loops(o Options, f api.Family) []chain.Rule {
 	var rules []chain.Rule
+	end := drop
+	if o.RejectLoops {
+		end = chain.Action{Verb: chain.Reject}
+	}
 	for _, p := range o.ServiceCIDRs {
 		if f.Has(p.Addr()) {
-			rules = append(rules, chain.NewRule("service that is not known", drop, chain.Net{Side: chain.Destination, Prefix: p.Masked()}))
+			rules = append(rules, chain.NewRule("service that is not known", end, chain.Net{Side: chain.Destination, Prefix: p.Masked()}))
 		}
 	}
 	return rules

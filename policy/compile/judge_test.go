@@ -101,7 +101,9 @@ func (w *walk) judgement(t *testing.T) *judgement {
 		w.options.FailsafeIn = []compile.Failsafe{{Protocol: policy.TCP, Port: 80}}
 		w.options.FailsafeOut = []compile.Failsafe{{Protocol: policy.UDP, Port: 53, Net: netip.MustParsePrefix("10.1.0.0/22")}}
 	}
-	w.options.Reject = w.IntN(2) == 0
+	w.options.Reject, w.options.RejectLoops = w.IntN(2) == 0, w.IntN(2) == 0
+	w.options.ServiceCIDRs = some(w, 2, prefixes("10.1.5.0/24", "10.1.0.0/28", "fd00:5::/64")...)
+	parts.ServiceCIDRs = w.options.ServiceCIDRs
 	for i := range 3 {
 		set := explain.NetworkSet{Name: fmt.Sprint("set", i), Item: policy.Item{Labels: w.labels(), Prefixes: []netip.Prefix{w.address(), w.address()}}}
 		parts.Sets = append(parts.Sets, set)

@@ -24,9 +24,10 @@ type Options struct {
 	LogPrefix string
 	// VXLANPort is the UDP port that pods may not send to, lest they speak to tunnels [4789].
 	VXLANPort uint16
-	// ServiceCIDRs are dropped when a packet is about to be forwarded there: no DNAT has taken it, and it would be
-	// sent around in a loop.
+	// ServiceCIDRs are where no packet is forwarded to: no DNAT has taken it, and it would be sent around in a loop. With
+	// RejectLoops its sender is told.
 	ServiceCIDRs []netip.Prefix
+	RejectLoops  bool
 	// FailsafeIn and FailsafeOut are the ports of host endpoints that no policy closes.
 	FailsafeIn, FailsafeOut []Failsafe
 }

@@ -58,8 +58,8 @@ func TestAgreesWithChains(t *testing.T) {
 // compiled gives what a node's agent compiles.
 func compiled(p explain.Parts, node string) *compile.Compiler {
 	c := compile.New(compile.Options{
-		Families: api.Families(),
-		ToHost:   map[string]compile.ToHost{"Drop": compile.ToHostDrop, "Accept": compile.ToHostAccept}[p.EndpointToHost],
+		Families: api.Families(), ServiceCIDRs: p.ServiceCIDRs, RejectLoops: len(p.ServiceCIDRs)%2 == 0,
+		ToHost: map[string]compile.ToHost{"Drop": compile.ToHostDrop, "Accept": compile.ToHostAccept}[p.EndpointToHost],
 	})
 	for _, t := range p.Tiers {
 		c.SetTier(t)
@@ -203,6 +203,10 @@ func (r *random) net() netip.Prefix {
 	return netip.MustParsePrefix(pick(r, "10.0.0.0/24", "10.0.0.0/30", "10.0.0.2/32", "192.0.2.0/24", "0.0.0.0/0", "fd00::/64", "fd00::2/128", "::/0"))
 }
 
+func (r *random) services() netip.Prefix {
+	return netip.MustParsePrefix(pick(r, "198.51.100.0/24", "10.0.0.4/31", "fd01::1/128"))
+}
+
 func (r *random) protocol() policy.Protocol {
 	return pick(r, policy.TCP, policy.TCP, policy.UDP, policy.SCTP, policy.ICMP, policy.ICMPv6, 47)
 }
@@ -320,7 +324,7 @@ func (r *random) parts() explain.Parts {
 		Tiers:          []policy.Tier{{Name: "mine", Order: float64(pick(r, 10, 2_000_000)), Default: pick(r, api.Deny, api.Pass)}},
 		Profiles:       []*policy.Profile{{Name: "q", Labels: r.labels(), Ingress: some(r, 3, r.rule), Egress: some(r, 3, r.rule)}},
 		Services:       map[policy.Service][]explain.ServiceEndpoint{},
-		EndpointToHost: pick(r, "", "Return", "Drop", "Accept"),
+		EndpointToHost: pick(r, "", "Return", "Drop", "Accept"), ServiceCIDRs: some(r, 2, r.services),
 	}
 	if r.maybe(2) {
 		open := []policy.Rule{{Action: api.Allow}}

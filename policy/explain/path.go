@@ -4,6 +4,8 @@ package explain
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strings"
 
 	"korat/api"
@@ -124,6 +126,24 @@ func (j *journey) travel() {
 	case pod:
 		j.add(j.check(to.pod, api.Ingress, Local))
 	default:
+	}
+	j.serve(sameNode)
+}
+
+// serve checks that no node is to forward to the address of a service: what somebody offers there has the address of an
+// endpoint by now.
+func (j *journey) serve(sameNode bool) {
+	node, addr := j.from.node, j.flow.To.Address
+	switch {
+	case j.from.what == pod && !(sameNode && j.to.what == hostItself):
+	case j.to.what == pod && !sameNode:
+		node = j.to.node
+	default:
+		return // nothing is forwarded
+	}
+	if i := slices.IndexFunc(j.parts.ServiceCIDRs, func(p netip.Prefix) bool { return p.Contains(addr) }); i >= 0 {
+		s := Side{Endpoint: "node " + node, Node: node, Direction: api.Egress, Stage: Forwarded}
+		j.deny(s, "%s is in %s, which FelixConfiguration's serviceCIDRs have, and is no endpoint's: no service is known there", addr, j.parts.ServiceCIDRs[i])
 	}
 }
 

@@ -107,6 +107,26 @@ func TestEndpointToHost(t *testing.T) {
 	}
 }
 
+// What is for an address of a service, and nobody has made an endpoint's, no node forwards.
+func TestServiceCIDRs(t *testing.T) {
+	web, db := podOf("web", "a", "10.0.0.1"), podOf("db", "b", "10.96.0.9")
+	host := End{Node: "b", Address: netip.MustParseAddr("192.0.2.2")}
+	w := New(Parts{Endpoints: []Endpoint{web, db}, ServiceCIDRs: prefixes("10.96.0.0/12", "192.0.2.0/30")})
+	const loop = "is in 10.96.0.0/12, which FelixConfiguration's serviceCIDRs have, and is no endpoint's: no service is known there"
+	for want, f := range map[string]Flow{
+		"Egress of shop/web allowed: kns.shop\nforward Egress of node a denied: 10.96.0.1 " + loop:                                       {From: web.end(), To: at4("10.96.0.1")},
+		"Egress of shop/web allowed: kns.shop":                                                                                           {From: web.end(), To: at4("10.112.0.1")},
+		"Egress of shop/web allowed: kns.shop\nIngress of shop/db allowed: kns.shop\nforward Egress of node a denied: 10.96.0.9 " + loop: {From: web.end(), To: db.end()},
+		"Ingress of shop/db allowed: kns.shop\nforward Egress of node b denied: 10.96.0.9 " + loop:                                       {From: at4("8.8.8.8"), To: db.end()},
+		"note: no endpoint of this cluster is concerned: nothing is checked":                                                             {From: host, To: at4("10.96.0.1")},
+	} {
+		briefly(t, w, f, want)
+	}
+	own := End{Node: "a", Address: netip.MustParseAddr("192.0.2.1")}
+	briefly(t, w, Flow{From: web.end(), To: own}, "Egress of shop/web allowed: kns.shop\n"+
+		"note: what policies allow a pod to send to its own node, the node's own firewall decides (defaultEndpointToHostAction: Return)")
+}
+
 func TestResolve(t *testing.T) {
 	web := podOf("web", "a", "10.0.0.1")
 	uplink := Endpoint{Name: "uplink", Host: true, Node: "a", Interface: "eth0", Item: policy.Item{Prefixes: prefixes("192.0.2.1/32")}}

@@ -132,8 +132,21 @@ func (r *reader) settings(snap api.Snapshot) {
 	}
 	api.Default(felix)
 	r.parts.EndpointToHost = felix.Spec.DefaultEndpointToHostAction
+	if felix.Spec.ServiceLoopPrevention != api.FelixDisabled {
+		r.parts.ServiceCIDRs = serviceCIDRs(felix.Spec.ServiceCIDRs)
+	}
 	r.parts.FailsafeInbound = r.failsafes(felix.Spec.FailsafeInboundHostPorts)
 	r.parts.FailsafeOutbound = r.failsafes(felix.Spec.FailsafeOutboundHostPorts)
+}
+
+func serviceCIDRs(texts []string) []netip.Prefix {
+	var all []netip.Prefix
+	for _, text := range texts {
+		if p, err := netip.ParsePrefix(text); err == nil && p.Bits() > 0 {
+			all = append(all, p)
+		}
+	}
+	return all
 }
 
 func (r *reader) failsafes(ports *[]api.ProtoPort) []Failsafe {

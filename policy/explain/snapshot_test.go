@@ -95,6 +95,7 @@ kind: FelixConfiguration
 metadata: {name: default}
 spec:
   defaultEndpointToHostAction: Drop
+  serviceCIDRs: [198.18.0.0/15, "fd96::/64"]
   failsafeInboundHostPorts: [{port: 22, net: 203.0.113.0/24}, {protocol: UDP, port: 68, net: 203.0.113.9}]
 `
 
@@ -140,6 +141,8 @@ func TestSnapshot(t *testing.T) {
 		{"192.0.2.1", "203.0.113.8", policy.UDP, 53, "Egress of host endpoint uplink allowed: the port is one of the failsafe ports, which no policy closes" + guess},
 		{"192.0.2.1", "203.0.113.8", policy.TCP, 80, "Egress of host endpoint uplink allowed: mine" + guess},
 		{"10.0.0.1", "192.0.2.1", policy.TCP, 80, "Egress of shop/web allowed: kns.shop\nIngress of node a denied: FelixConfiguration's defaultEndpointToHostAction is Drop"},
+		{"10.0.0.1", "198.19.0.1", policy.TCP, 80, "Egress of shop/web allowed: kns.shop\nforward Egress of host endpoint uplink allowed: no policy with applyOnForward applies: what the host forwards is allowed\n" +
+			"forward Egress of node a denied: 198.19.0.1 is in 198.18.0.0/15, which FelixConfiguration's serviceCIDRs have, and is no endpoint's: no service is known there" + guess},
 		{"fd00::1", "fd02::1", policy.TCP, 80, "Egress of shop/web/net1 allowed: mine\nforward Egress of host endpoint uplink allowed: no policy with applyOnForward applies: what the host forwards is allowed" + guess},
 	} {
 		from, to := w.Resolve(netip.MustParseAddr(c.from)), w.Resolve(netip.MustParseAddr(c.to))

@@ -27,6 +27,8 @@ type Parts struct {
 	FailsafeInbound, FailsafeOutbound []Failsafe
 	// EndpointToHost is Drop, Return or Accept [Return]: what becomes of a packet from a pod to its own node.
 	EndpointToHost string
+	// ServiceCIDRs are where nothing is forwarded to: what is for a service has another destination by then.
+	ServiceCIDRs []netip.Prefix
 }
 
 // Endpoint is an interface that policies are for: a pod's, or with Host one of a node's own.

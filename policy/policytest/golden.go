@@ -17,7 +17,7 @@ import (
 // Golden is a case in a txtar file: manifests, with what they come to behind them. A line of the comment says what else
 // a Compiler is told:
 //
-//	options: IPv6 drop accept reject loops failsafes   the families are IPv4 alone, or with IPv6 both
+//	options: IPv6 drop accept reject loops loops-reject failsafes   the families are IPv4 alone, or with IPv6 both
 type Golden struct {
 	File    string
 	Archive *txtar.Archive
@@ -84,6 +84,8 @@ func options(tb testing.TB, words []string) compile.Options {
 				{Protocol: policy.TCP, Port: 179},
 				{Protocol: policy.TCP, Port: 2379, Net: netip.MustParsePrefix("fd00::/64")},
 			}
+		case "loops-reject":
+			o.RejectLoops = true
 		case "loops":
 			o.ServiceCIDRs = []netip.Prefix{netip.MustParsePrefix("10.96.0.0/12"), netip.MustParsePrefix("fd00:96::/112")}
 		default:
