@@ -43,23 +43,20 @@ func (h *Handle) Conntrack() Conntrack { return Conntrack{h, fewFlows} }
 // if it was called by another address (a service's). A flow that the kernel gives twice, because flows came or went
 // meanwhile, comes twice. Flows are not kept: there may be a million. each may call Delete.
 func (c Conntrack) Read(ctx context.Context, addresses []netip.Addr, each func(Flow)) error {
-	wanted := map[uint8]map[netip.Addr]bool{unix.AF_INET: {}, unix.AF_INET6: {}}
+	wanted, wanted6 := map[netip.Addr]bool{}, map[netip.Addr]bool{}
 	for _, a := range addresses {
-		a = a.Unmap()
-		wanted[family(a)][a] = true
+		if a = a.Unmap(); a.Is4() {
+			wanted[a] = true
+		} else {
+			wanted6[a] = true
+		}
 	}
 	count, err := c.count()
+	if err == nil && count > 0 {
+		err = c.read(ctx, wanted, wanted6, count > c.few, each)
+	}
 	if err != nil {
 		return fmt.Errorf("read the connection tracking: %w", err)
-	}
-	for family, addresses := range wanted {
-		if len(addresses) == 0 || count == 0 {
-			continue
-		}
-		search := family == unix.AF_INET && len(addresses) <= maxFiltered && count > c.few
-		if err := c.readFamily(ctx, family, addresses, search, each); err != nil {
-			return fmt.Errorf("read the connection tracking: %w", err)
-		}
 	}
 	return nil
 }
@@ -79,18 +76,33 @@ func (c Conntrack) count() (n int, err error) {
 	return n, err
 }
 
-// readFamily has the kernel search for IPv4 addresses if there are few among many flows. Its search for IPv6 addresses gives all flows
+// read has the kernel search for IPv4 addresses if there are few among many flows. Its search for IPv6 addresses gives all flows
 // but those of the address (ctnetlink_filter_match_tuple in net/netfilter/nf_conntrack_netlink.c takes the result of
-// ipv6_addr_cmp the wrong way round), so that all are read here.
-func (c Conntrack) readFamily(ctx context.Context, family uint8, wanted map[netip.Addr]bool, search bool, each func(Flow)) error {
-	if search {
-		if done, err := c.search(ctx, wanted, each); done || err != nil {
+// ipv6_addr_cmp the wrong way round), so that all are read here. Both families are in one table, and read by one walk.
+func (c Conntrack) read(ctx context.Context, wanted, wanted6 map[netip.Addr]bool, many bool, each func(Flow)) error {
+	if many && len(wanted) > 0 && len(wanted) <= maxFiltered {
+		done, err := c.search(ctx, wanted, each)
+		if err != nil {
 			return err
 		}
+		if done {
+			wanted = nil
+		}
+	}
+	var family uint8
+	switch {
+	case len(wanted)+len(wanted6) == 0:
+		return nil
+	case len(wanted6) == 0:
+		family = unix.AF_INET
+	case len(wanted) == 0:
+		family = unix.AF_INET6
+	default:
+		family = unix.AF_UNSPEC
 	}
 	return c.dump(ctx, func(b *buffer) { encodeFlowDump(b, family) }, func(body []byte) {
 		from, to := flowEnds(body)
-		if wanted[from] || wanted[to] {
+		if wanted[from] || wanted[to] || wanted6[from] || wanted6[to] {
 			if f, ok := decodeFlow(body); ok {
 				each(f)
 			}
