@@ -136,6 +136,9 @@ func (a *AutoChains) Choice() Choice {
 	return a.choice
 }
 
+// Awaited is Handle.Awaited. It may be used by any goroutine.
+func (a *AutoChains) Awaited() string { return a.h.Awaited() }
+
 // Counter gives what counts a chain's rules, in the backend that the chains are in by now. It may be used by any
 // goroutine.
 func (a *AutoChains) Counter() func(context.Context, chain.Key) ([]RuleCounter, error) {

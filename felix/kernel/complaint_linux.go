@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"regexp"
 	"slices"
@@ -46,26 +47,44 @@ func essence(complaint string) string {
 	return strings.Join(parts, "; ")
 }
 
-// waitsForLock says whether a program waits for another one to unlock a file: somebody holds the lock, and it is
-// not the program.
-func waitsForLock(path string, pid int) bool {
+// lockedBy says who has locked a file that a program waits for; nothing if nobody has, or the program itself.
+func lockedBy(path string, pid int) string {
 	f, err := os.Open(path)
 	if err != nil {
-		return false
+		return ""
 	}
 	defer f.Close()
 	if err := unix.Flock(int(f.Fd()), unix.LOCK_EX|unix.LOCK_NB); !errors.Is(err, unix.EWOULDBLOCK) {
-		return false
+		return ""
 	}
+	var stat unix.Stat_t
 	locks, err := os.ReadFile("/proc/locks")
-	if err != nil {
-		return false
+	if err = errors.Join(err, unix.Fstat(int(f.Fd()), &stat)); err != nil {
+		return ""
 	}
-	// "1: FLOCK  ADVISORY  WRITE 4711 00:19:1234 0 EOF"; who waits has "->" after the number.
-	for line := range strings.Lines(string(locks)) {
-		if words := strings.Fields(line); len(words) > 4 && words[1] == "FLOCK" && words[4] == strconv.Itoa(pid) {
-			return false
+	holder := lockHolder(string(locks), stat.Ino)
+	switch {
+	case holder == strconv.Itoa(pid):
+		return ""
+	case holder == "":
+		return "another program holds the xtables lock " + path
+	}
+	name, _ := os.ReadFile("/proc/" + holder + "/comm") // it may have gone by now
+	return fmt.Sprintf("process %s (%s) holds the xtables lock %s", holder, strings.TrimSpace(string(name)), path)
+}
+
+// lockHolder gives from /proc/locks the process that has locked a file; nothing if it can't be seen from here.
+func lockHolder(locks string, inode uint64) string {
+	// "1: FLOCK  ADVISORY  WRITE 4711 00:19:1234 0 EOF"; who waits has "->" after the number, and who is in another pid
+	// namespace 0 or less.
+	for line := range strings.Lines(locks) {
+		words := strings.Fields(line)
+		if len(words) < 6 || words[1] != "FLOCK" || !strings.HasSuffix(words[5], fmt.Sprintf(":%d", inode)) {
+			continue
+		}
+		if pid, err := strconv.Atoi(words[4]); err == nil && pid > 0 {
+			return words[4]
 		}
 	}
-	return true
+	return ""
 }

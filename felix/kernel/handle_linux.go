@@ -37,6 +37,8 @@ type Handle struct {
 	writes writeCounters
 	// stuck counts the single commands of iptables that are under way.
 	stuck atomic.Int32
+	// locked is who holds the xtables lock while a program waits for it.
+	locked atomic.Pointer[string]
 	// routesMu guards routeTable.
 	routesMu   sync.Mutex
 	routeTable routeTable

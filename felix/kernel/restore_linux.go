@@ -11,6 +11,7 @@ import (
 	"os/exec"
 	"strings"
 	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -23,6 +24,8 @@ const (
 	// another program holds the xtables lock.
 	defaultPatience = 20 * time.Second
 	lockPatience    = 60 * time.Second
+	// lookPeriod is how often it is looked who holds the lock.
+	lookPeriod = time.Second
 	// endPatience is how long a program may take to end.
 	endPatience = 5 * time.Second
 	// maxComplaint bounds what is kept of a program's complaints.
@@ -45,6 +48,8 @@ type restore struct {
 	// fed counts the lines that it was given, and asked the acknowledgements.
 	fed, asked int
 	lock       string
+	// locked is told who holds the lock that the program waits for.
+	locked *atomic.Pointer[string]
 }
 
 // errGone says that the program had ended before it was given anything.
@@ -61,7 +66,9 @@ func (e *refusal) Error() string { return e.program + ": " + e.text }
 
 // startRestore starts the program in the Handle's namespace.
 func (h *Handle) startRestore(ctx context.Context, c ChainsConfig, f api.Family) (*restore, error) {
-	r := &restore{name: c.Backend.program(f, "-restore"), complaint: &complaint{}, ended: make(chan struct{}), lock: c.LockFile}
+	r := &restore{
+		name: c.Backend.program(f, "-restore"), complaint: &complaint{}, ended: make(chan struct{}), lock: c.LockFile, locked: &h.locked,
+	}
 	// Without a number of seconds it waits for the lock for ever. With one it would set an alarm that, when it goes off
 	// long after, interrupts its reading and ends it.
 	cmd := exec.CommandContext(context.WithoutCancel(ctx), r.name, "--noflush", "--verbose", "-w")
@@ -76,6 +83,9 @@ func (h *Handle) startRestore(ctx context.Context, c ChainsConfig, f api.Family)
 		close(r.ended)
 	}()
 	if err := r.do(ctx, nil, 0, c.patience()); err != nil {
+		if errors.Is(err, errGone) { // it has not even read the question
+			err = r.verdict(0, err)
+		}
 		return nil, errors.Join(fmt.Errorf("start %s (iptables 1.8.6 or later is needed): %w", r.name, err), r.close())
 	}
 	return r, nil
@@ -199,14 +209,21 @@ func (r *restore) interrupt() {
 func (r *restore) watch(ctx context.Context, patience time.Duration) (stop func() error) {
 	quit, cause := make(chan struct{}), make(chan error, 1)
 	go func() {
-		timer := time.NewTimer(patience)
+		timer, look := time.NewTimer(patience), time.NewTicker(lookPeriod)
 		defer timer.Stop()
+		defer look.Stop()
+		defer r.locked.Store(nil)
 		begun := time.Now()
 		for {
 			select {
 			case <-quit:
 				cause <- nil
 				return
+			case <-look.C:
+				if by := lockedBy(r.lock, r.process.Pid); by != "" {
+					r.locked.Store(&by)
+				}
+				continue
 			case <-ctx.Done():
 				cause <- ctx.Err()
 			case <-timer.C:
@@ -230,14 +247,22 @@ func (r *restore) watch(ctx context.Context, patience time.Duration) (stop func(
 // late says why a program that has not answered for some time is waited for no longer.
 func (r *restore) late(waited time.Duration) error {
 	waited = waited.Round(time.Millisecond)
-	locked := waitsForLock(r.lock, r.process.Pid)
+	by := lockedBy(r.lock, r.process.Pid)
 	switch {
-	case locked && waited < lockPatience:
+	case by == "":
+		return fmt.Errorf("no answer for %s", waited)
+	case waited < lockPatience:
 		return nil
-	case locked:
-		return fmt.Errorf("another program holds the xtables lock %s, waited %s for it", r.lock, waited)
 	}
-	return fmt.Errorf("no answer for %s", waited)
+	return fmt.Errorf("%s, waited %s for it", by, waited)
+}
+
+// Awaited says who holds the xtables lock if a program has waited for it for more than a second; else nothing.
+func (h *Handle) Awaited() string {
+	if by := h.locked.Load(); by != nil {
+		return *by
+	}
+	return ""
 }
 
 // complaint keeps the beginning of what a program writes.
