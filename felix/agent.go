@@ -154,6 +154,9 @@ func New(cfg Config, parts Parts) *Agent {
 		world:  world{registration: newRegistration(time.Now)},
 		report: newReport(cfg.Node, cfg.Version),
 	}
+	if table, ok := parts.Tables.Chains.(interface{ Awaited() string }); ok {
+		a.report.work.awaited = table.Awaited
+	}
 	a.report.countCut(func() uint64 { return parts.Revoker.Status().Cut })
 	a.memos.packets = packetlog.New(parts.Reports, lookout{a})
 	return a

@@ -53,7 +53,6 @@ type metrics struct {
 	endpoints prometheus.Gauge
 	routes    prometheus.Gauge
 	sessions  *prometheus.GaugeVec
-	ready     prometheus.Gauge
 	policy    policyMetrics
 }
 
@@ -69,7 +68,6 @@ func newReport(node, version string) *report {
 		sessions: prometheus.NewGaugeVec(prometheus.GaugeOpts{
 			Name: "korat_bgp_sessions", Help: "Planned BGP sessions by whether they are established.",
 		}, []string{"established"}),
-		ready:  prometheus.NewGauge(prometheus.GaugeOpts{Name: "korat_ready", Help: "1 when the node is ready."}),
 		policy: newPolicyMetrics(),
 	}
 	info := prometheus.NewGauge(prometheus.GaugeOpts{
@@ -78,37 +76,67 @@ func newReport(node, version string) *report {
 	})
 	info.Set(1)
 	reg := prometheus.NewRegistry()
-	reg.MustRegister(m.passes, m.passTime, m.errors, m.writes, m.reads, m.endpoints, m.routes, m.sessions, m.ready, info,
+	reg.MustRegister(m.passes, m.passTime, m.errors, m.writes, m.reads, m.endpoints, m.routes, m.sessions, info,
 		collectors.NewGoCollector(), collectors.NewProcessCollector(collectors.ProcessCollectorOpts{}))
 	reg.MustRegister(m.policy.collectors()...)
-	return &report{registry: reg, metrics: m, beat: time.Now(), born: time.Now(), reasons: []string{"starting"}}
+	r := &report{registry: reg, metrics: m, beat: time.Now(), born: time.Now(), reasons: []string{"starting"}}
+	r.countReady()
+	return r
 }
 
 func counters(name, help string, labels ...string) *prometheus.CounterVec {
 	return prometheus.NewCounterVec(prometheus.CounterOpts{Name: name, Help: help}, labels)
 }
 
-// work is the kernel's table that is being written, and since when; the zero work is none.
+// work is the kernel's table that is being written, and since when; none if step is empty.
 type work struct {
 	step  string
 	since time.Time
+	// awaited says what is waited for, or nothing; it is nil if that can't be known.
+	awaited func() string
 }
 
 // begin notes which step is taken from now on; none if it is empty.
 func (r *report) begin(step string) {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	r.work = work{step, time.Now()}
+	r.work.step, r.work.since = step, time.Now()
 }
 
 // busy says what the loop has been doing if that has taken longer than so; else nothing.
 func (r *report) busy(longer time.Duration) string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
-	if taken := time.Since(r.work.since); r.work.step != "" && taken > longer {
-		return fmt.Sprintf("writing %s has taken %s so far", r.work.step, taken.Round(time.Second))
+	taken := time.Since(r.work.since)
+	if r.work.step == "" || taken <= longer {
+		return ""
 	}
-	return ""
+	text := fmt.Sprintf("writing %s has taken %s so far", r.work.step, taken.Round(time.Second))
+	if r.work.awaited != nil {
+		if what := r.work.awaited(); what != "" {
+			text += ": " + what
+		}
+	}
+	return text
+}
+
+// notReady says why the node is not ready at this moment: what the last pass found, and what has held up the loop since.
+func (r *report) notReady() []string {
+	reasons := r.told()
+	if what := r.busy(slow); what != "" {
+		reasons = append([]string{"kernel: " + what}, reasons...)
+	}
+	return reasons
+}
+
+// countReady exports whether the node is ready.
+func (r *report) countReady() {
+	r.registry.MustRegister(prometheus.NewGaugeFunc(prometheus.GaugeOpts{Name: "korat_ready", Help: "1 when the node is ready."}, func() float64 {
+		if len(r.notReady()) > 0 {
+			return 0
+		}
+		return 1
+	}))
 }
 
 // applied counts what one step did.
@@ -141,10 +169,6 @@ func (a *Agent) publish(began time.Time, err error) {
 	m.routes.Set(float64(len(w.learned)))
 	m.sessions.WithLabelValues("true").Set(float64(established))
 	m.sessions.WithLabelValues("false").Set(float64(len(w.plan.Peers) - established))
-	m.ready.Set(0)
-	if len(reasons) == 0 {
-		m.ready.Set(1)
-	}
 	problems := slices.Concat(reasons, w.problems, a.Keeper.Status().Problems)
 	for _, problem := range a.at.alloc.Problems() {
 		problems = append(problems, problem.Error())
@@ -190,7 +214,7 @@ func (a *Agent) logOnce(what string, told *string, err error) {
 
 // logReadiness says once when the node becomes ready or stops being so.
 func (a *Agent) logReadiness(reasons []string) {
-	was := a.report.notReady()
+	was := a.report.told()
 	switch {
 	case len(reasons) == 0 && len(was) > 0:
 		a.Log.Info("ready")
@@ -251,7 +275,7 @@ func (a *Agent) datastoreTrouble() string {
 	return "not read yet"
 }
 
-func (r *report) notReady() []string {
+func (r *report) told() []string {
 	r.mu.Lock()
 	defer r.mu.Unlock()
 	return r.reasons
@@ -301,9 +325,6 @@ func (a *Agent) Handler() http.Handler {
 	})
 	mux.HandleFunc("GET /readyz", func(w http.ResponseWriter, _ *http.Request) {
 		reasons := r.notReady()
-		if what := r.busy(slow); what != "" {
-			reasons = append([]string{"kernel: " + what}, reasons...)
-		}
 		if len(reasons) > 0 {
 			http.Error(w, strings.Join(reasons, "\n"), http.StatusServiceUnavailable)
 			return
