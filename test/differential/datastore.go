@@ -10,39 +10,63 @@ import (
 	"korat/api/store"
 )
 
-// watched is a Follower of which is known what the agent has seen of it last.
+// watched is a Follower of which is known what the agent has seen of it last, and that can be held.
 type watched struct {
 	*store.Follower
 	mu   sync.Mutex
 	seen api.Snapshot
-	// news is closed when the agent takes the next Snapshot.
+	// held says that the agent gets no news.
+	held bool
+	// news is closed when the agent asks for a Snapshot, as it does after each change.
 	news chan struct{}
 }
 
 // Take implements felix.Datastore.
 func (w *watched) Take() (api.Snapshot, map[api.Key]struct{}) {
-	snap, changed := w.Follower.Take()
 	w.mu.Lock()
 	defer w.mu.Unlock()
-	w.seen = snap
 	close(w.news)
 	w.news = make(chan struct{})
-	return snap, changed
+	if w.held {
+		return w.seen, nil
+	}
+	var changed map[api.Key]struct{}
+	w.seen, changed = w.Follower.Take()
+	return w.seen, changed
+}
+
+// hold keeps what changes from the agent until release, so that it gets all of it at once.
+func (w *watched) hold() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.held = true
+}
+
+func (w *watched) release() {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.held = false
 }
 
 // taken gives the Snapshot of the agent's last pass.
 func (w *watched) taken() api.Snapshot {
-	snap, _ := w.look()
-	return snap
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	return w.seen
 }
 
+// look gives what the agent would get, and what is closed when there may be more.
 func (w *watched) look() (api.Snapshot, <-chan struct{}) {
 	w.mu.Lock()
 	defer w.mu.Unlock()
+	if w.held {
+		return w.Snapshot(), w.news
+	}
 	return w.seen, w.news
 }
 
-// await waits until the agent has taken a Snapshot of which the condition holds; its error says why it does not.
+// await waits until the agent has taken a Snapshot of which the condition holds, or while it is held could take one; its
+// error says why it does not.
 func (w *watched) await(ctx context.Context, holds func(api.Snapshot) error) error {
 	for {
 		snap, news := w.look()

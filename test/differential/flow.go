@@ -7,6 +7,7 @@ import (
 	"net/netip"
 
 	"korat/api"
+	"korat/felix/kernel"
 	"korat/policy"
 	"korat/policy/explain"
 )
@@ -51,6 +52,18 @@ func (f Flow) tuple() tuple {
 		p.SourcePort, p.DestinationPort = uint16(p.Number), uint16(p.Number)
 	}
 	t := tuple{p.Protocol, netip.AddrPortFrom(p.Source, p.SourcePort), netip.AddrPortFrom(p.Destination, p.DestinationPort)}
+	if t.b.Compare(t.a) < 0 {
+		t.a, t.b = t.b, t.a
+	}
+	return t
+}
+
+// tupleOf gives that of a flow of a protocol with ports.
+func tupleOf(f kernel.Flow) tuple {
+	t := tuple{
+		f.Protocol, netip.AddrPortFrom(f.Original.Source, f.Original.SourcePort),
+		netip.AddrPortFrom(f.Original.Destination, f.Original.DestinationPort),
+	}
 	if t.b.Compare(t.a) < 0 {
 		t.a, t.b = t.b, t.a
 	}

@@ -18,6 +18,8 @@ type Packet struct {
 	SourcePort, DestinationPort uint16
 	// ICMP counts if the protocol is ICMP or ICMPv6.
 	ICMP policy.ICMPType
+	// Ack makes a packet of TCP one of a connection that there is, not its first.
+	Ack bool
 	// Number is found again in what arrives.
 	Number uint32
 }
@@ -93,10 +95,12 @@ func (p Packet) appendPayload(b []byte) []byte {
 		return binary.BigEndian.AppendUint16(b, p.DestinationPort)
 	}
 	switch p.Protocol {
-	case policy.TCP: // a SYN
-		b = ports(b)
-		b = binary.BigEndian.AppendUint32(b, p.Number)
-		b = append(b, 0, 0, 0, 0, 5<<4, 0x02, 0x20, 0, 0, 0, 0, 0)
+	case policy.TCP:
+		flags := byte(0x02) // SYN
+		if p.Ack {
+			flags = 0x10
+		}
+		b = append(ports(b), 0, 0, 0, 1, 0, 0, 0, 1, 5<<4, flags, 0x20, 0, 0, 0, 0, 0)
 	case policy.UDP: // the length of the datagram; UDP-Lite: all of it is covered (RFC 3828)
 		b = append(ports(b), 0, 8+trailer, 0, 0)
 	case policy.UDPLite:

@@ -22,6 +22,10 @@ type Scene struct {
 	nets map[api.Family][]string
 	// outside are addresses of hosts outside of the cluster, and pods those of pods of this node.
 	outside, pods map[api.Family][]string
+	// attached says which spare pods there are.
+	attached [spares]bool
+	// tracked keeps policies from having connections not tracked.
+	tracked bool
 	// made and refused count objects, and those among them that were not valid.
 	made, refused int
 }
@@ -168,9 +172,7 @@ func (r *Scene) world() []api.Object {
 	add(1, 5, r.globalPolicy)
 	add(0, 2, r.stagedPolicy)
 	add(0, 2, r.stagedGlobalPolicy)
-	if r.maybe(2) {
-		add(1, 3, r.hostEndpoint)
-	}
+	add(0, 3, r.hostEndpoint)
 	add(0, 5, r.slice)
 	add(0, 5, r.kubernetesPolicy)
 	add(0, 3, r.clusterPolicy)

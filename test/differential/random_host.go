@@ -51,7 +51,7 @@ func (r *Scene) failsafes() *[]api.ProtoPort {
 // forHosts says of a policy what only host endpoints heed.
 func (r *Scene) forHosts(s *api.GlobalNetworkPolicySpec) {
 	s.ApplyOnForward = true
-	s.DoNotTrack, s.PreDNAT = r.maybe(4), r.maybe(4)
+	s.DoNotTrack, s.PreDNAT = r.maybe(4) && !r.tracked, r.maybe(4)
 	if s.PreDNAT { // which is before it is known whither a packet goes
 		s.Egress, s.Types = nil, []api.PolicyType{api.Ingress}
 	}

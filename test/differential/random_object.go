@@ -7,6 +7,7 @@ import (
 	"strings"
 
 	"korat/api"
+	"korat/felix/endpoint"
 )
 
 // felix says how the agent works. The legacy backend is slower, and so less frequent.
@@ -132,6 +133,15 @@ func (r *Scene) namedPorts() []namedPort {
 		}
 	}
 	return all
+}
+
+// traits are what policies know a pod by.
+func (r *Scene) traits() endpoint.Traits {
+	traits := endpoint.Traits{Labels: r.labels()}
+	for _, p := range r.namedPorts() {
+		traits.Ports = append(traits.Ports, endpoint.Port{Name: p.name, Protocol: p.protocol, Port: p.port})
+	}
+	return traits
 }
 
 // port is one that rules and flows have in common more often than not.

@@ -25,6 +25,7 @@ import (
 	"korat/felix/endpoint"
 	"korat/felix/kernel"
 	"korat/felix/mirror"
+	"korat/felix/revocation"
 	"korat/ipam"
 	"korat/ipam/journal"
 	"korat/test/logbook"
@@ -56,6 +57,8 @@ type life struct {
 	data  *watched
 	// diary has what it has written.
 	diary *diary
+	// flows is the host's connection tracking.
+	flows kernel.Conntrack
 	stop  func()
 }
 
@@ -73,7 +76,8 @@ func newSite(t testing.TB) *Site {
 		ns.Run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.conf.default.rp_filter=0", "net.ipv6.conf.default.accept_dad=0")
 	}
 	s.host.Run("sysctl", "-qw", "net.ipv4.icmp_ratelimit=0", "net.ipv4.icmp_echo_ignore_all=1", "net.ipv6.icmp.echo_ignore_all=1",
-		"net.netfilter.nf_conntrack_max=1048576",
+		// Connections of TCP whose beginning it has not seen, it knows nevertheless.
+		"net.netfilter.nf_conntrack_max=1048576", "net.netfilter.nf_conntrack_tcp_be_liberal=1", "net.netfilter.nf_conntrack_tcp_loose=1",
 		// Linux checks UDP-Lite's checksums as if they were UDP's. (udplite_error in nf_conntrack_proto_udp.c)
 		"net.netfilter.nf_conntrack_checksum=0")
 	s.quiet(s.neighbour)
@@ -147,6 +151,15 @@ func (s *Site) forget() {
 	s.must(s.host.Do(func() error { return netlink.ConntrackTableFlush(netlink.ConntrackTable) }))
 }
 
+// addresses are those of all pods, and of the host.
+func (s *Site) addresses() []netip.Addr {
+	all := []netip.Addr{netip.MustParseAddr(hostIPv4), netip.MustParseAddr(hostIPv6)}
+	for _, p := range s.pods {
+		all = append(all, p.Addresses...)
+	}
+	return all
+}
+
 // parts are an agent's that are not felix.Parts alone.
 type parts struct {
 	handle *kernel.Handle
@@ -183,6 +196,7 @@ func (s *Site) run(p parts) {
 	follower.Track = calc.Heeds
 	data := &watched{Follower: follower, news: make(chan struct{})}
 	keeper, copies := ipam.NewKeeper(st, thisNode, log), mirror.New(st, thisNode, log)
+	revoker := revocation.New(p.handle.Conntrack(), log)
 	agent := felix.New(felix.Config{
 		Identity: felix.Identity{
 			Node: thisNode, IPv4: felix.Source{Method: autodetect.FirstFound(api.IPv4)},
@@ -195,18 +209,18 @@ func (s *Site) run(p parts) {
 		},
 	}, felix.Parts{
 		Datastore: data, Store: st, Kernel: p.handle, Tables: p.tables, Speaker: silent{},
-		Keeper: keeper, Mirror: copies, Journal: record, Log: log,
+		Keeper: keeper, Mirror: copies, Journal: record, Revoker: revoker, Log: log,
 	})
 	ctx, cancel := context.WithCancel(context.Background())
 	var running sync.WaitGroup
-	for _, run := range []func(context.Context){follower.Run, keeper.Run, copies.Run, func(ctx context.Context) {
+	for _, run := range []func(context.Context){follower.Run, keeper.Run, copies.Run, revoker.Run, func(ctx context.Context) {
 		if err := agent.Run(ctx); err != nil {
 			s.t.Error(err)
 		}
 	}} {
 		running.Go(func() { run(ctx) })
 	}
-	s.life = life{agent, data, p.diary, sync.OnceFunc(func() {
+	s.life = life{agent, data, p.diary, p.handle.Conntrack(), sync.OnceFunc(func() {
 		cancel()
 		running.Wait()
 		if err := errors.Join(record.Close(), p.chains.Close(), p.handle.Close()); err != nil {
@@ -266,11 +280,30 @@ func (s *Site) attach(namespace, name string, traits endpoint.Traits) *Pod {
 	return p
 }
 
-// Change is what becomes of objects.
-type Change struct{ Put, Delete []api.Object }
+// Change is what becomes of objects, and what a runtime asks for.
+type Change struct {
+	Put, Delete []api.Object
+	Ask         []socket.Request
+}
 
-// apply makes a change in the datastore, and waits until the agent has seen it and made the kernel so.
+// apply makes a change in the datastore, which the agent sees at once, and waits until it has made the kernel so.
 func (s *Site) apply(c Change) error {
+	for _, request := range c.Ask {
+		if _, err := s.ask(request); err != nil {
+			return err
+		}
+	}
+	s.data.hold()
+	if err := s.change(c); err != nil {
+		return err
+	}
+	s.data.release()
+	_, err := s.ask(socket.Request{Verb: socket.VerbCheck, ID: s.pods[0].ID}) // it is answered once a later pass is over
+	return err
+}
+
+// change makes a change in the datastore, and waits until the agent could see it.
+func (s *Site) change(c Change) error {
 	versions := map[api.Key]string{}
 	for _, obj := range c.Delete {
 		if err := s.store.Delete(s.t.Context(), obj.Key(), ""); err != nil {
@@ -285,7 +318,7 @@ func (s *Site) apply(c Change) error {
 		}
 		versions[obj.Key()] = stored.GetResourceVersion()
 	}
-	err := s.await("the agent has seen the change", func(snap api.Snapshot) error {
+	return s.await("the agent could see the change", func(snap api.Snapshot) error {
 		for key, want := range versions {
 			have := ""
 			if obj, there := snap.Get(key); there {
@@ -297,11 +330,6 @@ func (s *Site) apply(c Change) error {
 		}
 		return nil
 	})
-	if err != nil {
-		return err
-	}
-	_, err = s.ask(socket.Request{Verb: socket.VerbCheck, ID: s.pods[0].ID}) // it is answered once a later pass is over
-	return err
 }
 
 // put puts an object into the datastore, over that which is there, and gives it as stored.

@@ -3,25 +3,28 @@
 package differential
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"strconv"
 	"strings"
 	"testing"
+	"time"
 
 	"korat/api"
+	"korat/felix/kernel"
 	"korat/policy/explain"
 )
 
-// TestUpdates changes one object after the other under traffic. Of a packet that is sent between an update's beginning
-// and its end it wants what both policies say: what both allow is not lost, and what both forbid does not pass. And
-// what is sent after its end has the new one's verdict. UPDATES_PACKETS is how many packets are to be sent, and
-// DIFFERENTIAL_SEED repeats a seed.
+// TestUpdates changes policies, and what they are about, under traffic. Of a packet that is sent between an update's
+// beginning and its end it wants what both policies say: what both allow is not lost, and what both forbid does not pass.
+// What is sent after its end has the new one's verdict; an established connection that it forbids is cut.
+// UPDATES_PACKETS is how many packets are to be sent, and DIFFERENTIAL_SEED repeats a seed.
 func TestUpdates(t *testing.T) {
 	if err := pin(); err != nil {
 		t.Fatal(err)
 	}
-	packets := 300_000
+	packets := 2_500_000
 	if text := os.Getenv("UPDATES_PACKETS"); text != "" {
 		var err error
 		if packets, err = strconv.Atoi(text); err != nil {
@@ -29,44 +32,67 @@ func TestUpdates(t *testing.T) {
 		}
 	}
 	all := seeds(t, 1, 2)
+	sum, began := &course{}, time.Now()
 	for _, seed := range all {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Logf("DIFFERENTIAL_SEED=%d repeats this", seed)
-			updates(t, seed, packets/len(all))
+			updates(t, seed, packets/len(all), sum)
 		})
 	}
+	if t.Failed() {
+		return
+	}
+	t.Logf("%s, in %s", sum, time.Since(began).Round(time.Second))
+	if sum.mattered < sum.updates/10 || len(all) > 1 && (sum.cut == 0 || sum.opened == 0) {
+		t.Error("that tells little")
+	}
+}
+
+// course is what there was.
+type course struct {
+	packets, updates int
+	// mattered is how many updates changed a verdict; opened and closed count the verdicts, and cut the established
+	// connections among those closed.
+	mattered, opened, closed, cut int
+	// stable counts packets during updates that were allowed before and after, and barred those that were forbidden.
+	stable, barred int
+}
+
+func (c *course) String() string {
+	return fmt.Sprintf("%d packets, of which %d during an update that allowed them before and after, and %d during one that forbade them: "+
+		"not one was lost, not one passed; %d updates, of which %d changed verdicts: %d streams opened, %d closed, of which %d established connections were cut",
+		c.packets, c.stable, c.barred, c.updates, c.mattered, c.opened, c.closed, c.cut)
 }
 
 // updatesPerWorld is after how many updates all is replaced, lest it drifts to where nothing matters.
 const updatesPerWorld = 40
 
-func updates(t *testing.T, seed uint64, packets int) {
+func updates(t *testing.T, seed uint64, packets int, sum *course) {
 	r, s := newScene(t, seed), newSite(t)
+	r.tracked = true // without tracking there is no connection that could be established
 	s.populate(r, 9)
-	u := &update{Site: s, scene: r, traffic: &Traffic{wire: s.wire}}
+	u := &update{Site: s, scene: r, traffic: &Traffic{wire: s.wire}, course: sum, seed: seed}
 	for u.traffic.total < packets {
 		u.another()
 		for range updatesPerWorld {
 			u.once()
-			if t.Failed() {
-				t.Fatalf("DIFFERENTIAL_SEED=%d, update %d, after %d packets", seed, u.count, u.traffic.total)
-			}
 		}
 	}
-	t.Logf("%d packets, %d updates: in %d of them some verdicts changed", u.traffic.total, u.count, u.mattered)
-	if u.mattered < u.count/10 {
-		t.Error("that tells little")
-	}
+	sum.packets += u.traffic.total
+	t.Logf("%d packets, %d updates", u.traffic.total, u.count)
 }
 
 // update is one update after the other.
 type update struct {
 	*Site
+	*course
 	scene   *Scene
 	traffic *Traffic
 	world   *explain.World
-	// count is how many there were, and mattered how many changed a verdict.
-	count, mattered int
+	seed    uint64
+	// count is how many of this seed's there were, and emptied the round before which the connection tracking was.
+	count   int
+	emptied uint32
 }
 
 // another makes another world, with other streams, and holds that it is as it should be.
@@ -88,9 +114,10 @@ func (u *update) another() {
 		}
 	}
 	u.must(u.apply(Change{Put: append(objs, u.relabel(u.scene)...), Delete: without(gone.Delete, objs)}))
-	u.traffic.streams = u.scene.streams(u.Site, 180, 20)
+	u.traffic.streams = u.scene.streams(u.Site, 170, 30)
 	u.look()
-	u.settled("in the beginning")
+	u.Site.forget()
+	u.settle("in the beginning")
 }
 
 // look finds out what is allowed now.
@@ -105,10 +132,10 @@ func (u *update) look() {
 func (u *update) once() {
 	u.t.Helper()
 	u.count++
-	name, change := u.scene.mutate(u.Site, u.data.taken())
+	name, change := u.scene.update(u.Site, u.data.taken())
 	before := u.world
 	u.diary.take()
-	u.traffic.clear()
+	u.traffic.begin()
 	u.must(u.traffic.run())
 	done := make(chan error, 1)
 	go func() { done <- u.apply(change) }()
@@ -122,34 +149,97 @@ func (u *update) once() {
 		u.must(u.traffic.run())
 	}
 	u.look()
+	for _, s := range u.traffic.streams {
+		if fault := s.fault(); fault != "" {
+			u.t.Fatalf("DIFFERENTIAL_SEED=%d, update %d, %s: %s: %s\nwritten:\n%s\nput:\n%s\nbefore:\n%s\nafter:\n%s", u.seed, u.count, name, s, fault,
+				strings.Join(u.diary.take(), "\n"), manifest(change.Put), told(before, s.Flow), u.account(u.world, s.Flow))
+		}
+	}
+	if u.tell() {
+		u.settle(name)
+	} else if u.traffic.round-u.emptied > sources/2 {
+		u.forgetNew()
+	}
+}
+
+// tell adds an update to the course, and says whether it has changed a verdict.
+func (u *update) tell() bool {
+	u.updates++
 	mattered := false
 	for _, s := range u.traffic.streams {
-		mattered = mattered || s.old != s.new
-		if fault := s.fault(); fault != "" {
-			u.t.Errorf("update %d, %s: %s: %s\nwritten:\n%s\nput:\n%s\nbefore:\n%s\nafter:\n%s", u.count, name, s, fault,
-				strings.Join(u.diary.take(), "\n"), manifest(change.Put), told(before, s.Flow), u.account(u.world, s.Flow))
-			return
+		switch {
+		case s.old && s.new:
+			u.stable += s.sent
+		case !s.old && !s.new:
+			u.barred += s.sent
+		case s.new:
+			mattered = true
+			u.opened++
+		default:
+			mattered = true
+			u.closed++
 		}
 	}
 	if mattered {
 		u.mattered++
-		u.settled(name)
 	}
+	return mattered
 }
 
-// settled holds that everything is as it must be now, with connections that are new.
-func (u *update) settled(name string) {
+// settle holds that everything comes to be as the new policies have it, and stays so: new connections at once,
+// established ones as soon as the agent has looked through them.
+func (u *update) settle(name string) {
 	u.t.Helper()
-	u.forget()
+	late := map[*Stream]bool{}
 	for _, s := range u.traffic.streams {
-		s.old = s.new
+		if s.lasting && s.old != s.new {
+			late[s] = true
+		}
 	}
+	u.round(name, late)
+	u.forgetNew() // the fewer connections there are, the sooner the agent is through
+	u.traffic.quiet = true
+	for deadline := time.Now().Add(patience); len(late) > 0; u.round(name, late) {
+		if time.Now().After(deadline) {
+			clear(late)
+		}
+	}
+	u.traffic.quiet = false
+	u.round(name, late)
+}
+
+// round sends a packet of each stream, which must have the new verdict but for those that are late, and are it no more
+// once they have it.
+func (u *update) round(name string, late map[*Stream]bool) {
+	u.t.Helper()
 	u.traffic.clear()
 	u.must(u.traffic.run())
 	for _, s := range u.traffic.streams {
-		if fault := s.fault(); fault != "" {
-			u.t.Errorf("update %d, %s: %s: when it was over: %s\n%s", u.count, name, s, fault, u.account(u.world, s.Flow))
-			return
+		switch fault := s.amiss(); {
+		case fault == "" && late[s]:
+			delete(late, s)
+			if s.old {
+				u.cut++
+			}
+		case fault != "" && !late[s]:
+			u.t.Fatalf("DIFFERENTIAL_SEED=%d, update %d, %s: %s: when it was over: %s\n%s", u.seed, u.count, name, s, fault, u.account(u.world, s.Flow))
 		}
 	}
+}
+
+// forgetNew empties the connection tracking of all but lasting connections, of which it is not to get too full.
+func (u *update) forgetNew() {
+	u.t.Helper()
+	u.emptied = u.traffic.round
+	known := map[tuple]bool{}
+	for _, s := range u.traffic.streams {
+		known[s.tuple()] = s.lasting
+	}
+	var flows []kernel.Flow
+	keep := func(f kernel.Flow) {
+		if !known[tupleOf(f)] {
+			flows = append(flows, f)
+		}
+	}
+	u.must(errors.Join(u.flows.Read(u.t.Context(), u.addresses(), keep), u.flows.Delete(u.t.Context(), flows)))
 }

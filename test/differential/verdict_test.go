@@ -16,7 +16,6 @@ import (
 
 	"korat/api"
 	"korat/felix/calc"
-	"korat/felix/endpoint"
 	"korat/policy/explain"
 	"korat/test/lab/sandbox"
 	"korat/test/netns"
@@ -38,7 +37,8 @@ func TestVerdicts(t *testing.T) {
 		t.Fatal(err)
 	}
 	m := newMix()
-	for _, seed := range seeds(t, 1, 2) {
+	all := seeds(t, 1, 2)
+	for _, seed := range all {
 		t.Run(fmt.Sprint(seed), func(t *testing.T) {
 			t.Logf("DIFFERENTIAL_SEED=%d repeats this", seed)
 			verdicts(t, seed, m)
@@ -48,8 +48,10 @@ func TestVerdicts(t *testing.T) {
 		return
 	}
 	t.Log(m)
-	for _, lack := range m.lacks() {
-		t.Error(lack)
+	if len(all) > 1 { // one seed alone may be one-sided
+		for _, lack := range m.lacks() {
+			t.Error(lack)
+		}
 	}
 }
 
@@ -69,11 +71,7 @@ func seeds(t *testing.T, always ...uint64) []uint64 {
 // populate attaches pods.
 func (s *Site) populate(r *Scene, n int) {
 	for i := range n {
-		traits := endpoint.Traits{Labels: r.labels()}
-		for _, p := range r.namedPorts() {
-			traits.Ports = append(traits.Ports, endpoint.Port{Name: p.name, Protocol: p.protocol, Port: p.port})
-		}
-		p := s.attach(namespaces()[i%3], fmt.Sprint("pod", i), traits)
+		p := s.attach(namespaces()[i%3], fmt.Sprint("pod", i), r.traits())
 		r.meet(p.Addresses...)
 	}
 	s.until("the datastore has the pods", func(snap api.Snapshot) error {
