@@ -95,6 +95,7 @@ func (c *conversion) rule(field string, r *api.Rule) Rule {
 	if out.ICMP != nil || out.NotICMP != nil {
 		out.Family = c.icmpFamily(field, r)
 	}
+	c.netsFamily(field, &out)
 	if !out.Protocol.hasPorts() && (out.Source.hasPorts() || out.Destination.hasPorts()) {
 		c.fail(field+".protocol", protocolText(r.Protocol), "must be TCP, UDP, SCTP or UDPLite, as there are ports")
 	}

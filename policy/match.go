@@ -97,6 +97,36 @@ func (c *conversion) icmpFamily(field string, r *api.Rule) api.Family {
 	return family
 }
 
+// netsFamily restricts a rule to the family of its nets. Those that it excludes count too, as with Calico: of a rule that
+// allows all but 10.0.0.0/8 nobody expects that it allows IPv6.
+func (c *conversion) netsFamily(field string, r *Rule) {
+	for _, list := range []struct {
+		field string
+		nets  []netip.Prefix
+	}{
+		{".source.nets", r.Source.Nets}, {".source.notNets", r.Source.NotNets},
+		{".destination.nets", r.Destination.Nets}, {".destination.notNets", r.Destination.NotNets},
+	} {
+		var of api.Family
+		for i, net := range list.nets {
+			if family := api.FamilyOf(net.Addr()); i == 0 || of == family {
+				of = family
+			} else {
+				of = 0 // of both
+				break
+			}
+		}
+		switch {
+		case of == 0:
+		case r.Family == 0:
+			r.Family = of
+		case r.Family != of:
+			c.fail(field+list.field, list.nets[0].String(), "must be %s, as something else in the rule is", r.Family)
+			return
+		}
+	}
+}
+
 // nets gives the prefixes in order, each once.
 func (c *conversion) nets(field string, texts []string) []netip.Prefix {
 	var nets []netip.Prefix
