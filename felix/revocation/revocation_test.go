@@ -62,7 +62,7 @@ func TestVerdicts(t *testing.T) {
 		"what was revoked": {
 			manifests: network("server", server+"  types: [Ingress]\n  ingress: [{action: Allow, source: {nets: [10.0.1.0/24]}}]\n"),
 			flows:     []string{near + " revoked", far + " revoked"},
-			want:      []string{near + " revoked"}, // what is allowed begins anew
+			want:      []string{near + " revoked", far}, // what is allowed goes on
 		},
 		"a pod that is known by its labels": {
 			manifests: network("server", server+"  types: [Ingress]\n  ingress: [{action: Deny, source: {selector: role == 'client'}}, {action: Allow}]\n"),
@@ -118,6 +118,22 @@ func TestVerdicts(t *testing.T) {
 			flows: []string{far, "tcp 10.0.1.1:40000 10.96.0.1:80 10.0.0.1:8080"},
 			want:  []string{far + " revoked", "tcp 10.0.1.1:40000 10.96.0.1:80 10.0.0.1:8080"},
 		},
+		"a service's flows by who really answers": {
+			manifests: network("server", server+"  types: [Ingress]\n  ingress: [{action: Allow, protocol: UDP, destination: {ports: [5353]}}]\n"),
+			flows:     []string{service, "udp 10.0.0.2:5000 10.96.0.1:53 10.0.0.1:53", "tcp 10.0.0.2:5000 10.96.0.1:80 10.9.0.1:80"},
+			want:      []string{service, "udp 10.0.0.2:5000 10.96.0.1:53 10.0.0.1:53 revoked", "tcp 10.0.0.2:5000 10.96.0.1:80 10.9.0.1:80"},
+		},
+		"who calls a service may not": {
+			manifests: network("client", "  selector: role == 'client'\n  types: [Egress]\n  egress: [{action: Deny, destination: {selector: role == 'server'}}, {action: Allow}]\n"),
+			flows:     []string{service, "udp 10.0.0.2:5000 10.96.0.1:53 10.9.0.1:53"},
+			want:      []string{service + " revoked", "udp 10.0.0.2:5000 10.96.0.1:53 10.9.0.1:53"},
+		},
+		"what is no longer tracked": {
+			manifests: global("untracked", "  selector: has(hosts)\n  doNotTrack: true\n  applyOnForward: true\n  types: [Ingress, Egress]\n"+
+				"  ingress: [{action: Allow, protocol: TCP, destination: {ports: [80]}}]\n  egress: [{action: Allow, protocol: TCP, source: {ports: [80]}}]\n") +
+				"apiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata: {name: every, labels: {hosts: 'y'}}\nspec: {node: here, interfaceName: '*'}\n",
+			flows: []string{web, "tcp 198.51.100.7:40000 192.0.2.1:81"}, want: []string{web},
+		},
 	} {
 		t.Run(name, func(t *testing.T) {
 			within(t, c.flows, func(s *site) {
@@ -153,19 +169,19 @@ func TestLittleIsRead(t *testing.T) {
 
 		// One more client takes nothing from anybody, but one that was revoked may be among them.
 		s.plant(pod("far", "client", "10.0.1.2/32", "10.0.1.1/32"))
-		s.want(s.round(), near)
+		s.want(s.round(), near, far)
 		asked("[10.0.1.1]")
 
 		// The rules of the server change.
 		s.apply(network("server", "  selector: role == 'server'\n  types: [Ingress]\n  ingress: [{action: Allow, protocol: UDP}]\n"))
-		s.want(s.round(), near+" revoked")
+		s.want(s.round(), near+" revoked", far+" revoked")
 		asked("[10.0.0.1 fd00::1 fe80::ff:fe00:1]")
 
 		// A set with more addresses than one.
 		s.apply(network("server", "  selector: role == 'server'\n  types: [Ingress]\n  ingress: [{action: Allow, source: {selector: has(set)}}]\n"))
 		s.round()
 		s.apply("apiVersion: projectcalico.org/v3\nkind: NetworkSet\nmetadata: {name: x, namespace: ns, labels: {set: x}}\nspec: {nets: [10.0.0.0/16]}\n")
-		s.want(s.round())
+		s.want(s.round(), near, far)
 		asked("[10.0.0.1 10.0.0.2 fd00::1 fd00::2 fe80::ff:fe00:1]")
 	})
 }

@@ -75,7 +75,7 @@ func (w *work) chunk(ctx context.Context) error {
 		w.know(w.flows)
 	}
 	now := w.out
-	var remove, mark []kernel.Flow
+	var remove, mark, unmark []kernel.Flow
 	for i := range w.flows {
 		f := &w.flows[i]
 		marked := f.Mark&compile.RevokedMask == compile.RevokedMark
@@ -84,7 +84,7 @@ func (w *work) chunk(ctx context.Context) error {
 			now.left++
 			remove = append(remove, *f)
 		case v == allowed && marked:
-			remove = append(remove, *f)
+			unmark = append(unmark, *f)
 		case v == allowed:
 		case marked:
 			now.standing = true
@@ -98,12 +98,13 @@ func (w *work) chunk(ctx context.Context) error {
 		}
 	}
 	w.flows = w.flows[:0]
-	if len(remove)+len(mark) > 0 && w.given < patience && w.edition.Load() != w.job.edition {
+	if len(remove)+len(mark)+len(unmark) > 0 && w.given < patience && w.edition.Load() != w.job.edition {
 		return errSuperseded
 	}
 	w.out = now
 	return errors.Join(
 		w.tracking.Mark(ctx, mark, compile.RevokedMark, compile.RevokedMask),
+		w.tracking.Mark(ctx, unmark, 0, compile.RevokedMask),
 		w.tracking.Delete(ctx, remove),
 	)
 }
