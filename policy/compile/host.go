@@ -103,10 +103,11 @@ func (q *sequence) hostChain() {
 	switch q.table {
 	case chain.Filter:
 		q.add(accept, tracked, kept)
-		q.add(drop, notNew)
 		if q.stage == local {
+			// What the connection tracking takes for INVALID passes by failsafe ports, too.
 			q.add(jump(failsafeChain(q.direction)))
 		}
+		q.add(drop, notNew)
 		q.add(setMark(0, bothMarks))
 	case chain.Mangle:
 		q.add(setMark(0, bothMarks))

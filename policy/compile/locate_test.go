@@ -60,10 +60,10 @@ func (j *judgement) locate(f explain.Flow, found map[string]int) {
 		SourcePort: f.SourcePort, DestinationPort: f.DestinationPort,
 	}, f)
 	for _, s := range j.world.Explain(f).Sides {
-		pod := j.pods[slices.IndexFunc(j.pods, func(p explain.Endpoint) bool { return p.String() == s.Endpoint })]
 		if s.Decided.Policy == nil && s.Decided.Tier == "" && !s.Decided.Unprofiled {
-			return // a tunnel's packet
+			return // a tunnel's packet, or one for a service that is not known
 		}
+		pod := j.pods[slices.IndexFunc(j.pods, func(p explain.Endpoint) bool { return p.String() == s.Endpoint })]
 		o, what := originOf(s)
 		at := compile.Check{Local: pod.Name, Family: api.FamilyOf(f.From.Address), Direction: s.Direction}
 		where, ok := j.compiler.Locate(at, o)
