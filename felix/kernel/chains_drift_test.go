@@ -123,7 +123,7 @@ COMMIT
 `
 
 // calico matches what is ours.
-var calico = regexp.MustCompile(`(?m)^(:cali-.*|.*--comment "?cali:[A-Za-z0-9_-]{16}"? .*)\n`)
+var calico = regexp.MustCompile(`(?m)^(:cali-.*|-A cali-.*|.*--comment "?cali:[A-Za-z0-9_-]{16}"? .*)\n`)
 
 // TestOthersStayAsTheyAre writes, changes, repairs and removes beside another program's rules.
 func TestOthersStayAsTheyAre(t *testing.T) {

@@ -76,7 +76,7 @@ func (r *reader) line(t chain.Table, line string) {
 		}
 		if rule {
 			c := r.tables[t][name].chain
-			c.Rules = append(c.Rules, chain.Rule{ID: render.ID(line)})
+			c.Rules = append(c.Rules, chain.Rule{ID: render.OwnID(line)})
 		}
 	case rule && chain.Key{Name: name}.Own():
 		if r.own[t] == nil {

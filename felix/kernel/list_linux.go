@@ -56,13 +56,21 @@ func (s *side) counters(ctx context.Context, k chain.Key) ([]RuleCounter, error)
 		if !strings.HasPrefix(line, "-A ") {
 			continue
 		}
-		c := RuleCounter{ID: render.ID(line)}
+		c := RuleCounter{ID: idOf(k.Name, line)}
 		if c.Packets, c.Bytes, err = countersOf(line); err != nil {
 			return nil, fmt.Errorf("counters of %s: %w", k, err)
 		}
 		counters = append(counters, c)
 	}
 	return counters, nil
+}
+
+// idOf gives the ID of a rule in a chain.
+func idOf(chain, line string) string {
+	if strings.HasPrefix(chain, chainPrefix) {
+		return render.OwnID(line)
+	}
+	return render.ID(line)
 }
 
 // countersOf finds "-c PACKETS BYTES" in a rule. A comment has no say in it: its words stand in quotation marks, and

@@ -80,6 +80,8 @@ func conditions(f api.Family) []chain.Rule {
 	for _, c := range [][]chain.Condition{
 		{chain.In("cali+")},
 		{chain.In("cali23456789abc")},
+		{chain.In("+")},
+		{chain.Out("cali2+")},
 		{chain.Out("eth0"), chain.In("+")},
 		{tcp},
 		{chain.Proto{Not: true, Number: policy.UDP}},

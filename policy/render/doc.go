@@ -1,9 +1,9 @@
 // SPDX-License-Identifier: Apache-2.0
 
-// Package render writes chains as the text that iptables-restore --noflush reads, and sets as ipset's. A rule
-// begins with a comment "cali:<ID>", by which it is known again without being parsed; the comment for people is the
-// second one. Nothing reaches the text unchecked: what iptables would misread is an error, and in comments it is
-// replaced.
+// Package render writes chains as the text that iptables-restore --noflush reads, and sets as ipset's. A rule has a
+// comment "cali:<ID>", by which it is known again without being parsed, and behind the ID what is for people. Of our own
+// chains the rules that have nothing for people, and say no more than an interface or a mark and where it leads, go without
+// (plain.go). Nothing reaches the text unchecked: what iptables would misread is an error, and in comments it is replaced.
 //
 // Transaction has the fewest changes that turn the chains of a table into those wanted. Open rule.go first.
 package render

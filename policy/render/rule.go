@@ -14,6 +14,11 @@ import (
 
 // Rule gives a rule as it follows a command and a chain's name ("-A cali-FORWARD ") in iptables-restore's text.
 func Rule(r chain.Rule, f api.Family) (string, error) {
+	return write(r, f, func(l *line) { l.comment(r) })
+}
+
+// write gives a rule with what is to stand before its action.
+func write(r chain.Rule, f api.Family, before func(*line)) (string, error) {
 	if r.ID == "" {
 		return "", fmt.Errorf("rule %q: has no ID", r.String())
 	}
@@ -30,7 +35,7 @@ func Rule(r chain.Rule, f api.Family) (string, error) {
 	for _, c := range l.native(r.Conditions) {
 		l.extended(c)
 	}
-	l.comment(r)
+	before(&l)
 	l.action(r.Action)
 	if len(l.text) > maxLine {
 		l.fail(fmt.Errorf("%d bytes long, iptables-restore takes %d", len(l.text), maxLine))

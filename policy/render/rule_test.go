@@ -231,6 +231,64 @@ func TestID(t *testing.T) {
 	}
 }
 
+// A rule of ours that says little goes without a comment, and is known again all the same, with counters or not.
+func TestOwnRule(t *testing.T) {
+	mark := chain.Mark{Value: 0x10000, Mask: 0x30000}
+	lead := chain.Action{Verb: chain.Goto, Text: "cali-x"}
+	for _, c := range []struct {
+		rule chain.Rule
+		want string // without a comment; empty if it needs one
+	}{
+		{rule(drop), "-j DROP"},
+		{rule(to("cali-x")), "-j cali-x"},
+		{rule(lead, chain.In("cali12+")), "-i cali12+ -g cali-x"},
+		{rule(lead, chain.Out("cali12")), "-o cali12 -g cali-x"},
+		{rule(chain.Action{Verb: chain.Return}, mark), "-m mark --mark 0x10000/0x30000 -j RETURN"},
+		{rule(chain.Action{Verb: chain.Accept}, chain.Mark{Mask: 1}), "-m mark --mark 0x0/0x1 -j ACCEPT"},
+		{rule(chain.Action{Verb: chain.SetMark, Mask: 0x30000}), "-j MARK --set-xmark 0x0/0x30000"},
+		{chain.NewRule("for people", drop), ""},
+		{rule(drop, chain.In("a"), chain.Out("b")), ""},
+		{rule(drop, chain.In("+")), ""},
+		{rule(drop, chain.Mark{Not: true, Mask: 1}), ""},
+		{rule(drop, chain.Mark{Value: 1, Mask: 1<<32 - 1}), ""},
+		{rule(drop, tcp), ""},
+		{rule(to("KUBE-FORWARD")), ""},
+		{rule(chain.Action{Verb: chain.Reject}), ""},
+		{rule(chain.Action{Verb: chain.NoTrack}), ""},
+		{rule(chain.Action{Verb: chain.Report, Group: 2}), ""},
+		{chain.Rule{ID: "anotherID1234567", Action: drop}, ""},
+	} {
+		have, err := render.OwnRule(c.rule, api.IPv4)
+		if err != nil {
+			t.Fatal(err)
+		}
+		want := c.want
+		if want == "" {
+			if want, err = render.Rule(c.rule, api.IPv4); err != nil {
+				t.Fatal(err)
+			}
+		}
+		if have != want {
+			t.Errorf("%s: have %s, want %s", c.rule, have, want)
+		}
+		at := max(strings.LastIndex(have, "-j "), strings.LastIndex(have, "-g "))
+		for _, line := range []string{"-A cali-y " + have, "-A cali-y " + have[:at] + "-c 12 3456 " + have[at:]} {
+			if id := render.OwnID(line); id != c.rule.ID {
+				t.Errorf("%s: have ID %q, want %q", line, id, c.rule.ID)
+			}
+		}
+	}
+	for _, line := range []string{
+		"", "-A cali-y", "-A cali-y -j", "-A cali-y -i a", "-A cali-y ! -i a -j DROP", "-A cali-y -g DROP", "-A cali-y -j LOG",
+		"-A cali-y -i a -i b -j DROP", "-A cali-y -m mark --mark 0x1 -j DROP", "-A cali-y -p tcp -j DROP", "-A cali-y -j DROP -i a",
+		"-A cali-y -m mark --mark 1/1 -j DROP", "-A cali-y -j MARK --set-xmark 0x1/0x1x", "-A cali-y -j MARK --or-mark 0x1/0x1",
+	} {
+		if id := render.OwnID(line); id != "" {
+			t.Errorf("%s: have ID %q, want none", line, id)
+		}
+	}
+}
+
 func TestSet(t *testing.T) {
 	for _, c := range []struct {
 		key     policy.SetKey

@@ -195,7 +195,11 @@ func (w *writer) hook(name string, c *chain.Chain) {
 }
 
 func (w *writer) rule(about, command string, r chain.Rule) {
-	text, err := Rule(r, w.change.Family)
+	write := OwnRule
+	if own(about) {
+		write = Rule
+	}
+	text, err := write(r, w.change.Family)
 	if err != nil {
 		w.fail(about, err)
 		return

@@ -209,15 +209,16 @@ func applied(t *testing.T, have []string, text string) []string {
 		if len(words) > 2 {
 			at, _ = strconv.Atoi(words[2])
 			at--
+			line = strings.Replace(line, " "+words[2], "", 1) // as iptables-save prints it
 		}
 		switch {
 		case words[0][0] == ':':
 			now = nil
 		case words[0] == "-A":
 			fresh[len(now)] = true
-			now = append(now, render.ID(line))
+			now = append(now, render.OwnID(strings.Join(words, " ")))
 		case words[0] == "-R":
-			now[at], fresh[at] = render.ID(line), true
+			now[at], fresh[at] = render.OwnID(line), true
 		case words[0] == "-D":
 			if fresh[at] {
 				t.Fatalf("a new rule is deleted:\n%s", text)
@@ -228,7 +229,7 @@ func applied(t *testing.T, have []string, text string) []string {
 			if fresh[at] {
 				t.Fatalf("inserted before a new rule:\n%s", text)
 			}
-			now = slices.Insert(now, at, render.ID(line))
+			now = slices.Insert(now, at, render.OwnID(line))
 			shift(at, 1)
 			fresh[at] = true
 		}
