@@ -55,9 +55,11 @@ func cluster(t *testing.T, n int) *world {
 	return clusterOf(t, n, lab.IPv4)
 }
 
-// clusterOf makes a cluster of one or both families.
+// clusterOf makes a cluster of one or both families, and the test run beside others from here on: most of the time all of
+// them wait.
 func clusterOf(t *testing.T, n int, families lab.Families) *world {
 	t.Helper()
+	t.Parallel()
 	for _, name := range []string{"korat-node", "korat", "koratctl"} {
 		if _, err := os.Stat(filepath.Join(binDir, name)); err != nil {
 			t.Fatalf("%v: run hack/build first", err)
