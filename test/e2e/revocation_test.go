@@ -38,17 +38,23 @@ const (
 	still = time.Second
 )
 
-// echoes makes a pod send back what it is sent, on every address of its own.
-func (w *world) echoes(p *lab.Pod) {
+// answerer is a host or a pod.
+type answerer interface {
+	lab.Addressed
+	insider
+}
+
+// echoes makes a pod or a host send back what it is sent, on every address of its own.
+func (w *world) echoes(p answerer) {
 	w.Helper()
 	for _, addr := range p.Addresses() {
 		at := net.JoinHostPort(addr.String(), echoPort)
-		l, err := p.Listen(w.ctx, "tcp", at)
-		if err != nil {
-			w.Fatal(err)
-		}
+		var l net.Listener
 		var datagrams net.PacketConn
-		err = p.Inside(func() (err error) {
+		err := p.Inside(func() (err error) {
+			if l, err = new(net.ListenConfig).Listen(w.ctx, "tcp", at); err != nil {
+				return err
+			}
 			datagrams, err = new(net.ListenConfig).ListenPacket(w.ctx, "udp", at)
 			return err
 		})
@@ -81,17 +87,28 @@ func (w *world) echoes(p *lab.Pod) {
 	}
 }
 
+// dialler is a host or a pod.
+type dialler interface {
+	Dial(ctx context.Context, network, address string) (net.Conn, error)
+}
+
 // streams opens a stream of each protocol to each address of another pod.
 func (w *world) streams(from, to *lab.Pod) []*stream {
 	w.Helper()
+	return w.streamsTo(from, from.Name+" to "+to.Name, to.Addresses())
+}
+
+// streamsTo opens one of each protocol to each of the addresses.
+func (w *world) streamsTo(from dialler, name string, to []netip.Addr) []*stream {
+	w.Helper()
 	var all []*stream
 	for _, network := range []string{"tcp", "udp"} {
-		for _, addr := range to.Addresses() {
+		for _, addr := range to {
 			c, err := from.Dial(w.limit(), network, net.JoinHostPort(addr.String(), echoPort))
 			if err != nil {
 				w.Fatal(err)
 			}
-			s := &stream{name: fmt.Sprintf("%s to %s, %s %s", from.Name, to.Name, network, addr)}
+			s := &stream{name: fmt.Sprintf("%s, %s %s", name, network, addr)}
 			done := make(chan struct{})
 			w.Cleanup(func() { _ = c.Close(); <-done })
 			go func() {
@@ -110,7 +127,8 @@ func (s *stream) run(c net.Conn, network string) error {
 	for n := uint64(1); ; n++ {
 		sent := binary.BigEndian.AppendUint64(nil, n)
 		sent = append(sent, bytes.Repeat([]byte{byte(n)}, messageLen-len(sent))...)
-		if _, err := c.Write(sent); err != nil && !errors.Is(err, syscall.ECONNREFUSED) {
+		// A host's own packet that is dropped on its way out is an error of its sender.
+		if _, err := c.Write(sent); err != nil && !errors.Is(err, syscall.ECONNREFUSED) && !errors.Is(err, syscall.EPERM) {
 			return err
 		}
 		var err error
