@@ -21,27 +21,19 @@ func (c *conversion) cluster(s *api.ClusterNetworkPolicySpec) *Policy {
 	default:
 		c.fail("spec.tier", s.Tier, "must be Admin or Baseline")
 	}
-	p.Ingress = c.within(api.Ingress, func() (rules []Rule) {
-		for i := range s.Ingress {
-			r, field := &s.Ingress[i], index("spec.ingress", i)
-			x := expansion{
-				rule:  Rule{Name: r.Name, Index: i, Action: c.clusterAction(field+".action", r.Action)},
-				peers: c.clusterPeers(field+".from", r.From), ports: c.clusterPorts(field+".protocols", r.Protocols),
-			}
-			rules = append(rules, x.rules(api.Ingress)...)
+	p.Ingress = c.expanded(api.Ingress, len(s.Ingress), func(i int) expansion {
+		r, field := &s.Ingress[i], index("spec.ingress", i)
+		return expansion{
+			rule:  Rule{Name: r.Name, Index: i, Action: c.clusterAction(field+".action", r.Action)},
+			peers: c.clusterPeers(field+".from", r.From), ports: c.clusterPorts(field+".protocols", r.Protocols),
 		}
-		return rules
 	})
-	p.Egress = c.within(api.Egress, func() (rules []Rule) {
-		for i := range s.Egress {
-			r, field := &s.Egress[i], index("spec.egress", i)
-			x := expansion{
-				rule:  Rule{Name: r.Name, Index: i, Action: c.clusterAction(field+".action", r.Action)},
-				peers: c.clusterPeers(field+".to", r.To), ports: c.clusterPorts(field+".protocols", r.Protocols),
-			}
-			rules = append(rules, x.rules(api.Egress)...)
+	p.Egress = c.expanded(api.Egress, len(s.Egress), func(i int) expansion {
+		r, field := &s.Egress[i], index("spec.egress", i)
+		return expansion{
+			rule:  Rule{Name: r.Name, Index: i, Action: c.clusterAction(field+".action", r.Action)},
+			peers: c.clusterPeers(field+".to", r.To), ports: c.clusterPorts(field+".protocols", r.Protocols),
 		}
-		return rules
 	})
 	return p
 }

@@ -22,29 +22,21 @@ func (c *conversion) kubernetes(s *api.KubernetesNetworkPolicySpec) *Policy {
 		p.AppliesIngress, p.AppliesEgress = true, len(s.Egress) > 0
 	}
 	if p.AppliesIngress {
-		p.Ingress = c.within(api.Ingress, func() (rules []Rule) {
-			for i := range s.Ingress {
-				r, field := &s.Ingress[i], index("spec.ingress", i)
-				x := expansion{
-					rule:  Rule{Index: i, Action: api.Allow},
-					peers: c.kubernetesPeers(field+".from", r.From), ports: c.kubernetesPorts(field+".ports", r.Ports),
-				}
-				rules = append(rules, x.rules(api.Ingress)...)
+		p.Ingress = c.expanded(api.Ingress, len(s.Ingress), func(i int) expansion {
+			r, field := &s.Ingress[i], index("spec.ingress", i)
+			return expansion{
+				rule:  Rule{Index: i, Action: api.Allow},
+				peers: c.kubernetesPeers(field+".from", r.From), ports: c.kubernetesPorts(field+".ports", r.Ports),
 			}
-			return rules
 		})
 	}
 	if p.AppliesEgress {
-		p.Egress = c.within(api.Egress, func() (rules []Rule) {
-			for i := range s.Egress {
-				r, field := &s.Egress[i], index("spec.egress", i)
-				x := expansion{
-					rule:  Rule{Index: i, Action: api.Allow},
-					peers: c.kubernetesPeers(field+".to", r.To), ports: c.kubernetesPorts(field+".ports", r.Ports),
-				}
-				rules = append(rules, x.rules(api.Egress)...)
+		p.Egress = c.expanded(api.Egress, len(s.Egress), func(i int) expansion {
+			r, field := &s.Egress[i], index("spec.egress", i)
+			return expansion{
+				rule:  Rule{Index: i, Action: api.Allow},
+				peers: c.kubernetesPeers(field+".to", r.To), ports: c.kubernetesPorts(field+".ports", r.Ports),
 			}
-			return rules
 		})
 	}
 	return p

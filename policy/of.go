@@ -103,6 +103,17 @@ func (c *conversion) within(d api.PolicyType, read func() []Rule) []Rule {
 	return read()
 }
 
+// expanded reads the n rules of a direction, which each become as many as it takes.
+func (c *conversion) expanded(d api.PolicyType, n int, read func(i int) expansion) []Rule {
+	return c.within(d, func() (rules []Rule) {
+		for i := range n {
+			x := read(i)
+			rules = append(rules, x.rules(d)...)
+		}
+		return rules
+	})
+}
+
 // types says in which directions a policy applies.
 func (c *conversion) types(field string, types []api.PolicyType) (ingress, egress bool) {
 	for i, t := range types {
