@@ -145,3 +145,53 @@ func TestHostDoesNotClaimPodsAddress(t *testing.T) {
 		})
 	}
 }
+
+// tells sends an answer that nobody has asked for: the address is at the hardware address.
+func (n *neighbourhood) tells(to, at net.HardwareAddr, address, asked netip.Addr) {
+	n.t.Helper()
+	frame := slices.Concat(to, n.link.HardwareAddr, []byte(arpHeader+"\x02"), at, address.AsSlice(), to, asked.AsSlice())
+	if _, err := unix.Write(n.fd, frame); err != nil {
+		n.t.Fatal(err)
+	}
+}
+
+// TestPodsClaimsChangeNothing: whatever a pod says of addresses, in answers, announcements and requests, the host goes on
+// sending to where it did. A pod's neighbour entry is permanent, an entry of another interface is another's, and
+// rp_filter lets no request with somebody else's sender make one.
+func TestPodsClaimsChangeNothing(t *testing.T) {
+	h := newHost(t)
+	hosts, gateway := netip.MustParseAddr("192.0.2.10"), netip.MustParseAddr("192.0.2.1")
+	mine, others := netip.MustParseAddr("10.1.0.5"), netip.MustParseAddr("10.1.0.6")
+	h.Run("sysctl", "-qw", "net.ipv4.conf.all.rp_filter=0", "net.ipv4.ip_forward=1", "net.ipv4.neigh.cali1.proxy_delay=0",
+		"net.ipv4.conf.pod1.arp_ignore=8", "net.ipv4.conf.pod2.arp_ignore=8")
+	handle := h.open()
+	apply(t, reconcile.NewStep("sysctls", handle.Sysctls()), sysctls{
+		"net/ipv4/conf/cali1/forwarding": "1", "net/ipv4/conf/cali1/rp_filter": "1", "net/ipv4/conf/cali1/proxy_arp": "1",
+	})
+	pod, peer := arpOf(t, h, "pod1"), arpOf(t, h, "pod2")
+	apply(t, reconcile.NewStep("neighbours", handle.Neighbours()), neighbours{
+		neighbour("cali1", mine.String()):   {MAC: pod.link.HardwareAddr.String()},
+		neighbour("cali2", others.String()): {MAC: peer.link.HardwareAddr.String()},
+	})
+	h.Batch("route add 10.1.0.5 dev cali1", "route add 10.1.0.6 dev cali2", "route add default via 192.0.2.1",
+		"neigh add 192.0.2.1 lladdr 02:00:00:00:00:01 dev eth0 nud reachable")
+	before := h.Run("ip", "neigh", "show")
+
+	evil := net.HardwareAddr{2, 0, 0, 0, 0, 0x66}
+	broadcast := net.HardwareAddr{0xff, 0xff, 0xff, 0xff, 0xff, 0xff}
+	host := arpOf(t, h, "cali1").link.HardwareAddr
+	for _, address := range []netip.Addr{mine, others, hosts, gateway, netip.MustParseAddr("169.254.1.1"), netip.MustParseAddr("10.1.0.77")} {
+		for _, at := range []net.HardwareAddr{evil, pod.link.HardwareAddr} {
+			pod.tells(host, at, address, hosts)
+			pod.tells(broadcast, at, address, address)
+		}
+		if address != mine {
+			pod.asks(address, address)
+			pod.asks(address, hosts)
+			pod.asks(address, others)
+		}
+	}
+	// The answer to this comes after all of those have been looked at.
+	equal(t, "own address answered", false, pod.answered(netip.IPv4Unspecified(), mine))
+	equal(t, "neighbours", before, h.Run("ip", "neigh", "show"))
+}
