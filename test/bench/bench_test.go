@@ -11,6 +11,8 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+
+	"korat/test/bench/guest"
 )
 
 func TestQuantile(t *testing.T) {
@@ -99,19 +101,19 @@ func TestSave(t *testing.T) {
 }
 
 func TestClock(t *testing.T) {
-	before, err := CPU(os.Getpid())
+	before, err := guest.CPU(os.Getpid())
 	if err != nil {
 		t.Fatal(err)
 	}
 	for sum := before; sum == before; {
-		if sum, err = CPU(os.Getpid()); err != nil || sum < before {
+		if sum, err = guest.CPU(os.Getpid()); err != nil || sum < before {
 			t.Fatalf("from %v to %v: %v", before, sum, err)
 		}
 	}
 	if mb, err := Memory("VmRSS", os.Getpid()); err != nil || mb < 1 || mb > 10_000 {
 		t.Errorf("%v MB: %v", mb, err)
 	}
-	if _, err := CPU(math.MaxInt32 >> 4); err == nil {
+	if _, err := guest.CPU(math.MaxInt32 >> 4); err == nil {
 		t.Error("CPU of a process that can't exist: no error")
 	}
 	if _, err := Memory("VmNone", os.Getpid()); err == nil {

@@ -10,26 +10,8 @@ import (
 	"strings"
 	"time"
 
-	"golang.org/x/sys/unix"
+	"korat/test/bench/guest"
 )
-
-// cpuClock is the low bits of the id of a process's CPU clock: MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED) of
-// the kernel's posix-timers.h. The clock counts nanoseconds where /proc/PID/stat has hundredths of a second,
-// and like that includes threads that have ended.
-const cpuClock = 2
-
-// CPU is the time, user and system, that processes have used so far.
-func CPU(pids ...int) (time.Duration, error) {
-	var sum time.Duration
-	for _, pid := range pids {
-		var t unix.Timespec
-		if err := unix.ClockGettime(int32(^pid<<3|cpuClock), &t); err != nil {
-			return 0, fmt.Errorf("read CPU clock of process %d: %w", pid, err)
-		}
-		sum += time.Duration(t.Nano())
-	}
-	return sum, nil
-}
 
 // Memory adds up a line of /proc/PID/status, such as VmRSS or VmHWM (the most there ever was), in MB.
 func Memory(line string, pids ...int) (float64, error) {
@@ -75,7 +57,7 @@ func quiet(ctx context.Context, rest time.Duration, pids ...int) error {
 	defer tick.Stop()
 	defer limit.Stop()
 	since := time.Now()
-	last, err := CPU(pids...)
+	last, err := guest.CPU(pids...)
 	for err == nil && time.Since(since) < rest {
 		select {
 		case <-ctx.Done():
@@ -85,7 +67,7 @@ func quiet(ctx context.Context, rest time.Duration, pids ...int) error {
 		case <-tick.C:
 		}
 		var now time.Duration
-		if now, err = CPU(pids...); now-last > quietUse {
+		if now, err = guest.CPU(pids...); now-last > quietUse {
 			since = time.Now()
 		}
 		last = now

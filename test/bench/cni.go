@@ -139,7 +139,7 @@ func (p *phase) run(ctx context.Context, m *comparison, command string, ours, pt
 	if err != nil {
 		return err
 	}
-	before, err := CPU(m.local...)
+	before, err := guest.CPU(m.local...)
 	if err != nil {
 		return err
 	}
@@ -160,7 +160,7 @@ func (p *phase) run(ctx context.Context, m *comparison, command string, ours, pt
 	if err := pass(ctx, cniSettle); err != nil {
 		return err
 	}
-	after, err := CPU(m.local...)
+	after, err := guest.CPU(m.local...)
 	if err != nil {
 		return err
 	}

@@ -11,6 +11,7 @@ import (
 	"sync"
 	"time"
 
+	"korat/test/bench/guest"
 	"korat/test/lab"
 )
 
@@ -61,7 +62,7 @@ func footprint(ctx context.Context, s *Suite) (rows []Row, err error) {
 // idle lets processes do nothing and looks what that takes.
 func idle(ctx context.Context, agent, speaker int) ([]Row, error) {
 	var share [2]float64
-	before, err := both(CPU, agent, speaker)
+	before, err := both(guest.CPU, agent, speaker)
 	if err != nil {
 		return nil, err
 	}
@@ -70,7 +71,7 @@ func idle(ctx context.Context, agent, speaker int) ([]Row, error) {
 		return nil, err
 	}
 	took := time.Since(began)
-	after, err := both(CPU, agent, speaker)
+	after, err := both(guest.CPU, agent, speaker)
 	if err != nil {
 		return nil, err
 	}

@@ -51,24 +51,12 @@ type policed struct {
 }
 
 func (s *Suite) policiesOf(ctx context.Context, name string, in guest.Input, small bool) (rows []Row, err error) {
-	l, err := lab.New(ctx, s.config(name))
+	h, err := s.lone(ctx, name, scaleAddress)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-	lan, err := l.Switch(ctx, "lan")
-	if err != nil {
-		return nil, err
-	}
-	h, err := l.Host(ctx, lab.HostConfig{Name: "one", Interfaces: []lab.Interface{{Switch: lan, Address: scaleAddress}}})
-	if err != nil {
-		return nil, err
-	}
-	g, err := s.guest(ctx, h)
-	if err != nil {
-		return nil, err
-	}
-	p := &policed{Suite: s, input: in, host: h, guest: g, small: small}
+	defer func() { err = errors.Join(err, h.close()) }()
+	p := &policed{Suite: s, input: in, host: h.Host, guest: h.guest, small: small}
 	if err := p.prepare(ctx); err != nil {
 		return nil, err
 	}
@@ -134,7 +122,7 @@ func (p *policed) first(ctx context.Context) ([]Row, error) {
 		return nil, err
 	}
 	pids := p.pids()
-	used, err := CPU(pids...)
+	used, err := guest.CPU(pids...)
 	if err != nil {
 		return nil, err
 	}
@@ -240,14 +228,14 @@ func (p *policed) measure(ctx context.Context, change func(i int) (time.Duration
 			took.Add(t)
 			continue
 		}
-		if before, err = CPU(pids...); err != nil {
+		if before, err = guest.CPU(pids...); err != nil {
 			return 0, nil, err
 		}
 	}
 	if err := pass(ctx, cniSettle); err != nil {
 		return 0, nil, err
 	}
-	after, err := CPU(pids...)
+	after, err := guest.CPU(pids...)
 	return Milliseconds(after-before) / policyChanges, took, err
 }
 
@@ -258,7 +246,7 @@ func (p *policed) unchanged(ctx context.Context) ([]Row, error) {
 	}
 	pids := p.pids()
 	p.say("policies: %s: idle for %.0f s", p.input, policyIdle.Seconds())
-	before, err := CPU(pids...)
+	before, err := guest.CPU(pids...)
 	if err != nil {
 		return nil, err
 	}
@@ -266,7 +254,7 @@ func (p *policed) unchanged(ctx context.Context) ([]Row, error) {
 	if err := pass(ctx, policyIdle); err != nil {
 		return nil, err
 	}
-	after, err := CPU(pids...)
+	after, err := guest.CPU(pids...)
 	if err != nil {
 		return nil, err
 	}

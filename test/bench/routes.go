@@ -8,30 +8,15 @@ import (
 	"net/netip"
 
 	"korat/test/bench/guest"
-	"korat/test/lab"
 )
 
 // routes compares felix/kernel's routing table with bare netlink.
 func routes(ctx context.Context, s *Suite) (rows []Row, err error) {
-	l, err := lab.New(ctx, s.config("routes"))
+	h, err := s.lone(ctx, "routes", netip.MustParsePrefix("192.168.100.1/24"))
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-	lan, err := l.Switch(ctx, "lan")
-	if err != nil {
-		return nil, err
-	}
-	h, err := l.Host(ctx, lab.HostConfig{Name: "routes", Interfaces: []lab.Interface{
-		{Switch: lan, Address: netip.MustParsePrefix("192.168.100.1/24")},
-	}})
-	if err != nil {
-		return nil, err
-	}
-	g, err := s.guest(ctx, h)
-	if err != nil {
-		return nil, err
-	}
+	defer func() { err = errors.Join(err, h.close()) }()
 	cfg := guest.RoutesConfig{Count: 10_000, Device: "eth0", Gateway: netip.MustParseAddr("192.168.100.100")}
 	for _, m := range []struct {
 		method, name string
@@ -43,7 +28,7 @@ func routes(ctx context.Context, s *Suite) (rows []Row, err error) {
 	} {
 		cfg.Pairs = m.pairs
 		var times guest.Times
-		if err := g.Call(ctx, m.method, cfg, &times); err != nil {
+		if err := h.guest.Call(ctx, m.method, cfg, &times); err != nil {
 			return rows, err
 		}
 		var ours, baseline Series

@@ -28,29 +28,17 @@ var scaleAddress = netip.MustParsePrefix("172.20.255.1/16")
 
 // scale measures an agent whose cluster is large, while next to nothing of it concerns its own node.
 func scale(ctx context.Context, s *Suite) (rows []Row, err error) {
-	l, err := lab.New(ctx, s.config("scale"))
+	h, err := s.lone(ctx, "scale", scaleAddress)
 	if err != nil {
 		return nil, err
 	}
-	defer func() { err = errors.Join(err, l.Close()) }()
-	lan, err := l.Switch(ctx, "lan")
-	if err != nil {
-		return nil, err
-	}
-	h, err := l.Host(ctx, lab.HostConfig{Name: "one", Interfaces: []lab.Interface{{Switch: lan, Address: scaleAddress}}})
-	if err != nil {
-		return nil, err
-	}
-	g, err := s.guest(ctx, h)
-	if err != nil {
-		return nil, err
-	}
+	defer func() { err = errors.Join(err, h.close()) }()
 	var url string
-	if err := g.Call(ctx, "Etcd.Serve", "/var/lib/korat/etcd", &url); err != nil {
+	if err := h.guest.Call(ctx, "Etcd.Serve", "/var/lib/korat/etcd", &url); err != nil {
 		return nil, err
 	}
 	s.say("scale: filling etcd with %d nodes, blocks and affinities and %d endpoints", scaleNodes, scaleNodes*scalePodsPerNode)
-	if err := g.Call(ctx, "Etcd.Fill", guest.Crowd{Nodes: scaleNodes, PodsPerNode: scalePodsPerNode}, nil); err != nil {
+	if err := h.guest.Call(ctx, "Etcd.Fill", guest.Crowd{Nodes: scaleNodes, PodsPerNode: scalePodsPerNode}, nil); err != nil {
 		return nil, err
 	}
 	s.say("scale: starting the agent")
@@ -77,7 +65,7 @@ func scale(ctx context.Context, s *Suite) (rows []Row, err error) {
 		passes int
 	}{{api.KindWorkloadEndpoint, 0}, {api.KindIPAMBlock, scaleChanges}} {
 		s.say("scale: %d changes of a %s", scaleChanges, c.kind)
-		row, err := s.changes(ctx, g, agent, c.kind, c.passes)
+		row, err := s.changes(ctx, h.guest, agent, c.kind, c.passes)
 		if err != nil {
 			return rows, err
 		}
@@ -108,7 +96,7 @@ func (s *Suite) changes(ctx context.Context, g *guest.Guest, agent *lab.Agent, k
 	if err := quiet(ctx, scaleRest, agent.PID); err != nil {
 		return Row{}, err
 	}
-	before, err := CPU(agent.PID)
+	before, err := guest.CPU(agent.PID)
 	if err != nil {
 		return Row{}, err
 	}
@@ -120,7 +108,7 @@ func (s *Suite) changes(ctx context.Context, g *guest.Guest, agent *lab.Agent, k
 			return Row{}, err
 		}
 	}
-	after, err := CPU(agent.PID)
+	after, err := guest.CPU(agent.PID)
 	if err != nil {
 		return Row{}, err
 	}

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"net/netip"
 	"path/filepath"
 	"regexp"
 	"strings"
@@ -120,6 +121,38 @@ func (s *Suite) guests(ctx context.Context, hosts ...*lab.Host) ([]*guest.Guest,
 	}
 	return all, nil
 }
+
+// lone is a host in a lab of its own, with a guest.
+type lone struct {
+	*lab.Host
+	lab   *lab.Lab
+	guest *guest.Guest
+}
+
+// lone makes one. The caller closes it.
+func (s *Suite) lone(ctx context.Context, name string, address netip.Prefix) (_ *lone, err error) {
+	l, err := lab.New(ctx, s.config(name))
+	if err != nil {
+		return nil, err
+	}
+	defer func() {
+		if err != nil {
+			err = errors.Join(err, l.Close())
+		}
+	}()
+	lan, err := l.Switch(ctx, "lan")
+	if err != nil {
+		return nil, err
+	}
+	h, err := l.Host(ctx, lab.HostConfig{Name: "one", Interfaces: []lab.Interface{{Switch: lan, Address: address}}})
+	if err != nil {
+		return nil, err
+	}
+	g, err := s.guest(ctx, h)
+	return &lone{h, l, g}, err
+}
+
+func (l *lone) close() error { return l.lab.Close() }
 
 // speaker is the process of a host's speaker.
 func speaker(h *lab.Host) (int, error) {

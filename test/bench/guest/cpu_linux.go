@@ -14,12 +14,13 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// cpuClock is the low bits of the id of a process's CPU clock, which counts nanoseconds: MAKE_PROCESS_CPUCLOCK(pid,
-// CPUCLOCK_SCHED) of the kernel's posix-timers.h.
+// cpuClock is the low bits of the id of a process's CPU clock: MAKE_PROCESS_CPUCLOCK(pid, CPUCLOCK_SCHED) of
+// the kernel's posix-timers.h. The clock counts nanoseconds where /proc/PID/stat has hundredths of a second,
+// and like that includes threads that have ended.
 const cpuClock = 2
 
-// cpuOf is what processes have used.
-func cpuOf(pids ...int) (sum time.Duration, err error) {
+// CPU is the time, user and system, that processes have used so far.
+func CPU(pids ...int) (sum time.Duration, err error) {
 	for _, pid := range pids {
 		var t unix.Timespec
 		if err := unix.ClockGettime(int32(^pid<<3|cpuClock), &t); err != nil {
@@ -31,7 +32,7 @@ func cpuOf(pids ...int) (sum time.Duration, err error) {
 }
 
 // ownCPU is what this process has used.
-func ownCPU() (time.Duration, error) { return cpuOf(os.Getpid()) }
+func ownCPU() (time.Duration, error) { return CPU(os.Getpid()) }
 
 // children are a process's that run.
 func children(pid int) ([]int, error) {

@@ -205,5 +205,5 @@ func heldChain(c *chain.Chain) render.Held {
 
 // cpu is what this process and the programs that write chains have used.
 func (f *Filter) cpu() (time.Duration, error) {
-	return cpuOf(append([]int{os.Getpid()}, f.writers...)...)
+	return CPU(append([]int{os.Getpid()}, f.writers...)...)
 }
