@@ -197,6 +197,38 @@ func TestSetsWaitForChains(t *testing.T) {
 	}
 }
 
+// A host that has routes to pods may have no chains: the version before knew no policies, or somebody has removed them.
+func TestChainsThatAreGoneDoNotWaitForSets(t *testing.T) {
+	w := newWorld(t)
+	w.plant(webPolicy)
+	n := w.start()
+	web := n.attachAs("web", "web")
+	n.untilReady()
+	gone := func() {
+		w.chains.Change(func(tab *reconciletest.Table[chain.Key, *chain.Chain]) { tab.Have = nil })
+		w.sets.change(func(s *fakeSets) { s.broken = errFilter })
+	}
+	back := func(what string) {
+		t.Helper()
+		w.until(what, func() bool { return w.dispatched(web.Interface) })
+		n.untilTold()
+		more, err := n.add(request("container-of-"+what, what))
+		if err != nil {
+			t.Fatal(err)
+		}
+		w.until("they are kept up", func() bool { return w.dispatched(more.Interface) && !w.reached(more) })
+		w.sets.change(func(s *fakeSets) { s.broken = nil })
+		n.untilReady()
+	}
+	gone()
+	w.kernel.tell(kernel.Everything())
+	back("somebody removes them")
+	n.stop()
+	gone()
+	n = w.start()
+	back("a start finds none")
+}
+
 // On a host that has no chains yet those that need no sets are better than none, even if there can be no sets.
 func TestFirstChainsDoNotWaitForSets(t *testing.T) {
 	w := newWorld(t)

@@ -46,6 +46,6 @@ func (at *attachments) unknown(ep endpoint.Endpoint) string {
 	if !ep.Alias().Shortened() {
 		remedy += fmt.Sprintf(", or create its %s with its labels", workloadEndpoint(at.node, ep).Key())
 	}
-	return fmt.Sprintf("pod %s/%s: this node's record of it is lost, and the datastore does not have its labels: which policies are for it is not known, so all that %s sends and gets is dropped: %s",
+	return fmt.Sprintf("pod %s/%s: this node's record of it is lost, and the datastore does not have its labels: which policies are for it is not known, so %s gets no new connections and begins none: %s",
 		ep.Namespace, ep.Pod, ep.Interface, remedy)
 }

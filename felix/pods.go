@@ -61,7 +61,8 @@ type pod struct {
 }
 
 // update brings them up to date, and gives all objects, and the addresses that were those of pods which have them no more.
-// A pod of which the labels are lost is none of the objects: without policy its packets are dropped.
+// A pod of which the labels are lost is none of the objects: what is at an interface that policies do not know gets no new
+// connections and begins none.
 func (p pods) update(node string, eps map[endpoint.ID]endpoint.Endpoint) (objects []*api.WorkloadEndpoint, gone []netip.Addr) {
 	objects = make([]*api.WorkloadEndpoint, 0, len(eps))
 	for _, ep := range byInterface(eps) {

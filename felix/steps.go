@@ -6,6 +6,8 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
+	"slices"
 
 	"korat/felix/dataplane"
 	"korat/felix/kernel"
@@ -162,7 +164,7 @@ func (a *Agent) applyAll(ctx context.Context, state dataplane.State, fresh bool)
 	var errs []error
 	closed, less := false, false
 	for i, s := range a.steps {
-		if closed && a.waits(i) {
+		if closed && a.waits(ctx, i) {
 			s.invalidate(kernel.Everything())
 			continue
 		}
@@ -200,8 +202,18 @@ func (a *Agent) applyStep(ctx context.Context, i int, state dataplane.State) err
 }
 
 // waits says whether a step is left out because one of the packet filter's before it could not be done. On a host that has
-// never had all of the filter, chains do not wait for sets: those that need none are better than none.
-func (a *Agent) waits(i int) bool { return ofFilter(i) && (i != chainsStep || a.memos.complete) }
+// never had all of the filter, or that somebody has taken all chains from, chains do not wait for sets: those that need
+// none are better than none.
+func (a *Agent) waits(ctx context.Context, i int) bool {
+	if i != chainsStep {
+		return ofFilter(i)
+	}
+	if a.memos.complete {
+		have, err := a.Tables.Chains.Read(ctx)
+		a.memos.complete = err != nil || slices.ContainsFunc(slices.Collect(maps.Keys(have)), func(k chain.Key) bool { return !k.Own() })
+	}
+	return a.memos.complete
+}
 
 // ofEntries says that an error is of single chains or sets: all others were written, and what a pod lacks drops its
 // packets.
