@@ -18,6 +18,7 @@ import (
 	"korat/api"
 	"korat/felix/reconcile"
 	"korat/policy/chain"
+	"korat/policy/render"
 	"korat/test/netns"
 )
 
@@ -161,11 +162,11 @@ func TestOwnChain(t *testing.T) {
 	} {
 		var o ownChain
 		for _, id := range strings.Fields(lines) {
+			line := fmt.Sprintf(ours, id)
 			if id == "." {
-				o.rule(theirs)
-			} else {
-				o.rule(fmt.Sprintf(ours, id))
+				line = theirs
 			}
+			o.add(line, newReader().rule(render.ID(line), line))
 		}
 		ids := func(rules []chain.Rule) string {
 			var all []string

@@ -114,12 +114,12 @@ func (s *side) renderable(c *change) render.Change {
 			continue
 		}
 		if r.Set[name] = want; have != nil {
-			r.Have[name] = have.render()
+			r.Have[name] = have.render(want)
 		}
 	}
 	for name := range c.gone {
 		if have := s.have[c.table][name]; have != nil && c.failed[name] == nil {
-			r.Have[name], r.Delete = have.render(), append(r.Delete, name)
+			r.Have[name], r.Delete = have.render(nil), append(r.Delete, name)
 		}
 	}
 	return r

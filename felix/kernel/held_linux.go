@@ -20,16 +20,24 @@ type held struct {
 
 // same says whether both are the same, rules that are not ours included.
 func (h *held) same(o *held) bool {
-	equal := func(a, b chain.Rule) bool { return a.ID == b.ID }
+	equal := func(a, b chain.Rule) bool { return a.ID == b.ID && a.Action.Chain() == b.Action.Chain() }
 	return h.chain.Misplaced == o.chain.Misplaced && h.chain.Alone == o.chain.Alone &&
 		slices.EqualFunc(h.chain.Rules, o.chain.Rules, equal) && slices.EqualFunc(h.chain.Last, o.chain.Last, equal)
 }
 
-// render gives it as the writer of changes takes it.
-func (h *held) render() render.Held {
+// render gives it as the writer of changes takes it, for whom rules that lead elsewhere than wanted are not ours.
+func (h *held) render(want *chain.Chain) render.Held {
+	leads := map[string]string{}
+	if want != nil {
+		for _, r := range want.Rules {
+			leads[r.ID] = r.Action.Chain()
+		}
+	}
 	ids := make([]string, len(h.chain.Rules))
 	for i, r := range h.chain.Rules {
-		ids[i] = r.ID
+		if to, wanted := leads[r.ID]; !wanted || to == r.Action.Chain() {
+			ids[i] = r.ID
+		}
 	}
 	return render.Held{IDs: ids, Lines: h.lines}
 }
@@ -58,10 +66,12 @@ func (t heldTables) remove(table chain.Table, name string) {
 type reader struct {
 	tables heldTables
 	own    map[chain.Table]map[string]*ownChain
+	// names are those of chains that rules lead to.
+	names map[string]string
 }
 
 func newReader() *reader {
-	return &reader{tables: heldTables{}, own: map[chain.Table]map[string]*ownChain{}}
+	return &reader{tables: heldTables{}, own: map[chain.Table]map[string]*ownChain{}, names: map[string]string{}}
 }
 
 func (r *reader) line(t chain.Table, line string) {
@@ -76,7 +86,7 @@ func (r *reader) line(t chain.Table, line string) {
 		}
 		if rule {
 			c := r.tables[t][name].chain
-			c.Rules = append(c.Rules, chain.Rule{ID: render.OwnID(line)})
+			c.Rules = append(c.Rules, r.rule(render.OwnID(line), line))
 		}
 	case rule && chain.Key{Name: name}.Own():
 		if r.own[t] == nil {
@@ -85,8 +95,22 @@ func (r *reader) line(t chain.Table, line string) {
 		if r.own[t][name] == nil {
 			r.own[t][name] = &ownChain{}
 		}
-		r.own[t][name].rule(line)
+		r.own[t][name].add(line, r.rule(render.ID(line), line))
 	}
+}
+
+// rule gives what is known of a rule: the ID, and the chain of ours that it leads to.
+func (r *reader) rule(id, line string) chain.Rule {
+	rule := chain.Rule{ID: id}
+	if to := leadsTo(line); strings.HasPrefix(to, chainPrefix) {
+		name, known := r.names[to]
+		if !known {
+			name = strings.Clone(to) // the line is much longer
+			r.names[name] = name
+		}
+		rule.Action = chain.Action{Verb: chain.Jump, Text: name}
+	}
+	return rule
 }
 
 // finish gives what was read.
@@ -109,13 +133,12 @@ type ownChain struct {
 	others               bool
 }
 
-func (o *ownChain) rule(line string) {
+func (o *ownChain) add(line string, r chain.Rule) {
 	if !ours(line) {
 		o.between, o.last, o.others = append(o.between, o.last...), nil, true
 		return
 	}
 	o.lines = append(o.lines, line)
-	r := chain.Rule{ID: render.ID(line)}
 	if o.others {
 		o.last = append(o.last, r)
 	} else {

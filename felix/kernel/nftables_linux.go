@@ -159,7 +159,8 @@ func (e *chainEvents) isOwn(port uint32) bool {
 }
 
 // changedChain gives the chain that a message tells to have changed; no name stands for all of the table's. Others'
-// chains are left out: kube-proxy writes its own all the time.
+// chains are left out: kube-proxy writes its own all the time. But one that changes and is not new may have been ours, with
+// another name, and rules lead to it now.
 func changedChain(m message) (f api.Family, p place, ok bool) {
 	if m.typ>>8 != unix.NFNL_SUBSYS_NFTABLES || len(m.body) < netfilterHeader {
 		return 0, p, false
@@ -197,10 +198,12 @@ func changedChain(m message) (f api.Family, p place, ok bool) {
 	if !slices.Contains(render.Tables(), p.table) {
 		return 0, p, false
 	}
-	if nameAttribute == 0 {
+	p.name = string(name)
+	renamed := m.typ&0xff == unix.NFT_MSG_NEWCHAIN && m.flags&(unix.NLM_F_CREATE|unix.NLM_F_EXCL) == 0 && !chain.Key{Name: p.name}.Own()
+	if nameAttribute == 0 || renamed {
+		p.name = ""
 		return f, p, true
 	}
-	p.name = string(name)
 	return f, p, strings.HasPrefix(p.name, chainPrefix) || chain.Key{Name: p.name}.Own()
 }
 

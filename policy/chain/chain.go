@@ -57,7 +57,8 @@ type Chain struct {
 	Alone bool
 }
 
-// Equal says whether both have the same rules, by their IDs. A rule that is not ours has no ID and equals none.
+// Equal says whether both have the same rules, by their IDs, that lead to the same chains: where a chain was given another
+// name, rules lead to it by that. A rule that is not ours has no ID and equals none.
 func (c *Chain) Equal(o *Chain) bool {
 	if c == o {
 		return true
@@ -71,7 +72,7 @@ func (c *Chain) Equal(o *Chain) bool {
 	return slices.EqualFunc(c.Rules, o.Rules, same) && slices.EqualFunc(c.Last, o.Last, same)
 }
 
-func same(a, b Rule) bool { return a.ID != "" && a.ID == b.ID }
+func same(a, b Rule) bool { return a.ID != "" && a.ID == b.ID && a.Action.Chain() == b.Action.Chain() }
 
 // Uses yields the chains of the same table that its rules jump or go to.
 func (c *Chain) Uses(yield func(name string) bool) {
