@@ -21,6 +21,12 @@ func TestValidatePolicyOfPrograms(t *testing.T) {
 			Action: Allow, Protocol: &tcp, Destination: EntityRule{Ports: list},
 		}}}}}
 	}
+	names := func(n int) (all []Port) {
+		for i := range n {
+			all = append(all, Port{Name: fmt.Sprint("p", i)})
+		}
+		return all
+	}
 	for name, tc := range map[string]struct {
 		obj  Object
 		want string
@@ -43,6 +49,11 @@ spec.egress[0].notProtocol: "tcp": must be TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite
 			{Action: Deny, Source: EntityRule{Nets: slices.Repeat([]string{"192.0.2.1"}, 256)}},
 			{Action: Deny, Source: EntityRule{NotNets: slices.Repeat([]string{"192.0.2.1"}, 257)}},
 		}}}, `spec.ingress[1].source.notNets: 257: must be at most 256: name them in a NetworkSet or GlobalNetworkSet and select it`},
+		"too many pairs of named ports": {&Profile{Spec: ProfileSpec{Ingress: []Rule{
+			{Action: Allow, Protocol: &tcp, Source: EntityRule{Ports: names(8)}, Destination: EntityRule{Ports: names(8)}},
+			{Action: Allow, Protocol: &tcp, Source: EntityRule{Ports: names(13)}, Destination: EntityRule{Ports: names(5)}},
+			{Action: Allow, Protocol: &tcp, Destination: EntityRule{Ports: names(50)}},
+		}}}, `spec.ingress[1].destination.ports: 5: must have fewer names beside those of spec.ingress[1].source.ports, of which each pair takes a rule in the kernel: at most 64 pairs: write several rules`},
 		"a set has no bound": {&GlobalNetworkSet{Spec: NetworkSetSpec{Nets: slices.Repeat([]string{"192.0.2.1"}, 100_000)}}, ""},
 		"a comment as long as it may be": {&Profile{Spec: ProfileSpec{Ingress: []Rule{
 			{Action: Deny, Metadata: &RuleMetadata{Annotations: map[string]string{"k": strings.Repeat("v", 253)}}},

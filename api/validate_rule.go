@@ -13,6 +13,10 @@ const (
 	maxPorts = 50
 )
 
+// maxNamedPairs bounds how many of the kernel's rules one can become: a named port is a set, of which a rule looks into
+// one at each end.
+const maxNamedPairs = 64
+
 // What the kernel makes of annotations: a comment has 256 bytes with its final zero (XT_MAX_COMMENT_LEN), and a
 // rule with all its matches has to stay below 64 KiB.
 const (
@@ -174,15 +178,29 @@ func (c *checker) ports(field string, ports []Port) {
 	}
 }
 
+// named counts the names.
+func named(ports []Port) (n int) {
+	for _, p := range ports {
+		if p.Name != "" {
+			n++
+		}
+	}
+	return n
+}
+
 func (c *checker) portName(field, name string) {
 	if !isPortName(name) {
 		c.fail(field, name, "must be a port's name: at most %d letters, digits, dots, dashes and underscores, and a letter among them", maxPortName)
 	}
 }
 
-// rulePorts refuses ports without a protocol that has any.
+// rulePorts refuses ports without a protocol that has any, and names at both ends that make too many pairs.
 func (c *checker) rulePorts(field string, r *Rule) {
 	if r.Protocol != nil && r.Protocol.hasPorts() {
+		from, to := named(r.Source.Ports), named(r.Destination.Ports)
+		if from*to > maxNamedPairs {
+			c.fail(field+".destination.ports", to, "must have fewer names beside those of %s.source.ports, of which each pair takes a rule in the kernel: at most %d pairs: write several rules", field, maxNamedPairs)
+		}
 		return
 	}
 	for _, list := range []struct {

@@ -75,6 +75,9 @@ func (c *conversion) calico(s *api.PolicyBase, kind Kind, namespaces selector.Se
 	return p
 }
 
+// maxNamedPairs is how many pairs of named ports a rule may have: each is a rule in the kernel.
+const maxNamedPairs = 64
+
 func (c *conversion) rules(field string, rules []api.Rule) []Rule {
 	var out []Rule
 	for i := range rules {
@@ -98,6 +101,9 @@ func (c *conversion) rule(field string, r *api.Rule) Rule {
 	c.netsFamily(field, &out)
 	if !out.Protocol.hasPorts() && (out.Source.hasPorts() || out.Destination.hasPorts()) {
 		c.fail(field+".protocol", protocolText(r.Protocol), "must be TCP, UDP, SCTP or UDPLite, as there are ports")
+	}
+	if len(out.Source.NamedPorts)*len(out.Destination.NamedPorts) > maxNamedPairs {
+		c.fail(field+".destination.ports", len(out.Destination.NamedPorts), "must have fewer names beside those of source.ports: at most %d pairs", maxNamedPairs)
 	}
 	if r.Metadata != nil {
 		for _, key := range slices.Sorted(maps.Keys(r.Metadata.Annotations)) {
