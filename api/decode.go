@@ -165,13 +165,29 @@ func (d *decoder) strict(where string, errs []error) {
 		var field kjson.FieldError
 		switch {
 		case errors.As(err, &field) && strings.HasPrefix(err.Error(), "unknown field"):
-			d.fail(where, "%s: unknown or not supported by korat", field.FieldPath())
+			d.fail(where, "%s: unknown or not supported by korat%s", field.FieldPath(), instead(field.FieldPath()))
 		case errors.As(err, &field):
 			d.fail(where, "%s: is given twice: remove one", field.FieldPath())
 		default:
 			d.errs = append(d.errs, fmt.Errorf("%s: %w", where, err))
 		}
 	}
+}
+
+// instead says what to do for what fields of Calico's or Kubernetes' kinds do, if there is anything.
+func instead(path string) string {
+	name := path[strings.LastIndex(path, ".")+1:]
+	switch name {
+	case "serviceClusterIPs", "serviceExternalIPs", "serviceLoadBalancerIPs":
+		return ": services are not advertised; for service-loop prevention name the ranges in FelixConfiguration's serviceCIDRs"
+	case "domainNames", "domains":
+		return ": names are not resolved; name the addresses"
+	case "http":
+		return ": policies are about packets, not requests; name the port"
+	case "interfacePrefix":
+		return ": interfaces of pods always begin with " + podInterfaces
+	}
+	return ""
 }
 
 // metadata refuses what Kubernetes' metadata has and no datastore of ours acts on.
