@@ -77,15 +77,18 @@ func TestWritersKilled(t *testing.T) {
 
 // attach has a pod attached, as a runtime does it: an ADD that fails is undone and tried again.
 func (p *policed) attach(name, role string) (pod *lab.Pod, err error) {
-	err = lab.Until(p.ctx, "ADD of "+name, func(ctx context.Context) (err error) {
+	ctx, cancel := context.WithTimeout(p.ctx, 2*patience)
+	defer cancel()
+	var wrong error
+	err = lab.Until(ctx, "ADD of "+name, func(ctx context.Context) (err error) {
 		pod, err = p.h.AddPod(ctx, lab.PodConfig{Name: name, Labels: map[string]string{"role": role}})
 		var refused *types.Error
-		if err != nil && (!errors.As(err, &refused) || refused.Code != 11) {
-			p.Errorf("ADD of %s: %v", name, err)
+		if err != nil && ctx.Err() == nil && (!errors.As(err, &refused) || refused.Code != 11) {
+			wrong, err = err, nil
 		}
 		return err
 	})
-	return pod, err
+	return pod, errors.Join(err, wrong)
 }
 
 // comesAndGoes has a pod attached, and detached again unless it stays.
@@ -167,13 +170,57 @@ func (p *policed) heldUp(name string, stopped []int) {
 	}
 }
 
-// TestLockHeld has another program hold the lock of the legacy backend until an ADD has given up.
+// TestLockHeld has another program hold the xtables lock for ten seconds at least, and a rule of ours deleted meanwhile. Who
+// writes the legacy backend's rules waits: nothing is lost, and an ADD says who has the lock. The other backend knows
+// no lock, its kernel has writers take turns: all goes on.
 func TestLockHeld(t *testing.T) {
-	p := newPoliced(t, "Legacy")
-	since := p.now()
-	holder, err := p.h.Start("lock", "flock", "--no-fork", "/run/xtables.lock", "sleep", "60")
+	eachBackend(t, func(p *policed) {
+		since := p.now()
+		before := p.policyRules(p.limit())
+		holder := p.lock()
+		writers := p.writers()
+		// This one locks another file, as a program in a container of its own does.
+		p.shell("XTABLES_LOCKFILE=/run/other.lock " + programs(p.backend, "")[0] + " -w -D cali-pi-np/default/server 2")
+		p.koratctl(p.h, "apply", strings.Replace(serverPolicy, "name: server}", "name: more}", 1))
+		if p.backend == "Legacy" {
+			p.heldUp("late", writers)
+			p.notReady(p.h, fmt.Sprintf("process %d (sleep) holds the xtables lock /run/xtables.lock", holder.PID))
+			p.notReady(p.h, "writing chains has taken 1") // and some seconds
+		} else {
+			p.programmed("more")
+			if _, err := p.h.AddPod(p.limit(), lab.PodConfig{Name: "meanwhile"}); err != nil {
+				t.Error(err)
+			}
+		}
+		if err := holder.Kill(); err != nil { // it holds it to the end
+			t.Fatal(err)
+		}
+		if _, err := p.attach("late", "server"); err != nil {
+			t.Error(err)
+		}
+		p.programmed("more")
+		if now := p.writers(); fmt.Sprint(now) != fmt.Sprint(writers) {
+			t.Errorf("the writers %v have become %v: they were to wait", writers, now)
+		}
+		p.run(p.h, "koratctl delete networkpolicy more")
+		p.until("the policies' rules are as they were", func(ctx context.Context) error {
+			if now := p.policyRules(ctx); now != before {
+				return fmt.Errorf("have\n%s\nwant\n%s", now, before)
+			}
+			return nil
+		})
+		p.lostNone("meanwhile", since)
+		p.noneIn("meanwhile", since)
+		p.isFresh()
+	})
+}
+
+// lock has a program hold the xtables lock.
+func (p *policed) lock() *lab.Process {
+	p.Helper()
+	holder, err := p.h.Start("lock", "flock", "--no-fork", "/run/xtables.lock", "sleep", "600")
 	if err != nil {
-		t.Fatal(err)
+		p.Fatal(err)
 	}
 	p.until("the lock is held", func(ctx context.Context) error {
 		if _, err := p.h.Exec(ctx, "flock", "-n", "/run/xtables.lock", "true"); err == nil {
@@ -181,25 +228,32 @@ func TestLockHeld(t *testing.T) {
 		}
 		return nil
 	})
-	writers := p.writers()
-	p.koratctl(p.h, "apply", strings.Replace(serverPolicy, "name: server}", "name: more}", 1))
-	p.heldUp("late", writers)
-	if err := holder.Kill(); err != nil {
-		t.Fatal(err)
+	return holder
+}
+
+// policyRules are the rules in policies' chains.
+func (p *policed) policyRules(ctx context.Context) string {
+	p.Helper()
+	ours, _, err := p.filter(ctx, p.h, p.backend)
+	if err != nil {
+		p.Fatal(err)
 	}
-	if _, err := p.attach("late", "server"); err != nil {
-		t.Error(err)
-	}
-	p.until("the policy that was made meanwhile is in the kernel", func(ctx context.Context) error {
-		ours, _, err := p.filter(ctx, p.h, p.backend)
-		if err == nil && !strings.Contains(ours, "NetworkPolicy default/more ingress") {
-			err = errors.New(ours)
+	var all []string
+	for line := range strings.Lines(ours) {
+		if strings.Contains(line, "-A cali-pi-") {
+			all = append(all, line)
 		}
-		return err
-	})
-	if now := p.writers(); fmt.Sprint(now) != fmt.Sprint(writers) {
-		t.Errorf("the writers %v have become %v: they were to wait", writers, now)
 	}
-	p.lostNone("meanwhile", since)
-	p.noneIn("meanwhile", since)
+	return strings.Join(all, "")
+}
+
+// programmed waits until a policy is in the kernel.
+func (p *policed) programmed(policy string) {
+	p.Helper()
+	p.until("the policy "+policy+" is in the kernel", func(ctx context.Context) error {
+		if rules := p.policyRules(ctx); !strings.Contains(rules, "NetworkPolicy default/"+policy+" ingress") {
+			return errors.New(rules)
+		}
+		return nil
+	})
 }

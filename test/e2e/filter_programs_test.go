@@ -24,11 +24,14 @@ func (p *policed) install() {
 	p.shell("mkdir -p " + ownPrograms + "; for i in /usr/sbin/*tables*; do ln -sf $i " + ownPrograms + "/; done")
 }
 
-// replaced has a script in the place of programs.
+// replaced has a script in the place of programs, or nothing.
 func (p *policed) replaced(script string, names ...string) {
 	p.Helper()
 	for _, name := range names {
 		p.shell("rm " + ownPrograms + "/" + name)
+		if script == "" {
+			continue
+		}
 		if err := p.h.WriteFile(ownPrograms+"/"+name, []byte("#!/bin/sh\n"+script+"\n"), 0o700); err != nil {
 			p.Fatal(err)
 		}
@@ -50,16 +53,34 @@ func (p *policed) startWith(path string) *lab.Agent {
 }
 
 // TestProgramsFail has iptables' programs missing, failing and hanging when an agent starts, and later: no pod is
-// reached, each ADD says why, and all is well as soon as they are.
-func TestProgramsFail(t *testing.T) {
-	for _, backend := range []string{"NFT", "Legacy"} {
-		t.Run(backend, func(t *testing.T) { programsFail(unstarted(t, backend)) })
+// reached, each ADD waits or says why, and all is well as soon as they are.
+func TestProgramsFail(t *testing.T) { eachUnstarted(t, programsFail) }
+
+// mishap is what becomes of programs: a script takes their place, or nothing.
+type mishap struct {
+	name, script, why string
+	programs          []string
+	// lasts says that it goes on for longer than an ADD waits.
+	lasts bool
+}
+
+func (p *policed) mishaps() []mishap {
+	restore, read := programs(p.backend, "-restore"), programs(p.backend, "-save")
+	if p.backend == "NFT" { // of which the agent reads the chain alone that it is told of
+		read = programs(p.backend, "")
+	}
+	return []mishap{
+		{name: "exits", script: "exit 4", why: "ended: exit status 4", programs: restore},
+		{name: "complains", script: "echo 'iptables-restore: no such luck' >&2; exit 4", why: "no such luck", programs: restore},
+		{name: "ends at once", script: "exit 0", why: "ended before its time", programs: restore},
+		{name: "reads nothing", script: "echo 'iptables: nothing to see' >&2; exit 1", why: "nothing to see", programs: read},
+		{name: "is gone", why: "executable file not found", programs: restore},
+		{name: "hangs", script: "exec sleep 1000", why: "no answer for 20", programs: restore, lasts: true},
 	}
 }
 
 func programsFail(p *policed) {
 	p.install()
-	restore, save := programs(p.backend, "-restore"), programs(p.backend, "-save")
 	p.shell("rm " + ownPrograms + "/*-restore")
 	p.agent = p.startWith(ownPrograms)
 	p.notReady(p.h, "install iptables")
@@ -68,39 +89,41 @@ func programsFail(p *policed) {
 	p.install()
 	p.begin()
 	since := p.now()
-	for _, c := range []struct {
-		name, script, why string
-		programs          []string
-	}{
-		{"exits with 4", "exit 4", "4", restore},
-		{"says what is wrong", "echo 'iptables-restore: no such luck' >&2; exit 4", "no such luck", restore},
-		{"ends at once", "exit 0", "ended", restore},
-		{"can't be read with", "echo 'iptables-save: nothing to see' >&2; exit 1", "nothing to see", save},
-		{"is gone", "", "no such file", restore},
-	} {
-		p.replaced(c.script, c.programs...)
-		if c.script == "" {
-			for _, name := range c.programs {
-				p.shell("rm " + ownPrograms + "/" + name)
-			}
-		}
-		for _, pid := range p.writers() {
-			p.kill(pid, syscall.SIGKILL)
-		}
-		// Somebody else's change has it notice.
-		p.shell(programs(p.backend, "")[0] + " -w -I FORWARD -d 203.0.113.1 -j ACCEPT")
-		p.refusedFor(c.why)
-		p.Logf("%s: %s", c.name, p.problems())
-		p.install()
-		p.shell(programs(p.backend, "")[0] + " -w -D FORWARD -d 203.0.113.1 -j ACCEPT")
-		if _, err := p.attach(strings.ReplaceAll(c.name, " ", "-"), "client"); err != nil {
-			p.Error(err)
-		}
-		p.ready(p.agent)
+	for _, m := range p.mishaps() {
+		p.happens(m)
 	}
+	p.ready(p.agent)
 	p.lostNone("meanwhile", since)
 	p.noneIn("meanwhile", since)
 	p.isFresh()
+}
+
+// happens has programs fail in the middle of a run, and a pod be attached meanwhile.
+func (p *policed) happens(m mishap) {
+	p.Helper()
+	p.replaced(m.script, m.programs...)
+	for _, pid := range p.writers() {
+		p.kill(pid, syscall.SIGKILL)
+	}
+	// Somebody else's change has it notice.
+	iptables := programs(p.backend, "")[0]
+	p.shell(iptables + " -w -I FORWARD -d 203.0.113.1 -j ACCEPT")
+	p.notReady(p.h, m.why)
+	p.Logf("%s: %s", m.name, p.problems())
+	if m.lasts {
+		_, err := p.h.AddPod(p.limit(), lab.PodConfig{Name: "refused"})
+		p.isCNIError(err, 11, "chains has taken ")
+	}
+	attached := make(chan error, 1)
+	go func() {
+		_, err := p.attach(strings.ReplaceAll(m.name, " ", "-"), "client")
+		attached <- err
+	}()
+	p.shell(iptables + " -w -D FORWARD -d 203.0.113.1 -j ACCEPT")
+	p.install()
+	if err := <-attached; err != nil {
+		p.Errorf("%s: %v", m.name, err)
+	}
 }
 
 // refusedFor has an ADD fail, and nothing left of it, and the agent say that it is not ready, all with the reason.
@@ -138,11 +161,7 @@ spec:
 
 // TestRefusedRule has rules that iptables does not know a match for: an installation without one of its extensions. The
 // endpoints that need them are closed, all others go on, and the status names chain and reason, until it is there.
-func TestRefusedRule(t *testing.T) {
-	for _, backend := range []string{"NFT", "Legacy"} {
-		t.Run(backend, func(t *testing.T) { refusedRule(unstarted(t, backend)) })
-	}
-}
+func TestRefusedRule(t *testing.T) { eachUnstarted(t, refusedRule) }
 
 func refusedRule(p *policed) {
 	p.install()

@@ -155,12 +155,12 @@ func (s *flow) passed(from int) []time.Time {
 	return all
 }
 
-// lost counts those from a number on that have not come, without those that may be under way.
-func (s *flow) lost(from int) int {
+// lost counts those between two numbers that have not come, without those that may be under way.
+func (s *flow) lost(from, end int) int {
 	s.mu.Lock()
 	defer s.mu.Unlock()
 	lost := 0
-	for n := from; n < len(s.sent) && time.Since(s.sent[n]) > under; n++ {
+	for n := from; n < end && time.Since(s.sent[n]) > under; n++ {
 		if _, ok := s.got[n]; !ok {
 			lost++
 		}

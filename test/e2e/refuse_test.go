@@ -36,6 +36,11 @@ func (w *world) traces(h *lab.Host) string {
 	return w.kernel(h) + w.store(h) + w.recorded(h)
 }
 
+// kinds are those that an error names.
+const kinds = "BGPConfiguration, BGPPeer, BlockAffinity, ClusterInformation, ClusterNetworkPolicy, " +
+	"EndpointSlice, FelixConfiguration, GlobalNetworkPolicy, GlobalNetworkSet, HostEndpoint, IPAMBlock, IPAMConfiguration, IPPool, IPReservation, " +
+	"NetworkPolicy, NetworkSet, Node, Profile, StagedGlobalNetworkPolicy, StagedNetworkPolicy, Tier, WorkloadEndpoint"
+
 // TestKoratctlRefuses holds the whole error of each bad manifest.
 func TestKoratctlRefuses(t *testing.T) {
 	w, h, _ := settled(t)
@@ -57,8 +62,8 @@ func TestKoratctlRefuses(t *testing.T) {
 		{"no CIDR", object("IPPool", "p", "cidr: 10.0.0.0"), `stdin: IPPool/p: spec.cidr: "10.0.0.0": must be a CIDR such as "172.17.0.0/16" or "fd00:10:244::/48"`},
 		{"unknown field", object("IPPool", "p", "cidr: 10.0.0.0/16, blocksize: 26"), "stdin: document 1: IPPool/p: spec.blocksize: unknown or not supported by korat"},
 		{"unsupported value", object("IPPool", "p", "cidr: 10.0.0.0/16, ipipMode: Always"), `stdin: IPPool/p: spec.ipipMode: "Always": must be Never: korat supports nothing else yet`},
-		{"unknown kind", object("IPPools", "p", "cidr: 10.0.0.0/16"), `stdin: document 1: IPPools/p: kind "IPPools" is not supported by korat: use one of BGPConfiguration, BGPPeer, BlockAffinity, ClusterInformation, FelixConfiguration, IPAMBlock, IPAMConfiguration, IPPool, IPReservation, Node, WorkloadEndpoint`},
-		{"unsupported kind", object("NetworkPolicy", "p", ""), `stdin: document 1: NetworkPolicy/p: kind "NetworkPolicy" is not supported by korat: use one of BGPConfiguration, BGPPeer, BlockAffinity, ClusterInformation, FelixConfiguration, IPAMBlock, IPAMConfiguration, IPPool, IPReservation, Node, WorkloadEndpoint`},
+		{"unknown kind", object("IPPools", "p", "cidr: 10.0.0.0/16"), `stdin: document 1: IPPools/p: kind "IPPools" is not supported by korat: use one of ` + kinds},
+		{"unsupported kind", object("KubeControllersConfiguration", "p", ""), `stdin: document 1: KubeControllersConfiguration/p: kind "KubeControllersConfiguration" is not supported by korat: use one of ` + kinds},
 		{"wrong API version", strings.Replace(good, "/v3", "/v1", 1), `stdin: document 1: IPPool/good: apiVersion: "projectcalico.org/v1": must be "projectcalico.org/v3"`},
 		{"wrong type", object("IPPool", "p", "cidr: 10.0.0.0/16, disabled: perhaps"), "stdin: document 1: IPPool/p: spec.disabled: must be true or false, not string"},
 		{"no name", "apiVersion: projectcalico.org/v3\nkind: IPPool\nspec: {cidr: 10.0.0.0/16}\n", `stdin: IPPool/: metadata.name: "": must be a DNS-1123 subdomain: lower-case letters, digits, dashes and dots, beginning and ending with a letter or digit, at most 253 bytes`},

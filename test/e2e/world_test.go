@@ -49,8 +49,10 @@ func hosts(t *testing.T, n int, more string) *world {
 	return hostsOf(t, lab.IPv4, n, more)
 }
 
+// hostsOf makes the test run beside others from here on: most of the time all of them wait.
 func hostsOf(t *testing.T, families lab.Families, n int, more string) *world {
 	t.Helper()
+	t.Parallel()
 	for _, name := range []string{"korat-node", "korat", "koratctl"} {
 		if _, err := os.Stat(binDir + "/" + name); err != nil {
 			t.Fatalf("%v: run hack/build first", err)
