@@ -168,10 +168,8 @@ func (a *Agent) applyAll(ctx context.Context, state dataplane.State, fresh bool)
 			s.invalidate(kernel.Everything())
 			continue
 		}
-		if i == neighboursStep && !closed {
-			a.at.police()
-		} else if i == neighboursStep {
-			state, less = a.at.policed(state)
+		if i == neighboursStep {
+			state, less = a.reachable(state, closed)
 		}
 		if !fresh && !less && !s.due() {
 			continue
@@ -187,6 +185,15 @@ func (a *Agent) applyAll(ctx context.Context, state dataplane.State, fresh bool)
 	a.memos.written = !closed
 	a.memos.complete = a.memos.complete || !closed
 	return errors.Join(errs...)
+}
+
+// reachable gives the state with no pod of which the policy has never been in the kernel, and says whether it left some out.
+func (a *Agent) reachable(state dataplane.State, closed bool) (dataplane.State, bool) {
+	if closed {
+		return a.at.policed(state)
+	}
+	a.at.police()
+	return state, false
 }
 
 func (a *Agent) applyStep(ctx context.Context, i int, state dataplane.State) error {

@@ -104,17 +104,19 @@ func (c *conversion) netsFamily(field string, r *Rule) {
 		field string
 		nets  []netip.Prefix
 	}{
-		{".source.nets", r.Source.Nets}, {".source.notNets", r.Source.NotNets},
-		{".destination.nets", r.Destination.Nets}, {".destination.notNets", r.Destination.NotNets},
+		{".source.nets", r.Source.Nets},
+		{".source.notNets", r.Source.NotNets},
+		{".destination.nets", r.Destination.Nets},
+		{".destination.notNets", r.Destination.NotNets},
 	} {
 		var of api.Family
 		for i, net := range list.nets {
-			if family := api.FamilyOf(net.Addr()); i == 0 || of == family {
-				of = family
-			} else {
+			family := api.FamilyOf(net.Addr())
+			if i > 0 && of != family {
 				of = 0 // of both
 				break
 			}
+			of = family
 		}
 		switch {
 		case of == 0:

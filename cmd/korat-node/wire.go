@@ -52,10 +52,9 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 	}
 	defer plugins.Close()
 	plugins.Log = log
-	var listener net.ListenConfig
-	health, err := listener.Listen(ctx, "tcp", s.httpAddress)
+	health, err := s.listenHTTP(ctx)
 	if err != nil {
-		return fmt.Errorf("--http-address: %w", err)
+		return err
 	}
 	defer health.Close()
 	data, err := s.datastore.open(ctx, log)
@@ -74,11 +73,10 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 	}
 	revoker := revocation.New(host.Conntrack(), log)
 	parts := felix.Parts{
-		Datastore: follower, Store: data, Kernel: host, Speaker: client, Keeper: keeper, Mirror: copies, Journal: record, Log: log,
+		Datastore: follower, Store: data, Kernel: host, Speaker: client, Supervisor: client, Keeper: keeper, Mirror: copies, Journal: record, Log: log,
 		Tables: tables(host, chains), Revoker: revoker, Reports: reports(host),
 	}
 	lives := []func(context.Context) error{client.Run, data.server}
-	parts.Supervisor = client
 	if supervisor != nil {
 		lives = append(lives, supervisor.Run)
 	}
@@ -92,6 +90,15 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 		func(ctx context.Context) error { return plugins.Serve(ctx, agent) },
 		func(ctx context.Context) error { serveHTTP(ctx, health, agent.Handler(), log); return nil },
 	)...)
+}
+
+func (s settings) listenHTTP(ctx context.Context) (net.Listener, error) {
+	var config net.ListenConfig
+	l, err := config.Listen(ctx, "tcp", s.httpAddress)
+	if err != nil {
+		return nil, fmt.Errorf("--http-address: %w", err)
+	}
+	return l, nil
 }
 
 // reports gives what opens the packet log that rules report to.

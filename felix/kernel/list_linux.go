@@ -66,8 +66,8 @@ func (s *side) counters(ctx context.Context, k chain.Key) ([]RuleCounter, error)
 }
 
 // idOf gives the ID of a rule in a chain.
-func idOf(chain, line string) string {
-	if strings.HasPrefix(chain, chainPrefix) {
+func idOf(name, line string) string {
+	if strings.HasPrefix(name, chainPrefix) {
 		return render.OwnID(line)
 	}
 	return render.ID(line)

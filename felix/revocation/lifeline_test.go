@@ -61,7 +61,8 @@ func TestHostConnections(t *testing.T) {
 		"failsafe ports for some": {
 			closedHost + "apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {name: default}\n" +
 				"spec: {failsafeInboundHostPorts: [{protocol: TCP, port: 22, net: 198.51.100.0/24}], failsafeOutboundHostPorts: []}\n",
-			[]string{ssh, sshBack, etcd, "tcp 203.0.113.1:40000 192.0.2.1:22"}, []string{ssh, sshBack},
+			[]string{ssh, sshBack, etcd, "tcp 203.0.113.1:40000 192.0.2.1:22"},
+			[]string{ssh, sshBack},
 		},
 		"the agent's own": {closedHost, own, own},
 		// What could begin the other way round is kept, and marked.
@@ -69,7 +70,8 @@ func TestHostConnections(t *testing.T) {
 		"no host endpoint": {"", slices.Concat(own, others), slices.Concat(own, others)},
 		"a pod's to a failsafe port": {
 			closedHost + network("p", "  selector: role == 'server'\n  types: [Egress]\n"),
-			[]string{fromPod}, []string{fromPod + " revoked"},
+			[]string{fromPod},
+			[]string{fromPod + " revoked"},
 		},
 	} {
 		t.Run(name, func(t *testing.T) {

@@ -46,8 +46,28 @@ func (m *members) note(altered bool) { m.altered = m.altered || altered }
 // sets change with the chains, at once. Where that would cost too much, what narrows comes first and what widens last:
 // nothing is wider then than before or after.
 func (m *members) order(changes map[policy.SetKey]SetChange, moved bool) {
-	var come, gone effect
-	members := 0
+	come, gone, size := m.effects(changes)
+	apart := !m.altered && !come.both() && !gone.both() && !meet(changes)
+	oneWay := !moved && !come.or(gone).both()
+	if !apart && !oneWay {
+		for key, c := range changes {
+			if !c.New && !c.Gone {
+				c.Order = m.sets[key].order(size <= policy.MaxCopied)
+				changes[key] = c
+			}
+		}
+	}
+	m.altered = false
+	for key := range m.touched {
+		if h := m.sets[key]; h != nil {
+			h.was = h.gaining()
+		}
+	}
+	clear(m.touched)
+}
+
+// effects says what members that come can do, and those that go, and how many there are in the sets that they concern.
+func (m *members) effects(changes map[policy.SetKey]SetChange) (come, gone effect, size int) {
 	for key, c := range changes {
 		h := m.sets[key]
 		if c.New || c.Gone {
@@ -60,25 +80,9 @@ func (m *members) order(changes map[policy.SetKey]SetChange, moved bool) {
 		if len(c.Removed) > 0 {
 			gone = gone.or(e.opposite())
 		}
-		members += h.size
+		size += h.size
 	}
-	apart := !m.altered && !come.both() && !gone.both() && !meet(changes)
-	oneWay := !moved && !come.or(gone).both()
-	if !apart && !oneWay {
-		for key, c := range changes {
-			if !c.New && !c.Gone {
-				c.Order = m.sets[key].order(members <= policy.MaxCopied)
-				changes[key] = c
-			}
-		}
-	}
-	m.altered = false
-	for key := range m.touched {
-		if h := m.sets[key]; h != nil {
-			h.was = h.gaining()
-		}
-	}
-	clear(m.touched)
+	return come, gone, size
 }
 
 // order is that of a set where it matters.

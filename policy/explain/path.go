@@ -135,7 +135,7 @@ func (j *journey) travel() {
 func (j *journey) serve(sameNode bool) {
 	node, addr := j.from.node, j.flow.To.Address
 	switch {
-	case j.from.what == pod && !(sameNode && j.to.what == hostItself):
+	case j.from.what == pod && (!sameNode || j.to.what != hostItself):
 	case j.to.what == pod && !sameNode:
 		node = j.to.node
 	default:

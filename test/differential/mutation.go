@@ -12,7 +12,7 @@ import (
 )
 
 // update gives what changes at one moment: mostly one object, now and then several, or a pod comes or goes.
-func (r *Scene) update(s *Site, snap api.Snapshot) (string, Change) {
+func (r *Scene) update(snap api.Snapshot) (string, Change) {
 	if r.maybe(12) {
 		return r.spare()
 	}
