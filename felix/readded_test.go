@@ -39,7 +39,8 @@ func TestNodeAddedAgainWithAnotherAddress(t *testing.T) {
 	if have := w.holder(old.Addresses[0]); have != old.Handle() {
 		t.Errorf("%s is held by %q", old.Addresses[0], have)
 	}
-	if blocks := n.at.alloc.Blocks(); len(blocks) != 1 || !blocks[0].Contains(old.Addresses[0]) {
+	blocks, err := inquire(t.Context(), n.Agent, func() []netip.Prefix { return n.at.alloc.Blocks() })
+	if err != nil || len(blocks) != 1 || !blocks[0].Contains(old.Addresses[0]) {
 		t.Errorf("blocks %v: want the lost one's", blocks)
 	}
 

@@ -97,27 +97,29 @@ func podPrefixes(i int) []netip.Prefix {
 func (w *walk) transit(t *testing.T, orders map[policy.SetOrder]int) {
 	before := state{maps.Clone(w.have.Chains()), policytest.Contents(w.have)}
 	did := ""
-	switch w.IntN(9) {
-	case 0, 1, 2:
-		did = w.inhabit(w.IntN(6))
-	case 3:
-		did = w.changePeer()
-	case 4:
-		did = w.changeProfile()
-	case 5:
-		did = w.changeTier()
-	case 6:
-		s := policy.Service{Namespace: "a", Name: "s"}
-		var behind []policy.Member
-		for i := range w.IntN(4) {
-			behind = append(behind, policy.Member{Prefix: podPrefixes(i)[0], Protocol: policy.TCP, Port: 80})
+	for range 1 + w.IntN(3) {
+		switch w.IntN(9) {
+		case 0, 1, 2:
+			did += "; " + w.inhabit(w.IntN(6))
+		case 3:
+			did += "; " + w.changePeer()
+		case 4:
+			did += "; " + w.changeProfile()
+		case 5:
+			did += "; " + w.changeTier()
+		case 6:
+			s := policy.Service{Namespace: "a", Name: "s"}
+			var behind []policy.Member
+			for i := range w.IntN(4) {
+				behind = append(behind, policy.Member{Prefix: podPrefixes(i)[0], Protocol: policy.TCP, Port: 80})
+			}
+			w.have.SetService(s, behind)
+			did += "; " + fmt.Sprint("service ", behind)
+		case 7:
+			did += "; " + w.changePolicy()
+		default:
+			did += "; " + w.pickPeers()
 		}
-		w.have.SetService(s, behind)
-		did = fmt.Sprint("service ", behind)
-	case 7:
-		did = w.changePolicy()
-	default:
-		did = w.pickPeers()
 	}
 	changes := w.have.Update()
 	after := state{w.have.Chains(), policytest.Contents(w.have)}
