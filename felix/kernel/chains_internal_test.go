@@ -265,3 +265,43 @@ func TestNoProgram(t *testing.T) {
 		t.Errorf("have %v", err)
 	}
 }
+
+func TestTablesInOrder(t *testing.T) {
+	present := func(names ...string) map[string]*held {
+		all := map[string]*held{}
+		for _, name := range names {
+			all[name] = &held{}
+		}
+		return all
+	}
+	for _, tt := range []struct {
+		name      string
+		set, gone []string
+		want      string
+	}{
+		{"a policy comes", []string{"cali-pi-new", "cali-fh-2"}, []string{"cali-fh-1"}, "mangle filter"},
+		{"a policy goes", []string{"cali-fh-2"}, []string{"cali-pi-old", "cali-fh-1"}, "filter mangle"},
+		{"a policy changes", []string{"cali-pi-old"}, nil, "mangle filter"},
+		{"what is not there goes", nil, []string{"cali-pi-never"}, "mangle filter"},
+		{"all goes", nil, []string{"cali-pi-old", "cali-fh-1"}, "filter mangle"},
+	} {
+		t.Run(tt.name, func(t *testing.T) {
+			s := &side{have: map[chain.Table]map[string]*held{chain.Mangle: present("cali-pi-old", "cali-fh-1")}}
+			mangle := &change{table: chain.Mangle, set: map[string]*chain.Chain{}, gone: map[string]bool{}}
+			for _, name := range tt.set {
+				mangle.set[name] = &chain.Chain{}
+			}
+			for _, name := range tt.gone {
+				mangle.gone[name] = true
+			}
+			filter := &change{table: chain.Filter, gone: map[string]bool{"cali-pi-old": true}}
+			var have []string
+			for _, c := range s.inOrder(map[chain.Table]*change{chain.Mangle: mangle, chain.Filter: filter}) {
+				have = append(have, string(c.table))
+			}
+			if got := strings.Join(have, " "); got != tt.want {
+				t.Errorf("have %s, want %s", got, tt.want)
+			}
+		})
+	}
+}

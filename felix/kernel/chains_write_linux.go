@@ -24,22 +24,52 @@ func (s *side) write(ctx context.Context, d reconcile.Diff[chain.Key, *chain.Cha
 		return err
 	}
 	var errs []error
-	for _, table := range render.Tables() {
-		c := tables[table]
-		if c == nil {
-			continue
-		}
+	for _, c := range s.inOrder(tables) {
 		if err := s.writeTable(ctx, c); err != nil {
-			errs = append(errs, fmt.Errorf("%s table %s: %w", s.family, table, err))
+			errs = append(errs, fmt.Errorf("%s table %s: %w", s.family, c.table, err))
 			if err := s.readAll(ctx); err != nil { // the other tables may be well
 				return errors.Join(append(errs, err)...)
 			}
 		}
 		for name, err := range c.failed {
-			fail(s.key(place{table, name}), err)
+			fail(s.key(place{c.table, name}), err)
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// inOrder gives the changes as they are to be made, for the kernel makes those of one table at a time: as packets meet the
+// tables, but that one which comes to have fewer chains goes after all others. What policies before connection tracking or
+// DNAT have denied may be for those of the filter table to deny from now on, which so are there first.
+func (s *side) inOrder(tables map[chain.Table]*change) []*change {
+	var first, last []*change
+	for _, table := range render.Tables() {
+		c := tables[table]
+		switch {
+		case c == nil:
+		case table != chain.Filter && s.growth(c) < 0:
+			last = append(last, c)
+		default:
+			first = append(first, c)
+		}
+	}
+	return append(first, last...)
+}
+
+// growth is how many more chains a table comes to have.
+func (s *side) growth(c *change) int {
+	n := 0
+	for name := range c.set {
+		if s.have[c.table][name] == nil {
+			n++
+		}
+	}
+	for name := range c.gone {
+		if s.have[c.table][name] != nil {
+			n--
+		}
+	}
+	return n
 }
 
 // changes sorts the family's part of a Diff by tables.
