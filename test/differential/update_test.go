@@ -132,7 +132,7 @@ func (u *update) look() {
 func (u *update) once() {
 	u.t.Helper()
 	u.count++
-	name, change := u.scene.update(u.Site, u.data.taken())
+	name, change := u.scene.update(u.data.taken())
 	before := u.world
 	u.diary.take()
 	u.traffic.begin()
