@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"maps"
 	"net/netip"
 	"slices"
 	"strings"
@@ -31,6 +32,25 @@ type orderly struct {
 	chains *reconciletest.Table[chain.Key, *chain.Chain]
 	notes  []string
 	state  dataplane.State
+	// left is how many writes are done before the agent dies, if dies is set; after each, look looks.
+	left int
+	dies bool
+	look func()
+}
+
+var errDead = errors.New("dead")
+
+// write does a write if the agent lives.
+func (o *orderly) write(do func() error) error {
+	if o.dies && o.left == 0 {
+		return errDead
+	}
+	o.left--
+	err := do()
+	if o.look != nil {
+		o.look()
+	}
+	return err
 }
 
 type notedSets struct{ *orderly }
@@ -51,7 +71,7 @@ func (n notedSets) Write(ctx context.Context, changes []kernel.SetChange) error 
 	}
 	slices.Sort(lines)
 	n.notes = append(n.notes, lines...)
-	return n.sets.Write(ctx, changes)
+	return n.write(func() error { return n.sets.Write(ctx, changes) })
 }
 
 type notedChains struct{ *orderly }
@@ -67,7 +87,7 @@ func (n notedChains) Write(ctx context.Context, d reconcile.Diff[chain.Key, *cha
 	}
 	slices.Sort(lines)
 	n.notes = append(n.notes, lines...)
-	return n.chains.Write(ctx, d)
+	return n.write(func() error { return n.chains.Write(ctx, d) })
 }
 
 func prefixMember(text string) policy.Member {
@@ -78,7 +98,7 @@ func prefixMember(text string) policy.Member {
 func newOrderly(t *testing.T) (*orderly, heldSets) {
 	one, two := setKey("cali40s:one"), setKey("cali40s:two")
 	o := &orderly{sets: &fakeSets{have: map[policy.SetKey]kernel.Members{}}, chains: &reconciletest.Table[chain.Key, *chain.Chain]{}}
-	o.steps = newSteps(Tables{Sets: notedSets{o}, Chains: notedChains{o}})[setsBefore:neighboursStep]
+	o.begin()
 	held := heldSets{one: {prefixMember("10.0.0.1/32")}, two: {prefixMember("10.0.0.2/32")}}
 	o.state.Filter = filterOf(held, nil)
 	o.state.Filter.Chains = map[chain.Key]*chain.Chain{}
@@ -94,6 +114,11 @@ func newOrderly(t *testing.T) (*orderly, heldSets) {
 	}
 	o.notes = nil
 	return o, held
+}
+
+// begin is the start of an agent.
+func (o *orderly) begin() {
+	o.steps = newSteps(Tables{Sets: notedSets{o}, Chains: notedChains{o}})[setsBefore:neighboursStep]
 }
 
 // pass writes what has changed.
@@ -206,5 +231,56 @@ func TestOrderFails(t *testing.T) {
 				}
 			}
 		})
+	}
+}
+
+// seen is what chains that look into a set, or into its copy, find there.
+func (o *orderly) seen(key policy.SetKey) string {
+	var all []string
+	for _, c := range o.chains.Have {
+		for name := range c.Sets {
+			if name == key.Name || name == key.Copy().Name {
+				all = append(all, fmt.Sprint(slices.Collect(maps.Keys(o.sets.have[policy.SetKey{Name: name, Family: key.Family}]))))
+			}
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(slices.Compact(all), " or ")
+}
+
+// TestOrderOverRestarts has the agent die after each write of a set that changes with its chains. The next one finishes what
+// was begun; another may want something else again. At no moment do chains find something in between.
+func TestOrderOverRestarts(t *testing.T) {
+	one := setKey("cali40s:one")
+	first, second, third := prefixMember("10.0.0.1/32"), prefixMember("10.0.0.3/32"), prefixMember("10.0.0.4/32")
+	for name, later := range map[string]policy.Member{"the same": second, "another": third, "as it was": first} {
+		for writes, died := 0, true; died; writes++ {
+			o, held := newOrderly(t)
+			o.look = func() {
+				if have := o.seen(one); have != fmt.Sprint([]policy.Member{first}) && have != fmt.Sprint([]policy.Member{second}) && have != fmt.Sprint([]policy.Member{later}) {
+					t.Errorf("%s, %d writes: chains find %s\n%s", name, writes, have, strings.Join(o.notes, "\n"))
+				}
+			}
+			o.dies, o.left = true, writes
+			held[one] = []policy.Member{second}
+			o.state.Filter.ChangedSets = map[policy.SetKey]setChange{one: {
+				Added: []policy.Member{second}, Removed: []policy.Member{first}, Order: policy.AtOnce,
+			}}
+			died = errors.Is(o.pass(t), errDead)
+			o.dies = false
+			held[one] = []policy.Member{later}
+			o.begin()
+			if err := o.pass(t); err != nil {
+				t.Fatal(err)
+			}
+			if have := o.seen(one); have != fmt.Sprint([]policy.Member{later}) || len(o.sets.have[one]) != 1 {
+				t.Errorf("%s, %d writes: at the end chains find %s, the set has %v", name, writes, have, o.sets.have[one])
+			}
+			for key, c := range o.state.Filter.Chains {
+				if have := o.chains.Have[key]; have == nil || !have.Equal(c) {
+					t.Errorf("%s, %d writes: %s: have %v", name, writes, key, have)
+				}
+			}
+		}
 	}
 }
