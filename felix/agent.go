@@ -378,5 +378,5 @@ func (a *Agent) reflect() {
 		return
 	}
 	a.at.changed = false
-	a.Mirror.Want(node, workloadEndpoints(a.Node, a.at.endpoints))
+	a.Mirror.Want(node, workloadEndpoints(a.Node, a.at.endpoints, a.memos.pods))
 }

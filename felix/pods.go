@@ -12,14 +12,19 @@ import (
 	"korat/felix/endpoint"
 )
 
-// workloadEndpoints are the record as the datastore shows it.
-func workloadEndpoints(node string, eps map[endpoint.ID]endpoint.Endpoint) []*api.WorkloadEndpoint {
+// workloadEndpoints are the record as the datastore shows it. What is the same as policies see it is their object: the
+// mirror knows at once that it has not changed.
+func workloadEndpoints(node string, eps map[endpoint.ID]endpoint.Endpoint, seen pods) []*api.WorkloadEndpoint {
 	var all []*api.WorkloadEndpoint
 	for _, ep := range eps {
 		// The datastore would refuse a shortened name; under its whole one the pod may be there still. Lost labels are
 		// not to become none there.
 		if ep.Ready && !ep.Alias().Shortened() && !ep.Traits.Lost {
-			all = append(all, workloadEndpoint(node, ep))
+			p, known := seen[ep.ID]
+			if !known || !sameToPolicies(p.record, ep) {
+				p.object = workloadEndpoint(node, ep)
+			}
+			all = append(all, p.object)
 		}
 	}
 	return all

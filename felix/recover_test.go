@@ -319,7 +319,7 @@ func TestShortenedNames(t *testing.T) {
 			t.Fatal(err)
 		}
 		at.learn(api.Snapshot{})
-		if weps := workloadEndpoints("a", at.endpoints); len(weps) > 0 {
+		if weps := workloadEndpoints("a", at.endpoints, nil); len(weps) > 0 {
 			t.Errorf("mirrored as %s", weps[0].Name)
 		}
 	}
@@ -332,7 +332,7 @@ func TestShortenedNames(t *testing.T) {
 	if ep, err := at.add(r, 0); err != nil || ep.Addresses[0] != whole.Addresses[0] || len(at.endpoints) != 1 {
 		t.Errorf("ADD: %v, %v, record %v", ep, err, at.endpoints)
 	}
-	weps := workloadEndpoints("a", at.endpoints)
+	weps := workloadEndpoints("a", at.endpoints, nil)
 	if len(weps) != 1 || api.Validate(weps[0]) != nil {
 		t.Errorf("mirrored as %v", weps)
 	}

@@ -42,7 +42,7 @@ func benchmarks() []benchmark {
 		{"propagation", 3 * time.Minute, propagation},
 		{"footprint", 4 * time.Minute, footprint},
 		{"scale", 4 * time.Minute, scale},
-		{"rules", 3 * time.Minute, rules},
+		{"rules", 4 * time.Minute, rules},
 		{"policies", 6 * time.Minute, policies},
 		{"members", 2 * time.Minute, members},
 		{"packets", 3 * time.Minute, packets},

@@ -43,14 +43,21 @@ type Changed struct {
 	Text string
 }
 
+// FilterConfig is what is there, and which of iptables' backends has it.
+type FilterConfig struct {
+	Input
+	Backend kernel.Backend
+}
+
 // Begin writes all that follows from the input, and gives the chains' text.
-func (f *Filter) Begin(in Input, text *string) (err error) {
+func (f *Filter) Begin(cfg FilterConfig, text *string) (err error) {
+	in := cfg.Input
 	f.input, f.held = in, map[chain.Key]*chain.Chain{}
 	f.compiler = compile.New(compile.Options{Families: []api.Family{api.IPv4}})
 	if f.handle, err = kernel.Open(); err != nil {
 		return err
 	}
-	if f.chains, err = f.handle.Chains(kernel.ChainsConfig{Backend: kernel.NFT}); err != nil {
+	if f.chains, err = f.handle.Chains(kernel.ChainsConfig{Backend: cfg.Backend}); err != nil {
 		return err
 	}
 	f.step = reconcile.NewStep("chains", f.chains)

@@ -8,22 +8,31 @@ import (
 	"os/exec"
 	"strings"
 	"time"
+
+	"korat/felix/kernel"
 )
 
 // Fork writes chains by a program that is started for each change.
 type Fork struct{ ctx context.Context }
 
+// ForkConfig is what to write, and by which of iptables' backends.
+type ForkConfig struct {
+	Backend kernel.Backend
+	Text    string
+}
+
 // Restore gives iptables-restore a text. Sets that it names must be there.
-func (f *Fork) Restore(text string, cost *Cost) error {
-	cmd := exec.CommandContext(f.ctx, "iptables-nft-restore", "--noflush")
-	cmd.Stdin = strings.NewReader(text)
+func (f *Fork) Restore(cfg ForkConfig, cost *Cost) error {
+	program := "iptables-" + strings.ToLower(string(cfg.Backend)) + "-restore"
+	cmd := exec.CommandContext(f.ctx, program, "--noflush")
+	cmd.Stdin = strings.NewReader(cfg.Text)
 	var stderr strings.Builder
 	cmd.Stderr = &stderr
 	began := time.Now()
 	err := cmd.Run()
 	cost.Wall = time.Since(began)
 	if err != nil {
-		return fmt.Errorf("run iptables-nft-restore: %w: %s", err, stderr.String())
+		return fmt.Errorf("run %s: %w: %s", program, err, stderr.String())
 	}
 	cost.CPU = cmd.ProcessState.UserTime() + cmd.ProcessState.SystemTime()
 	return nil
