@@ -1,6 +1,6 @@
 # Every recipe is one line; what needs more is a script in hack/. `make` alone lists the targets.
 .DEFAULT_GOAL := help
-.PHONY: help build demo test check test-kernel test-lab test-interop fuzz bench soak generate fmt lint clean
+.PHONY: help build demo test check test-kernel test-lab test-interop fuzz bench soak updates generate fmt lint clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -34,6 +34,9 @@ bench: ## Measure against baselines: build/bench.json (BENCH=REGEX picks; root; 
 
 soak: ## PODS [20000] pods come and go while things are killed: doubles, leaks, memory (SEED repeats a run; root)
 	@hack/soak
+
+updates: ## PACKETS [30000000] packets while policies change: none lost, none let through (SEED repeats a run; root)
+	@hack/updates
 
 generate: ## Regenerate the deep copies in api/
 	@hack/generate

@@ -9,7 +9,9 @@
 //
 // The objects are made by the random… files, as a user would write them: each is valid, and goes through a manifest.
 //
-// TestVerdicts compares thousands of flows in each of many worlds. TestUpdates changes one thing after the other under
-// traffic, and wants of each packet that what both the old and the new policy say of it is what becomes of it.
+// TestVerdicts compares thousands of flows in each of many worlds. TestUpdates changes one thing after the other, or some
+// at one moment, under traffic: a window is from before an update to after it. Of each packet in it that both the old and
+// the new policy say the same of, that is what becomes of it, be it a new connection's or an established one's; and after it
+// the new policy's verdict is on every packet, on those of established connections as soon as the agent has cut them.
 // Open site.go, then wire_linux.go.
 package differential

@@ -147,7 +147,11 @@ func (r *Scene) tweak(obj api.Object) api.Object {
 	case *api.NetworkPolicy:
 		base(&o.Spec.PolicyBase)
 	case *api.GlobalNetworkPolicy:
-		base(&o.Spec.PolicyBase)
+		if base(&o.Spec.PolicyBase); r.maybe(4) { // from before DNAT to after it, or the other way round
+			preDNAT := o.Spec.PreDNAT
+			r.forHosts(&o.Spec)
+			o.Spec.PreDNAT = !preDNAT && o.Spec.Egress == nil && !o.Spec.DoNotTrack
+		}
 	default:
 		return nil
 	}

@@ -24,8 +24,9 @@ type Scene struct {
 	outside, pods map[api.Family][]string
 	// attached says which spare pods there are.
 	attached [spares]bool
-	// tracked keeps policies from having connections not tracked.
-	tracked bool
+	// updating leaves out what established connections are not judged by: policies that have them not tracked, and host
+	// endpoints of which it is not known from addresses alone whether a pod's connection goes by them.
+	updating bool
 	// made and refused count objects, and those among them that were not valid.
 	made, refused int
 }

@@ -17,7 +17,11 @@ func (r *Scene) hostEndpoint() api.Object {
 	addresses := func(ipv4, ipv6 string) []string {
 		return pick(r, []string{ipv4, ipv6}, []string{ipv4}, []string{ipv6})
 	}
-	switch r.IntN(5) {
+	kind := r.IntN(5)
+	if r.updating && kind == 2 {
+		kind = 0
+	}
+	switch kind {
 	case 0, 1:
 		o.Name, o.Spec.InterfaceName = "uplink", uplink
 	case 2:
@@ -51,7 +55,7 @@ func (r *Scene) failsafes() *[]api.ProtoPort {
 // forHosts says of a policy what only host endpoints heed.
 func (r *Scene) forHosts(s *api.GlobalNetworkPolicySpec) {
 	s.ApplyOnForward = true
-	s.DoNotTrack, s.PreDNAT = r.maybe(4) && !r.tracked, r.maybe(4)
+	s.DoNotTrack, s.PreDNAT = r.maybe(4) && !r.updating, r.maybe(4)
 	if s.PreDNAT { // which is before it is known whither a packet goes
 		s.Egress, s.Types = nil, []api.PolicyType{api.Ingress}
 	}

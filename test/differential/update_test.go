@@ -24,7 +24,7 @@ func TestUpdates(t *testing.T) {
 	if err := pin(); err != nil {
 		t.Fatal(err)
 	}
-	packets := 2_500_000
+	packets := 2_000_000
 	if text := os.Getenv("UPDATES_PACKETS"); text != "" {
 		var err error
 		if packets, err = strconv.Atoi(text); err != nil {
@@ -69,7 +69,7 @@ const updatesPerWorld = 40
 
 func updates(t *testing.T, seed uint64, packets int, sum *course) {
 	r, s := newScene(t, seed), newSite(t)
-	r.tracked = true // without tracking there is no connection that could be established
+	r.updating = true
 	s.populate(r, 9)
 	u := &update{Site: s, scene: r, traffic: &Traffic{wire: s.wire}, course: sum, seed: seed}
 	for u.traffic.total < packets {
