@@ -47,12 +47,17 @@ func ItemOf(obj api.Object) (Item, error) {
 	return item, errors.Join(c.errs...)
 }
 
-// Profiles gives the names of the profiles whose rules are for a WorkloadEndpoint that no Policy applies to.
+// Profiles gives the names of the profiles whose rules are for a WorkloadEndpoint that no Policy applies to: by default its
+// namespace's, then its service account's.
 func Profiles(w *api.WorkloadEndpoint) []string {
-	if len(w.Spec.Profiles) == 0 {
-		return []string{NamespaceProfile(w.Namespace)}
+	if len(w.Spec.Profiles) > 0 {
+		return slices.Clone(w.Spec.Profiles)
 	}
-	return slices.Clone(w.Spec.Profiles)
+	names := []string{NamespaceProfile(w.Namespace)}
+	if account := w.Spec.ServiceAccountName; account != "" {
+		names = append(names, AccountProfile(w.Namespace, account))
+	}
+	return names
 }
 
 // ownLabels leaves out what would say where the object belongs.

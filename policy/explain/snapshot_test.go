@@ -170,7 +170,7 @@ func TestOrder(t *testing.T) {
 		}
 	}
 	want := `
-shop/web on a map[pcns.kubernetes.io/metadata.name:shop pcns.projectcalico.org/name:shop pcsa.projectcalico.org/name:front pcsa.trust:high projectcalico.org/namespace:shop projectcalico.org/orchestrator:k8s projectcalico.org/serviceaccount:front role:web] [kns.shop]
+shop/web on a map[pcns.kubernetes.io/metadata.name:shop pcns.projectcalico.org/name:shop pcsa.projectcalico.org/name:front pcsa.trust:high projectcalico.org/namespace:shop projectcalico.org/orchestrator:k8s projectcalico.org/serviceaccount:front role:web] [kns.shop ksa.shop.front]
   default  np/shop/web projectcalico.org/namespace == "shop" && pcsa.trust == "high" 1
 shop/web/net1 on a map[pcns.kubernetes.io/metadata.name:shop pcns.projectcalico.org/name:shop projectcalico.org/namespace:shop projectcalico.org/orchestrator:k8s] [mine]
 host endpoint uplink on a map[host:a] [mine]

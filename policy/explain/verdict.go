@@ -66,6 +66,8 @@ type Located struct {
 	Number  int    `json:"number"`
 	Packets uint64 `json:"packets"`
 	Bytes   uint64 `json:"bytes"`
+	// Expected says that it is where the datastore has it put: the kernel was not asked, and nothing counted.
+	Expected bool `json:"expected,omitempty"`
 }
 
 // TierCheck is a tier of which policies apply.
