@@ -105,7 +105,7 @@ type seat struct {
 func (a *Agent) seats(q Question) seats {
 	all := seats{seats: make([]seat, len(q.Checks))}
 	for i, c := range q.Checks {
-		all.seats[i] = a.seat(c)
+		all.seats[i] = seatOf(a.memos.filter, a.Node, c)
 	}
 	if table, ok := a.Tables.Chains.(counter); ok {
 		all.counter = table.Counter()
@@ -113,9 +113,9 @@ func (a *Agent) seats(q Question) seats {
 	return all
 }
 
-func (a *Agent) seat(c Check) seat {
-	f := a.memos.filter
-	at, o, asked := c.local(a.Node, f), compile.Origin{Direction: c.Direction}, true
+// seatOf finds a check's in the packet filter of a node.
+func seatOf(f *calc.Filter, node string, c Check) seat {
+	at, o, asked := c.local(node, f), compile.Origin{Direction: c.Direction}, true
 	switch {
 	case at.Local == "":
 		return seat{}

@@ -99,7 +99,7 @@ func (w *explainedWorld) settledPolicies() {
 		w.until("rules are in the kernel of "+at.host, func(context.Context) error {
 			e := w.explained(w.host(at.host), "--from", podName(at.from), "--to", podName(at.to), "--proto", "udp", "--port", "80")
 			for _, s := range e.Verdict.Sides {
-				if s.Node == at.host && s.Decided.Located == nil {
+				if l := s.Decided.Located; s.Node == at.host && (l == nil || l.Expected) {
 					return fmt.Errorf("not for %s: %v", s.Endpoint, e.Verdict.Notes)
 				}
 			}
@@ -222,6 +222,20 @@ func (w *explainedWorld) compares(args []string, ends []*lab.Pod, allowed bool, 
 			}
 			return nil
 		})
+		w.foretold(args, ends[1-i].Host, end.Host, i, before[i])
+	}
+}
+
+// foretold wants another node to say where the rule is, by the datastore.
+func (w *explainedWorld) foretold(args []string, here, there *lab.Host, side int, want explain.Located) {
+	w.Helper()
+	if here == there {
+		return
+	}
+	e := w.explained(here, args...)
+	at := e.Verdict.Sides[side].Decided.Located
+	if at == nil || !at.Expected || at.Table != want.Table || at.Chain != want.Chain || at.Number != want.Number {
+		w.Errorf("%s says of %s's rule %+v, which is %+v", here.Name, there.Name, at, want)
 	}
 }
 
@@ -245,7 +259,7 @@ func (w *explainedWorld) located(h *lab.Host, e *show.Explained, side int) expla
 	w.Helper()
 	s := e.Verdict.Sides[side]
 	at := s.Decided.Located
-	if at == nil {
+	if at == nil || at.Expected {
 		w.Fatalf("%s has no rule for %s of %s: %v", h.Name, s.Direction, s.Endpoint, e.Verdict.Notes)
 	}
 	program := "iptables"

@@ -43,7 +43,8 @@ func (c *ctl) explainCommand() *cobra.Command {
 a node's name or an address.
 
 The datastore is asked for the verdict: it is what holds once the agents have done what the datastore says. On a node the
-agent there is asked, too, for the rule in the kernel and the packets that it has counted, of the node's own endpoints. A flow
+agent there is asked, too, for the rule in the kernel and the packets that it has counted, of the node's own endpoints. Of other
+nodes' pods it is said which rule that has to be, by the datastore. A flow
 is meant as policies see it, after the address of a service has become that of a pod. It is a new connection: what
 belongs to an established one passes.
 
@@ -88,13 +89,13 @@ Exit codes: 0 allowed, 1 denied, 2 there is no answer.`,
 
 // explainFlow prints the verdict and says whether the flow is allowed.
 func (c *ctl) explainFlow(ctx context.Context, ask question, format show.Format) (allowed bool, err error) {
-	err = c.withWorld(ctx, func(w *explain.World) error {
+	err = c.withWorld(ctx, func(w *explain.World, snap api.Snapshot) error {
 		flow, err := ask.flow(w)
 		if err != nil {
 			return err
 		}
 		e := show.Explain(w, flow)
-		c.locate(ctx, &e.Verdict, api.FamilyOf(flow.From.Address))
+		c.locate(ctx, &e.Verdict, api.FamilyOf(flow.From.Address), snap)
 		allowed = e.Verdict.Allowed
 		return show.Explanation(c.Stdout, format, e)
 	})
@@ -102,7 +103,7 @@ func (c *ctl) explainFlow(ctx context.Context, ask question, format show.Format)
 }
 
 // withWorld reads what policies are about. Of objects with faults it warns: agents take them as far as they go.
-func (c *ctl) withWorld(ctx context.Context, do func(*explain.World) error) error {
+func (c *ctl) withWorld(ctx context.Context, do func(*explain.World, api.Snapshot) error) error {
 	return c.withStore(ctx, func(ctx context.Context, st store.Store) error {
 		snap, err := picture.Read(ctx, st,
 			api.KindTier, api.KindProfile, api.KindNetworkPolicy, api.KindGlobalNetworkPolicy, api.KindKubernetesNetworkPolicy,
@@ -116,7 +117,7 @@ func (c *ctl) withWorld(ctx context.Context, do func(*explain.World) error) erro
 		if faults != nil {
 			fmt.Fprintln(c.Stderr, "warning: what is not understood denies:", faults)
 		}
-		return do(w)
+		return do(w, snap)
 	})
 }
 
@@ -134,7 +135,7 @@ A host endpoint is given by its name alone.`,
 				return usagef("--output: %w", err)
 			}
 			namespace, name := splitName(args[0])
-			return c.withWorld(cmd.Context(), func(w *explain.World) error {
+			return c.withWorld(cmd.Context(), func(w *explain.World, _ api.Snapshot) error {
 				var orders []explain.Order
 				for _, ep := range w.Endpoints(namespace, name) {
 					orders = append(orders, w.Order(ep))

@@ -16,9 +16,9 @@ import (
 	"korat/policy/explain"
 )
 
-// locate adds where in the kernel the deciding rules are, as far as the agent on this host knows, and says whom else to
-// ask.
-func (c *ctl) locate(ctx context.Context, v *explain.Verdict, f api.Family) {
+// locate adds where in the kernel the deciding rules are: the agent on this host knows its own, and of others it is computed.
+// It says where to ask for what those have counted.
+func (c *ctl) locate(ctx context.Context, v *explain.Verdict, f api.Family, snap api.Snapshot) {
 	var q felix.Question
 	var sides []*explain.Side
 	for i := range v.Sides {
@@ -37,6 +37,7 @@ func (c *ctl) locate(ctx context.Context, v *explain.Verdict, f api.Family) {
 		return
 	}
 	answer, err := c.askWhere(ctx, q)
+	expected := felix.Expect(snap, q)
 	var elsewhere []string
 	for i, s := range sides {
 		switch {
@@ -45,6 +46,9 @@ func (c *ctl) locate(ctx context.Context, v *explain.Verdict, f api.Family) {
 			s.Decided.Located = &explain.Located{Table: at.Table, Chain: at.Chain, Number: at.Number, Packets: at.Packets, Bytes: at.Bytes}
 		case err != nil || s.Node != answer.Node:
 			elsewhere = append(elsewhere, s.Node)
+			if at := expected[i]; at.Number > 0 {
+				s.Decided.Located = &explain.Located{Table: at.Table, Chain: at.Chain, Number: at.Number, Expected: true}
+			}
 		default:
 			v.Notes = append(v.Notes, fmt.Sprintf("the kernel of %s has no rule yet for what decides on %s of %s", s.Node, s.Direction, s.Endpoint))
 		}
