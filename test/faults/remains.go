@@ -24,7 +24,7 @@ type Remains map[string][]string
 // LeakKinds are the kinds of a Remains.
 func LeakKinds() []string {
 	return []string{
-		"links", "routes", "neighbours", "pod interfaces", "journal entries", "queued DELs", "files",
+		"links", "routes", "neighbours", "chains", "sets", "pod interfaces", "journal entries", "queued DELs", "files",
 		"stored endpoints", "stored addresses", "stored blocks",
 	}
 }
@@ -154,7 +154,7 @@ func onHost(ctx context.Context, left Remains, h *lab.Host, owners map[string]st
 			left.add("files", h, file)
 		}
 	}
-	return errors.Join(inJournal(ctx, left, h), inRoutes(ctx, left, h, owners))
+	return errors.Join(inJournal(ctx, left, h), inRoutes(ctx, left, h, owners), inFilter(ctx, left, h))
 }
 
 // inJournal reads a copy of the agent's record.

@@ -41,7 +41,7 @@ type Runtime struct {
 
 // pod is a network namespace and what is attached in it.
 type pod struct {
-	name, netns string
+	name, netns, role string
 	// container is of the present sandbox, sandboxes how many there have been.
 	container string
 	sandboxes int
@@ -55,7 +55,7 @@ func NewRuntime(ctx context.Context, h *lab.Host, n int, ledger *Ledger, seed ui
 	var batch strings.Builder
 	for i := range n {
 		name := fmt.Sprintf("%s-%d", h.Name, i)
-		r.pods = append(r.pods, &pod{name: name, netns: "/run/netns/" + name, rand: rand.New(rand.NewPCG(seed, uint64(i)))})
+		r.pods = append(r.pods, &pod{name: name, netns: "/run/netns/" + name, role: roles[i%len(roles)], rand: rand.New(rand.NewPCG(seed, uint64(i)))})
 		fmt.Fprintf(&batch, "ip netns add %[1]s && ip -n %[1]s link set lo up || exit 1\n", name)
 	}
 	if _, err := h.Exec(ctx, "sh", "-c", batch.String()); err != nil {
@@ -83,7 +83,7 @@ func (r *Runtime) each(ctx context.Context, parallel chan struct{}, do func(cont
 func (r *Runtime) call(ctx context.Context, command string, p *pod) (string, error) {
 	defer r.Step()
 	return r.Host.CNI(ctx, lab.CNI{
-		Command: command, ContainerID: p.container, NetNS: p.netns, IfName: "eth0", Config: r.Config,
+		Command: command, ContainerID: p.container, NetNS: p.netns, IfName: "eth0", Config: labelled(r.Config, p.role),
 		Args: "IgnoreUnknown=1;K8S_POD_NAMESPACE=default;K8S_POD_NAME=" + p.name,
 	})
 }
@@ -173,7 +173,7 @@ func pause(ctx context.Context, d time.Duration) bool {
 	}
 }
 
-// verify holds what is in the pods and in the host's routes against the results that the plugin gave.
+// verify holds what is in the pods, in the host's routes and in its packet filter against the results that the plugin gave.
 func (r *Runtime) verify(ctx context.Context) error {
 	want := map[string]bool{}
 	for _, p := range r.pods {
@@ -201,7 +201,7 @@ func (r *Runtime) verify(ctx context.Context) error {
 	if err := same("routes to pods", want, toPods); err != nil {
 		return fmt.Errorf("%s: %w", r.Host.Name, err)
 	}
-	return nil
+	return r.policed(ctx)
 }
 
 // fieldAfter gives the words that follow one of the given words, without a prefix length.

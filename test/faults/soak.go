@@ -85,7 +85,7 @@ func (s *Soak) Round(ctx context.Context, number int) error {
 	var killing sync.WaitGroup
 	var killed error
 	killing.Go(func() { killed = k.run(ctx) })
-	err := s.comeAndGo(ctx)
+	err := s.comeAndGo(ctx, number)
 	if err != nil {
 		cancel()
 	}
@@ -109,8 +109,14 @@ func (s *Soak) Round(ctx context.Context, number int) error {
 	return s.remember()
 }
 
-func (s *Soak) comeAndGo(ctx context.Context) error {
-	if err := s.all(ctx, (*Runtime).attach); err != nil {
+// comeAndGo changes policies in the middle of pods' coming.
+func (s *Soak) comeAndGo(ctx context.Context, round int) error {
+	var policies sync.WaitGroup
+	var planted error
+	policies.Go(func() { planted = s.Site.setPolicies(ctx, round) })
+	err := s.all(ctx, (*Runtime).attach)
+	policies.Wait()
+	if err := errors.Join(err, planted); err != nil {
 		return err
 	}
 	for _, r := range s.runtimes {

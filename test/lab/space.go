@@ -20,8 +20,10 @@ import (
 type space struct {
 	name string
 	pid  int
-	// mnt names the mount namespace, by which its processes are found.
-	mnt string
+	// mnt names the mount namespace, by which its processes are found. It is held open for as long as
+	// anybody has the space: the kernel gives the number of a namespace that is gone to the next.
+	mnt  string
+	held *os.File
 	// ended is closed when that process is gone.
 	ended chan struct{}
 }
@@ -71,11 +73,16 @@ func startSpace(ctx context.Context, config spaceConfig) (*space, error) {
 		err := cmd.Wait()
 		return nil, fmt.Errorf("make namespaces of %s: %w: %s", config.name, errors.Join(readErr, err), strings.TrimSpace(stderr.String()))
 	}
-	mnt, err := os.Readlink(fmt.Sprintf("/proc/%d/ns/mnt", cmd.Process.Pid))
+	namespace := fmt.Sprintf("/proc/%d/ns/mnt", cmd.Process.Pid)
+	mnt, err := os.Readlink(namespace)
 	if err != nil {
 		return nil, fmt.Errorf("make namespaces of %s: %w", config.name, err)
 	}
-	s := &space{name: config.name, pid: cmd.Process.Pid, mnt: mnt, ended: make(chan struct{})}
+	held, err := os.Open(namespace)
+	if err != nil {
+		return nil, fmt.Errorf("make namespaces of %s: %w", config.name, err)
+	}
+	s := &space{name: config.name, pid: cmd.Process.Pid, mnt: mnt, held: held, ended: make(chan struct{})}
 	go func() {
 		_ = cmd.Wait() // It is killed in the end; how it ended says nothing.
 		close(s.ended)
