@@ -104,6 +104,23 @@ func TestLocate(t *testing.T) {
 	if have := n.located(out); !strings.HasPrefix(have, "filter cali-fw-") {
 		t.Errorf("the profile: %s", have)
 	}
+	// By the datastore it is the same, without what was counted.
+	w.until("the pod is in the datastore", func() bool {
+		for range n.Datastore.Snapshot().WorkloadEndpoints.All() {
+			return true
+		}
+		return false
+	})
+	checks := []Check{by(0), by(1), by(2), end, other, alone, out}
+	for i, r := range Expect(n.Datastore.Snapshot(), Question{checks}) {
+		have := fmt.Sprintf("%s %s %d:", r.Table, r.Chain, r.Number)
+		if want, _, _ := strings.Cut(n.located(checks[i]), ":"); have != want+":" {
+			t.Errorf("by the datastore: have %q, want %q", have, want)
+		}
+	}
+	if have := Expect(n.Datastore.Snapshot(), Question{[]Check{elsewhere}}); have[0] != (LocatedRule{}) {
+		t.Errorf("of a pod that is not there: %+v", have)
+	}
 	if have := n.located(); have != "" {
 		t.Errorf("nothing was asked: %q", have)
 	}
