@@ -180,8 +180,11 @@ func (at *attachments) repeat(ep endpoint.Endpoint, r socket.Request) (endpoint.
 	whole := ep
 	whole.ID, whole.Network, whole.Namespace, whole.Pod, whole.NetNS = r.ID, r.Network, r.Namespace, r.Pod, r.NetNS
 	whole.Traits = r.Traits
-	delete(at.recovered, ep.ID)
-	return whole, at.amend(ep, whole)
+	err := at.amend(ep, whole)
+	if err == nil {
+		delete(at.recovered, ep.ID)
+	}
+	return whole, err
 }
 
 // predecessor gives another attachment with the same host interface: that of the pod's old sandbox. A

@@ -28,13 +28,14 @@ func (at *attachments) relearn(snap api.Snapshot) {
 	}
 }
 
-// lost says of which attachments neither this node nor the datastore knows the labels any more.
-func (at *attachments) lost() []string {
+// lost says of which attachments neither this node nor the datastore, once it has been read, knows the labels any more.
+func (a *Agent) lost() []string {
+	if !a.world.started {
+		return nil
+	}
 	var all []string
-	for id := range at.recovered {
-		if ep := at.endpoints[id]; ep.Traits.Lost {
-			all = append(all, "policy: "+at.unknown(ep))
-		}
+	for id := range a.at.recovered {
+		all = append(all, "policy: "+a.at.unknown(a.at.endpoints[id]))
 	}
 	slices.Sort(all)
 	return all

@@ -4,6 +4,7 @@ package felix
 
 import (
 	"strings"
+	"sync"
 	"testing"
 
 	"korat/api"
@@ -77,6 +78,17 @@ func TestLostLabelsOpenNothing(t *testing.T) {
 		obj, err := w.store.Get(t.Context(), stored.Key())
 		return err == nil && obj.GetLabels()["app"] == "web"
 	})
+}
+
+// Before the datastore has been read nobody knows that it does not have the labels.
+func TestLabelsAreNotLostBeforeInSync(t *testing.T) {
+	w := newWorld(t)
+	_, _ = w.withLostLabels()
+	n := w.startWith(deafStore{w.store}, &sync.WaitGroup{})
+	w.until("the datastore is missed", func() bool { return n.told("no answer") })
+	if n.told("labels") {
+		t.Errorf("problems %v", n.status().Problems)
+	}
 }
 
 // The runtime may say once more what is known of the pod, or that it is gone.
