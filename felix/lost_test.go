@@ -85,7 +85,7 @@ func TestLabelsAreNotLostBeforeInSync(t *testing.T) {
 	w := newWorld(t)
 	_, _ = w.withLostLabels()
 	n := w.startWith(deafStore{w.store}, &sync.WaitGroup{})
-	w.until("the datastore is missed", func() bool { return n.told("no answer") })
+	w.until("the datastore is missed", func() bool { return n.told("datastore not in sync") })
 	if n.told("labels") {
 		t.Errorf("problems %v", n.status().Problems)
 	}
