@@ -32,6 +32,7 @@ func Init() int {
 		fmt.Fprintln(os.Stderr, fmt.Errorf("prepare sandbox: %w", err))
 		return statusFailed
 	}
+	defer removeTemporary()
 	program, err := startInside()
 	if err != nil {
 		fmt.Fprintln(os.Stderr, fmt.Errorf("start the program in the sandbox: %w", err))
@@ -51,6 +52,14 @@ func Init() int {
 			}
 			dropTerminal()
 		}
+	}
+}
+
+// removeTemporary removes what programs that are killed leave of temporary files.
+func removeTemporary() {
+	if files := os.Getenv(filesVariable); files != "" {
+		_ = unix.Kill(-1, unix.SIGKILL) // there may be none
+		_ = os.RemoveAll(files)         // the owner tries as well
 	}
 }
 
@@ -91,7 +100,7 @@ func startInside() (*os.Process, error) {
 		return nil, err
 	}
 	return os.StartProcess(program, os.Args, &os.ProcAttr{
-		Env:   environment(roleInside),
+		Env:   environment(roleInside, os.Getenv(filesVariable)),
 		Files: []*os.File{os.Stdin, os.Stdout, os.Stderr},
 	})
 }

@@ -18,6 +18,8 @@ const (
 	roleVariable = "LAB_SANDBOX"
 	roleInit     = "init"
 	roleInside   = "inside"
+	// filesVariable names a directory of temporary files that ends with the sandbox.
+	filesVariable = "LAB_SANDBOX_FILES"
 )
 
 // detachWord on the pipe tells process 1 to outlive its owner.
@@ -36,12 +38,16 @@ type Config struct {
 	Env []string
 	// Stdin, Stdout and Stderr are handed on; nil is /dev/null.
 	Stdin, Stdout, Stderr *os.File
+	// temporary has temporary files end with the sandbox.
+	temporary bool
 }
 
 // Sandbox is a running sandbox, seen by its owner.
 type Sandbox struct {
 	cmd  *exec.Cmd
 	pipe *os.File
+	// files is a directory for temporary files of the programs inside; empty if there is none.
+	files string
 }
 
 // IsInit reports whether this process was started to be process 1 of a sandbox. It must then call
@@ -83,6 +89,7 @@ func Run(config Config) (int, error) {
 	signals := make(chan os.Signal, 8)
 	signal.Notify(signals, forwarded()...)
 	defer signal.Stop(signals)
+	config.temporary = true
 	s, err := Start(config)
 	if err != nil {
 		return 0, err
@@ -112,9 +119,15 @@ func Start(config Config) (*Sandbox, error) {
 	if err != nil {
 		return nil, fmt.Errorf("start sandbox: %w", err)
 	}
+	files := ""
+	if config.temporary {
+		if files, err = os.MkdirTemp("", "sandbox"); err != nil {
+			return nil, fmt.Errorf("start sandbox: %w", err)
+		}
+	}
 	inner, outer, err := os.Pipe()
 	if err != nil {
-		return nil, fmt.Errorf("start sandbox: make pipe: %w", err)
+		return nil, errors.Join(fmt.Errorf("start sandbox: make pipe: %w", err), os.RemoveAll(files))
 	}
 	defer inner.Close()
 	args := config.Args
@@ -123,7 +136,7 @@ func Start(config Config) (*Sandbox, error) {
 	}
 	cmd := exec.CommandContext(context.Background(), program, args...)
 	cmd.Args[0] = os.Args[0]
-	cmd.Env = append(environment(roleInit), config.Env...)
+	cmd.Env = append(environment(roleInit, files), config.Env...)
 	setFiles(cmd, config)
 	cmd.ExtraFiles = []*os.File{inner}
 	cmd.SysProcAttr = &syscall.SysProcAttr{
@@ -134,9 +147,9 @@ func Start(config Config) (*Sandbox, error) {
 	}
 	if err := cmd.Start(); err != nil {
 		outer.Close()
-		return nil, fmt.Errorf("start sandbox: %w", err)
+		return nil, errors.Join(fmt.Errorf("start sandbox: %w", err), os.RemoveAll(files))
 	}
-	return &Sandbox{cmd: cmd, pipe: outer}, nil
+	return &Sandbox{cmd: cmd, pipe: outer, files: files}, nil
 }
 
 // setFiles leaves an interface nil where the file is: a nil *os.File in it would not be.
@@ -152,11 +165,15 @@ func setFiles(cmd *exec.Cmd, config Config) {
 	}
 }
 
-// environment is this process's, with the role that a new one is to have.
-func environment(role string) []string {
+// environment is this process's, with the role that a new one is to have, and the directory of its temporary files.
+func environment(role, files string) []string {
 	env := []string{roleVariable + "=" + role}
+	if files != "" {
+		env = append(env, filesVariable+"="+files, "TMPDIR="+files)
+	}
 	for _, entry := range os.Environ() {
-		if !strings.HasPrefix(entry, roleVariable+"=") {
+		name, _, _ := strings.Cut(entry, "=")
+		if name != roleVariable && name != filesVariable && (name != "TMPDIR" || files == "") {
 			env = append(env, entry)
 		}
 	}
@@ -188,6 +205,7 @@ func (s *Sandbox) Detach() error {
 func (s *Sandbox) Wait() (int, error) {
 	err := s.cmd.Wait()
 	s.pipe.Close()
+	_ = os.RemoveAll(s.files) // process 1 may have been killed before it could
 	var exit *exec.ExitError
 	if err != nil && !errors.As(err, &exit) {
 		return 0, fmt.Errorf("wait for sandbox: %w", err)
