@@ -67,7 +67,11 @@ func (r *Scene) mutate(snap api.Snapshot) (string, Change) {
 			obj := pick(r, have...)
 			return "delete " + obj.Key().String(), Change{Delete: []api.Object{obj}}
 		case len(have) > 0 && r.maybe(2):
-			if obj := r.tweak(pick(r, have...)); obj != nil {
+			obj := r.tweak(pick(r, have...))
+			if obj != nil {
+				api.Default(obj)
+			}
+			if obj != nil && api.Validate(obj) == nil {
 				return "change " + obj.Key().String(), Change{Put: []api.Object{obj}}
 			}
 		case kind != api.KindWorkloadEndpoint || r.maybe(4):
@@ -148,9 +152,8 @@ func (r *Scene) tweak(obj api.Object) api.Object {
 		base(&o.Spec.PolicyBase)
 	case *api.GlobalNetworkPolicy:
 		if base(&o.Spec.PolicyBase); r.maybe(4) { // from before DNAT to after it, or the other way round
-			preDNAT := o.Spec.PreDNAT
-			r.forHosts(&o.Spec)
-			o.Spec.PreDNAT = !preDNAT && o.Spec.Egress == nil && !o.Spec.DoNotTrack
+			o.Spec.ApplyOnForward, o.Spec.PreDNAT = true, !o.Spec.PreDNAT
+			o.Spec.Types = []api.PolicyType{api.Ingress}
 		}
 	default:
 		return nil
