@@ -35,24 +35,38 @@ func TestAgreesWithChains(t *testing.T) {
 	r := &random{rand.New(rand.NewPCG(seed, 0))}
 	allowed, all := 0, 0
 	for range 150 {
-		p := r.parts()
-		w := explain.New(p)
-		nodes := map[string]*policytest.Machine{"a": policytest.NewMachine(t, compiled(p, "a")), "b": policytest.NewMachine(t, compiled(p, "b"))}
-		for range 200 {
-			f := r.flow(&p)
-			want, have := through(nodes, &p, f), w.Allowed(f)
-			all++
-			if have {
-				allowed++
-			}
-			if have != want {
-				t.Fatalf("%+v: the chains say %v\n%s\n%s", f, want, told(w.Explain(f)), inputs(&p))
-			}
-		}
+		flows, passed := agree(t, r)
+		all, allowed = all+flows, allowed+passed
 	}
 	if allowed < all/5 || allowed > all*4/5 {
 		t.Errorf("%d of %d flows are allowed: that tells little", allowed, all)
 	}
+}
+
+// FuzzAgreesWithChains does it with worlds that the fuzzer's numbers lead to.
+func FuzzAgreesWithChains(f *testing.F) {
+	f.Add(uint64(1), uint64(0))
+	f.Fuzz(func(t *testing.T, seed, stream uint64) { agree(t, &random{rand.New(rand.NewPCG(seed, stream))}) })
+}
+
+// agree makes a world, holds the verdicts on flows in it against what the chains do, and counts them.
+func agree(t *testing.T, r *random) (flows, allowed int) {
+	t.Helper()
+	p := r.parts()
+	w := explain.New(p)
+	nodes := map[string]*policytest.Machine{"a": policytest.NewMachine(t, compiled(p, "a")), "b": policytest.NewMachine(t, compiled(p, "b"))}
+	for range 200 {
+		f := r.flow(&p)
+		want, have := through(nodes, &p, f), w.Allowed(f)
+		flows++
+		if have {
+			allowed++
+		}
+		if have != want {
+			t.Fatalf("%+v: the chains say %v\n%s\n%s", f, want, told(w.Explain(f)), inputs(&p))
+		}
+	}
+	return flows, allowed
 }
 
 // compiled gives what a node's agent compiles.
