@@ -75,7 +75,7 @@ func (p *policed) mishaps() []mishap {
 		{name: "ends at once", script: "exit 0", why: "ended before its time", programs: restore},
 		{name: "reads nothing", script: "echo 'iptables: nothing to see' >&2; exit 1", why: "nothing to see", programs: read},
 		{name: "is gone", why: "executable file not found", programs: restore},
-		{name: "hangs", script: "exec sleep 1000", why: "no answer for 20", programs: restore, lasts: true},
+		{name: "hangs", script: "exec /bin/sleep 1000", why: "no answer for 20", programs: restore, lasts: true},
 	}
 }
 
