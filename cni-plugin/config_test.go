@@ -19,40 +19,40 @@ func withKeys(keys string) string {
 
 func TestParseConfig(t *testing.T) {
 	tests := []struct{ keys, want string }{
-		{``, "{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN {{true []} {false []}} false {[]  {map[] []}}}"},
+		{``, "{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN {{true []} {false []}} false {[]  {map[] [] false}}}"},
 		{
 			`"mtu": 1400, "nodename": "node-1", "socket": "/run/k.sock", "timeout": 3, "log_level": "Debug",
 			 "ipam": {"type": "calico-ipam", "ipv4_pools": ["172.17.0.0/16", "second"], "assign_ipv4": "true", "assign_ipv6": "false", "ipv6_pools": []},
 			 "container_settings": {"allow_ip_forwarding": true}, "dns": {"nameservers": ["10.0.0.10"], "domain": "d"}`,
-			"{1.0.0 net {[10.0.0.10] d [] []} <nil> 1400 node-1 /run/k.sock 3s DEBUG {{true [172.17.0.0/16 second]} {false []}} true {[]  {map[] []}}}",
+			"{1.0.0 net {[10.0.0.10] d [] []} <nil> 1400 node-1 /run/k.sock 3s DEBUG {{true [172.17.0.0/16 second]} {false []}} true {[]  {map[] [] false}}}",
 		},
 		{
 			`"cniVersions": ["1.0.0"], "args": {"cni": {}}, "ipMasq": false, "runtimeConfig": {"x": 1}, "capabilities": {"ips": true},
 			 "cni.dev/valid-attachments": [], "disableCheck": true, "disableGC": true, "loadOnlyInlinedPlugins": true,
 			 "ipam": {"type": "korat-ipam", "assign_ipv4": true}`,
-			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN {{true []} {false []}} false {[]  {map[] []}}}",
+			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN {{true []} {false []}} false {[]  {map[] [] false}}}",
 		},
 		{
 			`"args": {"cni": {"ips": ["10.0.0.7/24"], "labels": [{"key": "a", "value": "b"}], "ports": [{"name": "http", "port": 80}, {"name": "dns", "protocol": "udp", "port": 53}]}, "org.example": 7},
 			 "runtimeConfig": {"ips": ["10.0.0.7"], "mac": "02:AA:00:00:00:01", "portMappings": [{"hostPort": 80}], "bandwidth": {}, "ipRanges": null}`,
-			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN {{true []} {false []}} false {[10.0.0.7] 02:aa:00:00:00:01 {map[a:b] [{http TCP 80} {dns UDP 53}]}}}",
+			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN {{true []} {false []}} false {[10.0.0.7] 02:aa:00:00:00:01 {map[a:b] [{http TCP 80} {dns UDP 53}] false}}}",
 		},
 		{
 			`"args": {"cni": {"ips": []}}, "runtimeConfig": {"ips": null, "mac": ""}`,
-			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN {{true []} {false []}} false {[]  {map[] []}}}",
+			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN {{true []} {false []}} false {[]  {map[] [] false}}}",
 		},
 		{
 			`"mtu": null, "ipam": {}, "container_settings": {}, "prevResult": null, "nodename": "", "log_level": ""`,
-			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN {{true []} {false []}} false {[]  {map[] []}}}",
+			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN {{true []} {false []}} false {[]  {map[] [] false}}}",
 		},
 		{
 			`"mtu": 1280, "ipam": {"assign_ipv6": "true", "ipv6_pools": ["fd00:172:17::/48", "six"], "ipv4_pools": ["four"]},
 			 "args": {"cni": {"ips": ["fd00::7"]}}, "runtimeConfig": {"ips": ["fd00::7/64", "10.0.0.7"]}`,
-			"{1.0.0 net {[]  [] []} <nil> 1280  /run/korat/agent.sock 10s WARN {{true [four]} {true [fd00:172:17::/48 six]}} false {[fd00::7 10.0.0.7]  {map[] []}}}",
+			"{1.0.0 net {[]  [] []} <nil> 1280  /run/korat/agent.sock 10s WARN {{true [four]} {true [fd00:172:17::/48 six]}} false {[fd00::7 10.0.0.7]  {map[] [] false}}}",
 		},
 		{
 			`"ipam": {"assign_ipv4": "False", "assign_ipv6": true}`,
-			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN {{false []} {true []}} false {[]  {map[] []}}}",
+			"{1.0.0 net {[]  [] []} <nil> 0  /run/korat/agent.sock 10s WARN {{false []} {true []}} false {[]  {map[] [] false}}}",
 		},
 	}
 	for _, tt := range tests {
