@@ -270,10 +270,12 @@ func (a *Agent) start(ctx context.Context) {
 	a.Log.Info("in sync", "nodes", a.world.snap.Nodes.Len(), "pools", a.world.snap.IPPools.Len(), "endpoints", len(a.at.endpoints))
 	a.at.learn(a.world.snap)
 	a.bootstrap(ctx)
-	// The first lists of a large cluster leave as much garbage as they have objects; the heap's next goal
-	// would keep it for long.
-	go debug.FreeOSMemory()
+	returnMemory()
 }
+
+// returnMemory gives the kernel back what the first lists of a large cluster, and all that is made of them for the first time,
+// leave as garbage: the heap's next goal would keep it for long.
+func returnMemory() { go debug.FreeOSMemory() }
 
 // drain takes what has come since the last pass. An agent that hears no more of the kernel is of no use:
 // the next one does.
