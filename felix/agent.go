@@ -7,7 +7,6 @@ import (
 	"log/slog"
 	"maps"
 	"net/netip"
-	"runtime/debug"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -128,6 +127,7 @@ type world struct {
 	problems []string
 	// started is true once the first in-sync Snapshot has been acted on.
 	started bool
+	thrift  thrift
 }
 
 // hearing is how long the loop goes on collecting the kernel's notices. Most come in bursts: one ADD is
@@ -165,6 +165,7 @@ func New(cfg Config, parts Parts) *Agent {
 // Run is the loop: it returns when ctx is done or the kernel can't be listened to any more, and leaves
 // everything in the kernel in place.
 func (a *Agent) Run(ctx context.Context) error {
+	a.world.thrift.start()
 	a.at.restore()
 	if err := a.look(ctx); err != nil {
 		return err
@@ -213,6 +214,9 @@ func (a *Agent) await(ctx context.Context, resync *resync, suspects <-chan struc
 			a.retry = nil
 		case <-a.thawed():
 		case <-a.sets().ripe():
+		case <-a.world.thrift.over():
+			a.world.thrift.end()
+			continue
 		case <-resync.routes.C:
 			invalidate(a.steps[routesStep:], kernel.Everything())
 			a.observe(ctx, kernel.Everything())
@@ -270,12 +274,8 @@ func (a *Agent) start(ctx context.Context) {
 	a.Log.Info("in sync", "nodes", a.world.snap.Nodes.Len(), "pools", a.world.snap.IPPools.Len(), "endpoints", len(a.at.endpoints))
 	a.at.learn(a.world.snap)
 	a.bootstrap(ctx)
-	returnMemory()
+	a.world.thrift.listed()
 }
-
-// returnMemory gives the kernel back what the first lists of a large cluster, and all that is made of them for the first time,
-// leave as garbage: the heap's next goal would keep it for long.
-func returnMemory() { go debug.FreeOSMemory() }
 
 // drain takes what has come since the last pass. An agent that hears no more of the kernel is of no use:
 // the next one does.

@@ -22,8 +22,6 @@ type enforcement struct {
 	written bool
 	// complete says that it has once been, in this run of the agent or, by the look of the kernel, in an earlier one.
 	complete bool
-	// tidied says that what the first one left behind was given back.
-	tidied bool
 	// owed is which established flows are to be judged anew.
 	owed revocation.Owed
 	// packets are those that rules report.

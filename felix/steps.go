@@ -184,10 +184,6 @@ func (a *Agent) applyAll(ctx context.Context, state dataplane.State, fresh bool)
 	}
 	a.memos.written = !closed
 	a.memos.complete = a.memos.complete || !closed
-	if !closed && !a.memos.tidied {
-		a.memos.tidied = true
-		returnMemory()
-	}
 	return errors.Join(errs...)
 }
 

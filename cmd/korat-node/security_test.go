@@ -94,7 +94,7 @@ func TestAgentSeesItsOwnEndpoints(t *testing.T) {
 	write("a", "old")
 	write("b", "others")
 	follower := store.NewFollower(data, api.Kinds(), log)
-	follower.Keep = concise("a")
+	follower.Keep = newDigest("a").keep
 	copies := mirror.New(data, "a", log)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{}, 2)

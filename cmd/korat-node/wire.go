@@ -64,7 +64,7 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 	defer data.close()
 
 	follower := store.NewFollower(data, api.Kinds(), log)
-	follower.Keep, follower.Track = concise(cfg.Node), calc.Heeds
+	follower.Keep, follower.Track = newDigest(cfg.Node).keep, calc.Heeds
 	keeper := ipam.NewKeeper(data, cfg.Node, log)
 	copies := mirror.New(data, cfg.Node, log)
 	client, supervisor, err := s.speaker(log)
@@ -129,24 +129,6 @@ func (s settings) openRecord(log *slog.Logger) (*journal.Journal[endpoint.Endpoi
 		log.Error("record of attached pods is damaged", "file", s.journalFile(), "damage", damage.String())
 	}
 	return record, nil
-}
-
-// concise gives what the agent of a node has to know of an object: all of it, but of the pods of other nodes,
-// which are most of what a large cluster has, only what policies ask for.
-func concise(node string) func(api.Object) api.Object {
-	return func(obj api.Object) api.Object {
-		ep, ok := obj.(*api.WorkloadEndpoint)
-		if !ok || ep.Spec.Node == node {
-			return obj
-		}
-		brief := &api.WorkloadEndpoint{Spec: api.WorkloadEndpointSpec{
-			Orchestrator: ep.Spec.Orchestrator, Node: ep.Spec.Node, IPNetworks: ep.Spec.IPNetworks,
-			ServiceAccountName: ep.Spec.ServiceAccountName, Profiles: ep.Spec.Profiles, Ports: ep.Spec.Ports,
-		}}
-		brief.Namespace, brief.Name, brief.Labels = ep.Namespace, ep.Name, ep.Labels
-		brief.UID, brief.ResourceVersion = ep.UID, ep.ResourceVersion
-		return brief
-	}
 }
 
 // together runs every part until ctx is done or one of them fails, and gives the first failure.

@@ -20,7 +20,7 @@ const (
 	// a pass of its own.
 	scaleChanges = 100
 	scaleRest    = 20 * time.Millisecond
-	scaleSettle  = 500 * time.Millisecond
+	scaleSettle  = 1500 * time.Millisecond
 )
 
 // scaleAddress is the node's; the simulated nodes have others of its subnet.

@@ -140,8 +140,14 @@ func (r *Runtime) policed(ctx context.Context) error {
 			return fmt.Errorf("%s: %d rules are about %s", r.Host.Name, led[device], device)
 		}
 	}
-	if pods != len(r.pods) {
-		return fmt.Errorf("%s: %d pods have an interface, of %d", r.Host.Name, pods, len(r.pods))
+	attached := 0
+	for _, p := range r.pods {
+		if len(p.addrs) > 0 {
+			attached++
+		}
+	}
+	if pods != attached {
+		return fmt.Errorf("%s: %d pods have an interface, of %d that are attached", r.Host.Name, pods, attached)
 	}
 	return nil
 }
