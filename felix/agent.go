@@ -127,7 +127,6 @@ type world struct {
 	problems []string
 	// started is true once the first in-sync Snapshot has been acted on.
 	started bool
-	thrift  thrift
 }
 
 // hearing is how long the loop goes on collecting the kernel's notices. Most come in bursts: one ADD is
@@ -165,7 +164,7 @@ func New(cfg Config, parts Parts) *Agent {
 // Run is the loop: it returns when ctx is done or the kernel can't be listened to any more, and leaves
 // everything in the kernel in place.
 func (a *Agent) Run(ctx context.Context) error {
-	a.world.thrift.start()
+	a.memos.thrift.start()
 	a.at.restore()
 	if err := a.look(ctx); err != nil {
 		return err
@@ -214,8 +213,8 @@ func (a *Agent) await(ctx context.Context, resync *resync, suspects <-chan struc
 			a.retry = nil
 		case <-a.thawed():
 		case <-a.sets().ripe():
-		case <-a.world.thrift.over():
-			a.world.thrift.end()
+		case <-a.memos.thrift.over():
+			a.memos.thrift.end()
 			continue
 		case <-resync.routes.C:
 			invalidate(a.steps[routesStep:], kernel.Everything())
@@ -274,7 +273,7 @@ func (a *Agent) start(ctx context.Context) {
 	a.Log.Info("in sync", "nodes", a.world.snap.Nodes.Len(), "pools", a.world.snap.IPPools.Len(), "endpoints", len(a.at.endpoints))
 	a.at.learn(a.world.snap)
 	a.bootstrap(ctx)
-	a.world.thrift.listed()
+	a.memos.thrift.listed()
 }
 
 // drain takes what has come since the last pass. An agent that hears no more of the kernel is of no use:

@@ -137,6 +137,7 @@ type memos struct {
 	// endpoints counts the changes of the record.
 	endpoints uint64
 
+	thrift thrift
 	enforcement
 }
 

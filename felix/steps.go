@@ -174,10 +174,9 @@ func (a *Agent) applyAll(ctx context.Context, state dataplane.State, fresh bool)
 		if !fresh && !less && !s.due() {
 			continue
 		}
-		if err := a.applyStep(ctx, i, state); err != nil {
-			errs = append(errs, fmt.Errorf("step %s: %w", s.Name(), err))
-			closed = closed || ofFilter(i) && !ofEntries(err)
-		}
+		err := a.applyStep(ctx, i, state)
+		errs = append(errs, err)
+		closed = closed || closes(i, err)
 		if less {
 			s.owes()
 		}
@@ -205,8 +204,14 @@ func (a *Agent) applyStep(ctx context.Context, i int, state dataplane.State) err
 	if ofFilter(i) && result.Read && result.Set+result.Deleted > 0 {
 		a.memos.owed.Affected.All = true // somebody else's changes may have let flows begin
 	}
-	return err
+	if err != nil {
+		return fmt.Errorf("step %s: %w", s.Name(), err)
+	}
+	return nil
 }
+
+// closes says whether a step's error is one of the packet filter as a whole.
+func closes(i int, err error) bool { return err != nil && ofFilter(i) && !ofEntries(err) }
 
 // waits says whether a step is left out because one of the packet filter's before it could not be done. On a host that has
 // never had all of the filter, or that somebody has taken all chains from, chains do not wait for sets: those that need

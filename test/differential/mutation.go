@@ -113,17 +113,6 @@ func (r *Scene) maker(kind api.Kind) func() api.Object {
 // tweak changes a little of an object; nil if it has nothing to change.
 func (r *Scene) tweak(obj api.Object) api.Object {
 	obj = obj.DeepCopyObject()
-	base := func(p *api.PolicyBase) {
-		switch r.IntN(4) {
-		case 0:
-			p.Order = r.order(1, 2, 1000)
-		case 1:
-			p.Selector = r.selector()
-		default:
-			r.Shuffle(len(p.Ingress), func(i, j int) { p.Ingress[i], p.Ingress[j] = p.Ingress[j], p.Ingress[i] })
-			r.Shuffle(len(p.Egress), func(i, j int) { p.Egress[i], p.Egress[j] = p.Egress[j], p.Egress[i] })
-		}
-	}
 	switch o := obj.(type) {
 	case *api.WorkloadEndpoint:
 		o.Labels = r.labels()
@@ -149,9 +138,9 @@ func (r *Scene) tweak(obj api.Object) api.Object {
 		}
 		o.Spec.Order = r.order(10, 500, 2000, 2_000_000, 20_000_000)
 	case *api.NetworkPolicy:
-		base(&o.Spec.PolicyBase)
+		r.tweakBase(&o.Spec.PolicyBase)
 	case *api.GlobalNetworkPolicy:
-		if base(&o.Spec.PolicyBase); r.maybe(4) { // from before DNAT to after it, or the other way round
+		if r.tweakBase(&o.Spec.PolicyBase); r.maybe(4) { // from before DNAT to after it, or the other way round
 			o.Spec.ApplyOnForward, o.Spec.PreDNAT = true, !o.Spec.PreDNAT
 			o.Spec.Types = []api.PolicyType{api.Ingress}
 		}
@@ -159,4 +148,17 @@ func (r *Scene) tweak(obj api.Object) api.Object {
 		return nil
 	}
 	return obj
+}
+
+// tweakBase changes what all policies have.
+func (r *Scene) tweakBase(p *api.PolicyBase) {
+	switch r.IntN(4) {
+	case 0:
+		p.Order = r.order(1, 2, 1000)
+	case 1:
+		p.Selector = r.selector()
+	default:
+		r.Shuffle(len(p.Ingress), func(i, j int) { p.Ingress[i], p.Ingress[j] = p.Ingress[j], p.Ingress[i] })
+		r.Shuffle(len(p.Egress), func(i, j int) { p.Egress[i], p.Egress[j] = p.Egress[j], p.Egress[i] })
+	}
 }
