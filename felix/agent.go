@@ -125,8 +125,14 @@ type world struct {
 	learned  map[dataplane.RouteKey]dataplane.Route
 	want     dataplane.State
 	problems []string
-	// started is true once the first in-sync Snapshot has been acted on.
-	started bool
+	start    start
+}
+
+// start is what the first in-sync Snapshot lets the agent do.
+type start struct {
+	done bool
+	// poolless are the families of which a default pool was to be created, that no Snapshot has shown one of since.
+	poolless []api.Family
 }
 
 // hearing is how long the loop goes on collecting the kernel's notices. Most come in bursts: one ADD is
@@ -266,10 +272,10 @@ func (a *Agent) pass(ctx context.Context) error {
 
 // start does what the first in-sync Snapshot allows for the first time.
 func (a *Agent) start(ctx context.Context) {
-	if a.world.started {
+	if a.world.start.done {
 		return
 	}
-	a.world.started = true
+	a.world.start.done = true
 	a.Log.Info("in sync", "nodes", a.world.snap.Nodes.Len(), "pools", a.world.snap.IPPools.Len(), "endpoints", len(a.at.endpoints))
 	a.at.learn(a.world.snap)
 	a.bootstrap(ctx)

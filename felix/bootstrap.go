@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"log/slog"
 	"net/netip"
+	"slices"
 	"time"
 
 	"github.com/cenkalti/backoff/v5"
@@ -68,9 +69,19 @@ func (a *Agent) bootstrap(ctx context.Context) {
 		from.info = a.Bootstrap.information()
 	}
 	for _, f := range api.Families() {
-		_, *a.report.poolErr.of(f) = a.Bootstrap.pool(f, from)
+		pool, err := a.Bootstrap.pool(f, from)
+		if *a.report.poolErr.of(f) = err; pool != nil {
+			a.world.start.poolless = append(a.world.start.poolless, f)
+		}
 	}
 	go a.Bootstrap.run(ctx, a.Store, from, a.Log)
+}
+
+// poolsToCome says whether a default pool is being created that no Snapshot has shown yet: there will be addresses, then.
+func (a *Agent) poolsToCome() bool {
+	s := &a.world.start
+	s.poolless = slices.DeleteFunc(s.poolless, func(f api.Family) bool { return hasPool(a.world.snap.IPPools, f) })
+	return len(s.poolless) > 0
 }
 
 // run creates ClusterInformation, and a default pool of each family that there is no pool of, and retries

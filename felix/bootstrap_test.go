@@ -3,12 +3,18 @@
 package felix
 
 import (
+	"context"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
+	"sync"
 	"testing"
 
 	"korat/api"
+	"korat/api/store"
+	"korat/cni-plugin/socket"
+	"korat/felix/endpoint"
 	"korat/ipam"
 )
 
@@ -106,5 +112,66 @@ func TestClusterOfIPv6Only(t *testing.T) {
 	ours := netip.MustParsePrefix(pools[0].(*api.IPPool).Spec.CIDR)
 	if !netip.MustParsePrefix("fd00::/8").Overlaps(ours) || ours.Bits() != 48 || len(ep.Addresses) != 1 || !ours.Contains(ep.Addresses[0]) || ep.MTU != 1400 {
 		t.Errorf("pool %s, pod %v, MTU %d", ours, ep.Addresses, ep.MTU)
+	}
+}
+
+// poollessStore creates pools once the gate is open.
+type poollessStore struct {
+	store.Store
+	gate chan struct{}
+}
+
+func (s poollessStore) Create(ctx context.Context, obj api.Object) (api.Object, error) {
+	if obj.Key().Kind == api.KindIPPool {
+		select {
+		case <-s.gate:
+		case <-ctx.Done():
+			return nil, ctx.Err()
+		}
+	}
+	return s.Store.Create(ctx, obj)
+}
+
+// An ADD that comes before the default pool is there waits for it, one for a fixed address too.
+func TestAddWaitsForTheDefaultPool(t *testing.T) {
+	w := newWorld(t)
+	gate := make(chan struct{})
+	var running sync.WaitGroup
+	n := w.startWith(poollessStore{w.store, gate}, &running)
+	n.untilReady()
+	type answer struct {
+		ep  endpoint.Endpoint
+		err error
+	}
+	fixed := request("web", "web")
+	fixed.Addresses = []netip.Addr{netip.MustParseAddr("172.17.5.7")}
+	answers := make(chan answer, 2)
+	for _, r := range []socket.Request{fixed, request("any", "any")} {
+		running.Go(func() {
+			ep, err := n.ask(r)
+			answers <- answer{ep, err}
+		})
+	}
+	passes := func() (count int) {
+		_, after, _ := strings.Cut(n.scrape(), "\nkorat_passes_total ")
+		if _, err := fmt.Sscan(after, &count); err != nil {
+			t.Fatal(err)
+		}
+		return count
+	}
+	before := passes()
+	w.until("the agent has looked at them twice", func() bool { return passes() >= before+3 })
+	select {
+	case a := <-answers:
+		t.Fatalf("answered without a pool: %v", a.err)
+	default:
+	}
+	close(gate)
+	for range 2 {
+		if a := <-answers; a.err != nil {
+			t.Error(a.err)
+		} else if a.ep.ContainerID == "web" && !slices.Equal(a.ep.Addresses, fixed.Addresses) {
+			t.Errorf("addresses %v", a.ep.Addresses)
+		}
 	}
 }

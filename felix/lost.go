@@ -30,7 +30,7 @@ func (at *attachments) relearn(snap api.Snapshot) {
 
 // lost says of which attachments neither this node nor the datastore, once it has been read, knows the labels any more.
 func (a *Agent) lost() []string {
-	if !a.world.started {
+	if !a.world.start.done {
 		return nil
 	}
 	var all []string

@@ -86,7 +86,7 @@ func cluster(t testing.TB, n int) (*Agent, *still, *testWorld) {
 	}
 	w.speaker.rib = rib
 	agent := w.idle(data, nopJournal{})
-	agent.world.started = true
+	agent.world.start.done = true
 	mustPass(t, agent)
 	return agent, data, w
 }

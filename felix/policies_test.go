@@ -97,7 +97,7 @@ func TestRestartBeforeInSync(t *testing.T) {
 	data.snap.InSync = true
 	data.apply(t, webPolicy)
 	agent := w.idle(data, record)
-	agent.world.started = true
+	agent.world.start.done = true
 	web, client := w.attached(agent, "web", "web", "10.0.0.1"), w.attached(agent, "client", "client", "10.0.0.2")
 	mustPass(t, agent)
 	if have := w.leads(web); have != "np/ns/web" || !w.inSet("10.0.0.2/32") || !w.reached(client) {
@@ -108,7 +108,7 @@ func TestRestartBeforeInSync(t *testing.T) {
 
 	next := &still{}
 	agent = w.idle(next, record)
-	agent.world.started = true
+	agent.world.start.done = true
 	for what, happens := range map[string]func(){
 		"nothing":                func() {},
 		"a part is read":         func() { next.apply(t, strings.ReplaceAll(webPolicy, "web", "other")) },
@@ -170,7 +170,7 @@ func TestLabelsChange(t *testing.T) {
 	data.snap.InSync = true
 	data.apply(t, webPolicy)
 	agent := w.idle(data, record)
-	agent.world.started = true
+	agent.world.start.done = true
 	ep := w.attached(agent, "one", "web", "10.0.0.1")
 	w.attached(agent, "web", "web", "10.0.0.3")
 	want := func(what, leads string, member bool) {
@@ -222,7 +222,7 @@ func TestPolicyBecomesUnreadable(t *testing.T) {
 	data.snap.InSync = true
 	data.apply(t, webPolicy)
 	agent := w.idle(data, mapJournal{})
-	agent.world.started = true
+	agent.world.start.done = true
 	web, other := w.attached(agent, "web", "web", "10.0.0.1"), w.attached(agent, "other", "other", "10.0.0.2")
 	mustPass(t, agent)
 	key := api.Key{Kind: api.KindNetworkPolicy, Namespace: "ns", Name: "web"}

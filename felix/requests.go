@@ -156,14 +156,19 @@ func (a *Agent) serveAdd(c call) {
 	switch {
 	case err == nil:
 		c.answer(socket.Reply{Endpoint: &ep})
-	case errors.Is(err, ipam.ErrNeedBlock):
+	case errors.Is(err, ipam.ErrNeedBlock), withoutAddress(err) && a.poolsToCome():
 		c.lastErr = err
 		a.wait(c)
-	case errors.Is(err, ipam.ErrNoAddress), errors.Is(err, ipam.ErrPool):
+	case withoutAddress(err):
 		c.fail(&socket.Error{Code: socket.CodeNoAddress, Message: "no address", Details: err.Error()})
 	default:
 		c.fail(err)
 	}
+}
+
+// withoutAddress says that no pool, as they are, has an address for a request.
+func withoutAddress(err error) bool {
+	return errors.Is(err, ipam.ErrNoAddress) || errors.Is(err, ipam.ErrPool)
 }
 
 // uplinkMTU is the interface MTU that pods get: the uplink's, as nothing is encapsulated. Where each family has an
