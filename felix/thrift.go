@@ -14,6 +14,8 @@ const (
 	longestStart = 30 * time.Second
 	// usualGC is Go's own percentage of garbage (GOGC), and startGC the one until the start is over.
 	usualGC, startGC = 100, 25
+	// large is how many bytes live in an agent that has much to give back.
+	large = 64 << 20
 )
 
 // thrift keeps the process small that has to read a large cluster. The first lists leave more garbage than objects, and so does
@@ -28,15 +30,27 @@ type thrift struct {
 
 // start is for when nothing has been read yet.
 func (t *thrift) start() {
-	percent := []gometrics.Sample{{Name: "/gc/gogc:percent"}}
-	gometrics.Read(percent)
-	if t.spared = percent[0].Value.Kind() == gometrics.KindUint64 && percent[0].Value.Uint64() == usualGC; t.spared {
+	if t.spared = gauge("/gc/gogc:percent") == usualGC; t.spared {
 		debug.SetGCPercent(startGC)
 	}
 }
 
-// listed is for when everything has been.
+// gauge gives one of the Go runtime's figures, zero if it has none of that name.
+func gauge(name string) uint64 {
+	one := []gometrics.Sample{{Name: name}}
+	gometrics.Read(one)
+	if one[0].Value.Kind() != gometrics.KindUint64 {
+		return 0
+	}
+	return one[0].Value.Uint64()
+}
+
+// listed is for when everything has been. In a small cluster the start is over then.
 func (t *thrift) listed() {
+	if gauge("/gc/heap/live:bytes") < large {
+		t.end()
+		return
+	}
 	t.until = time.Now().Add(longestStart)
 	go debug.FreeOSMemory()
 }
