@@ -79,19 +79,13 @@ func TestRestartWithABrokenFilterCostsNoPod(t *testing.T) {
 	for name, lost := range map[string]bool{"restart": false, "with a lost record": true} {
 		t.Run(name, func(t *testing.T) {
 			w := newWorld(t)
-			w.plant(webPolicy)
-			n := w.start()
-			ep := n.attachAs("web", "web")
-			w.alias(ep)
-			w.published(1)
-			w.mirrored(ep)
-			n.stop()
+			ep := w.attachedBefore()
 			w.breakChains(errFilter)
 			if lost {
 				w.dir = t.TempDir()
 			}
 			w.writes()
-			n = w.start()
+			n := w.start()
 			n.untilTold()
 			if !w.reached(ep) {
 				t.Errorf("the route is gone; written:\n%s", w.writes())

@@ -12,8 +12,8 @@ import (
 	"korat/felix/endpoint"
 )
 
-// withLostLabels attaches pod web, and loses its record and what the datastore has of it while no agent runs.
-func (w *testWorld) withLostLabels() (endpoint.Endpoint, api.Object) {
+// attachedBefore attaches pod web, which has a policy, and stops the agent once the datastore knows both.
+func (w *testWorld) attachedBefore() endpoint.Endpoint {
 	w.t.Helper()
 	w.plant(webPolicy)
 	n := w.start()
@@ -22,6 +22,13 @@ func (w *testWorld) withLostLabels() (endpoint.Endpoint, api.Object) {
 	w.published(1)
 	w.mirrored(ep)
 	n.stop()
+	return ep
+}
+
+// withLostLabels attaches pod web, and loses its record and what the datastore has of it while no agent runs.
+func (w *testWorld) withLostLabels() (endpoint.Endpoint, api.Object) {
+	w.t.Helper()
+	ep := w.attachedBefore()
 	w.dir = w.t.TempDir()
 	stored := w.list(api.KindWorkloadEndpoint)[0]
 	if err := w.store.Delete(w.t.Context(), stored.Key(), ""); err != nil {

@@ -33,6 +33,15 @@ func (s *still) Take() (api.Snapshot, map[api.Key]struct{}) {
 	return s.snap, changed
 }
 
+// stillWith gives one that is in sync, with manifests.
+func stillWith(t testing.TB, manifests string) *still {
+	t.Helper()
+	s := &still{}
+	s.snap.InSync = true
+	s.apply(t, manifests)
+	return s
+}
+
 // apply puts manifests into the Snapshot.
 func (s *still) apply(t testing.TB, manifests string) {
 	t.Helper()
@@ -86,12 +95,11 @@ func cluster(t testing.TB, n int) (*Agent, *still, *testWorld) {
 	}
 	w.speaker.rib = rib
 	agent := w.idle(data, nopJournal{})
-	agent.world.start.done = true
 	mustPass(t, agent)
 	return agent, data, w
 }
 
-// idle is an agent that has looked at the kernel, and does nothing by itself.
+// idle is an agent that has looked at the kernel, whose start is over, and that does nothing by itself.
 func (w *testWorld) idle(data Datastore, record Journal) *Agent {
 	w.t.Helper()
 	log := slog.New(slog.DiscardHandler)
@@ -104,6 +112,7 @@ func (w *testWorld) idle(data Datastore, record Journal) *Agent {
 	if err := agent.look(w.t.Context()); err != nil {
 		w.t.Fatal(err)
 	}
+	agent.world.start.done = true
 	return agent
 }
 

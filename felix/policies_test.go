@@ -93,11 +93,8 @@ func delCall(id endpoint.ID) call {
 // whichever part of it has been read: of that only what it asks for changes then.
 func TestRestartBeforeInSync(t *testing.T) {
 	w, record := newWorld(t), mapJournal{}
-	data := &still{}
-	data.snap.InSync = true
-	data.apply(t, webPolicy)
+	data := stillWith(t, webPolicy)
 	agent := w.idle(data, record)
-	agent.world.start.done = true
 	web, client := w.attached(agent, "web", "web", "10.0.0.1"), w.attached(agent, "client", "client", "10.0.0.2")
 	mustPass(t, agent)
 	if have := w.leads(web); have != "np/ns/web" || !w.inSet("10.0.0.2/32") || !w.reached(client) {
@@ -108,7 +105,6 @@ func TestRestartBeforeInSync(t *testing.T) {
 
 	next := &still{}
 	agent = w.idle(next, record)
-	agent.world.start.done = true
 	for what, happens := range map[string]func(){
 		"nothing":                func() {},
 		"a part is read":         func() { next.apply(t, strings.ReplaceAll(webPolicy, "web", "other")) },
@@ -166,11 +162,8 @@ func TestPoliciesWhileTheDatastoreIsAway(t *testing.T) {
 // pod of the name has its own labels, whatever the datastore still says of the one before.
 func TestLabelsChange(t *testing.T) {
 	w, record := newWorld(t), mapJournal{}
-	data := &still{}
-	data.snap.InSync = true
-	data.apply(t, webPolicy)
+	data := stillWith(t, webPolicy)
 	agent := w.idle(data, record)
-	agent.world.start.done = true
 	ep := w.attached(agent, "one", "web", "10.0.0.1")
 	w.attached(agent, "web", "web", "10.0.0.3")
 	want := func(what, leads string, member bool) {
@@ -218,11 +211,8 @@ func TestLabelsChange(t *testing.T) {
 // A policy that becomes unreadable closes what it may be for, and says so; one that is readable again opens it.
 func TestPolicyBecomesUnreadable(t *testing.T) {
 	w := newWorld(t)
-	data := &still{}
-	data.snap.InSync = true
-	data.apply(t, webPolicy)
+	data := stillWith(t, webPolicy)
 	agent := w.idle(data, mapJournal{})
-	agent.world.start.done = true
 	web, other := w.attached(agent, "web", "web", "10.0.0.1"), w.attached(agent, "other", "other", "10.0.0.2")
 	mustPass(t, agent)
 	key := api.Key{Kind: api.KindNetworkPolicy, Namespace: "ns", Name: "web"}

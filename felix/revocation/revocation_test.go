@@ -4,6 +4,7 @@ package revocation_test
 
 import (
 	"errors"
+	"fmt"
 	"net/netip"
 	"strings"
 	"testing"
@@ -156,7 +157,7 @@ func TestLittleIsRead(t *testing.T) {
 		s.want(s.round(), near, far)
 		asked := func(want string) {
 			t.Helper()
-			if have := s.conntrack.asked; have != want {
+			if have := fmt.Sprint(s.conntrack.Asked()); have != want {
 				t.Errorf("asked for %s, want %s", have, want)
 			}
 		}
@@ -219,7 +220,7 @@ func TestAnnounced(t *testing.T) {
 			data.Master.Tuple = kernel.Tuple{
 				Source: netip.MustParseAddr("10.0.0.2"), Destination: netip.MustParseAddr("10.0.0.1"), SourcePort: 40000, DestinationPort: control,
 			}
-			s.conntrack.flows = append(s.conntrack.flows, data)
+			s.conntrack.Add(data)
 		}
 		s.apply(network("server", "  selector: role == 'server'\n  types: [Ingress, Egress]\n  ingress: [{action: Allow, protocol: TCP, destination: {ports: [21]}}]\n"))
 		s.want(s.round(), "tcp 10.0.0.1:20 10.0.0.2:5001")
@@ -230,7 +231,7 @@ func TestAnnounced(t *testing.T) {
 func TestSuperseded(t *testing.T) {
 	const near = "tcp 10.0.0.2:40000 10.0.0.1:80"
 	within(t, []string{near}, func(s *site) {
-		s.conntrack.reading = s.revoker.Supersede
+		s.conntrack.Reading = s.revoker.Supersede
 		deny := network("server", "  selector: role == 'server'\n  types: [Ingress]\n")
 		s.apply(deny)
 		s.want(s.round(), near)
@@ -258,12 +259,12 @@ func TestFailure(t *testing.T) {
 	const near = "tcp 10.0.0.2:40000 10.0.0.1:80"
 	within(t, []string{near}, func(s *site) {
 		s.apply(network("server", "  selector: role == 'server'\n  types: [Ingress]\n"))
-		s.conntrack.failing = errors.New("no kernel")
+		s.conntrack.Failing = errors.New("no kernel")
 		s.want(s.round(), near)
 		if st := s.revoker.Status(); st.Err == nil || !s.revoker.Standing() {
 			t.Errorf("status %+v", st)
 		}
-		s.conntrack.failing = nil
+		s.conntrack.Failing = nil
 		s.want(s.round(), near+" revoked")
 		if st := s.revoker.Status(); st.Err != nil || st.Cut != 1 {
 			t.Errorf("status %+v", st)
@@ -282,18 +283,18 @@ func TestManyFlows(t *testing.T) {
 				want++
 				f.Original.Source, f.Reply.Destination = netip.MustParseAddr("10.9.0.1"), netip.MustParseAddr("10.9.0.1")
 			}
-			s.conntrack.flows = append(s.conntrack.flows, f)
+			s.conntrack.Add(f)
 		}
 		s.apply(network("server", "  selector: role == 'server'\n  types: [Ingress]\n  ingress: [{action: Allow, source: {nets: [10.0.0.0/24]}}]\n"))
 		s.round()
-		have := 0
-		for _, f := range s.conntrack.flows {
+		have, all := 0, s.conntrack.Flows()
+		for _, f := range all {
 			if f.Mark&compile.RevokedMask == compile.RevokedMark {
 				have++
 			}
 		}
-		if have != want || len(s.conntrack.flows) != 20_000 {
-			t.Errorf("%d of %d are revoked, want %d of 20000", have, len(s.conntrack.flows), want)
+		if have != want || len(all) != 20_000 {
+			t.Errorf("%d of %d are revoked, want %d of 20000", have, len(all), want)
 		}
 	})
 }

@@ -4,12 +4,9 @@ package revocation_test
 
 import (
 	"context"
-	"fmt"
 	"log/slog"
 	"net/netip"
-	"slices"
 	"strings"
-	"sync"
 	"testing"
 	"testing/synctest"
 
@@ -20,56 +17,10 @@ import (
 	"korat/felix/dataplane"
 	"korat/felix/kernel"
 	"korat/felix/revocation"
+	"korat/felix/revocation/revocationtest"
 	"korat/policy"
 	"korat/policy/compile"
 )
-
-// conntrack has flows.
-type conntrack struct {
-	mu    sync.Mutex
-	flows []kernel.Flow
-	// asked are the addresses that were asked for last, and failing is why nothing works.
-	asked   string
-	failing error
-	// reading is called for each flow that is read.
-	reading func()
-}
-
-func (c *conntrack) Read(_ context.Context, addresses []netip.Addr, each func(kernel.Flow)) error {
-	c.mu.Lock()
-	slices.SortFunc(addresses, netip.Addr.Compare)
-	c.asked = fmt.Sprint(addresses)
-	all := slices.Clone(c.flows)
-	err := c.failing
-	c.mu.Unlock()
-	for _, f := range all {
-		if slices.Contains(addresses, f.Original.Source) || slices.Contains(addresses, f.Reply.Source) {
-			if c.reading != nil {
-				c.reading()
-			}
-			each(f)
-		}
-	}
-	return err
-}
-
-func (c *conntrack) Delete(_ context.Context, flows []kernel.Flow) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	c.flows = slices.DeleteFunc(c.flows, func(f kernel.Flow) bool { return slices.Contains(flows, f) })
-	return nil
-}
-
-func (c *conntrack) Mark(_ context.Context, flows []kernel.Flow, value, mask uint32) error {
-	c.mu.Lock()
-	defer c.mu.Unlock()
-	for i, f := range c.flows {
-		if slices.Contains(flows, f) {
-			c.flows[i].Mark = f.Mark&^mask | value
-		}
-	}
-	return nil
-}
 
 // flow reads "tcp 10.0.0.1:40000 10.0.0.2:80", with another last word if the one that is called is not the one that
 // answers: "udp 10.0.0.1:5000 10.96.0.1:53 10.0.0.2:5353". "revoked" stands last, and "icmp A B" has no ports.
@@ -125,7 +76,7 @@ func text(f kernel.Flow) string {
 // site is a node with a calculation of its own, and a Revoker.
 type site struct {
 	*testing.T
-	conntrack *conntrack
+	conntrack *revocationtest.Conntrack
 	filter    *calc.Filter
 	snap      api.Snapshot
 	pods      []*api.WorkloadEndpoint
@@ -138,12 +89,12 @@ type site struct {
 // node has 192.0.2.1.
 func newSite(t *testing.T, flows ...string) *site {
 	s := &site{
-		T: t, conntrack: &conntrack{}, filter: calc.NewFilter("here"),
+		T: t, conntrack: &revocationtest.Conntrack{}, filter: calc.NewFilter("here"),
 		owed: revocation.Owed{Affected: compile.Affected{All: true}},
 	}
 	s.revoker = revocation.New(s.conntrack, slog.New(slog.NewTextHandler(t.Output(), nil)))
 	for _, text := range flows {
-		s.conntrack.flows = append(s.conntrack.flows, flow(text))
+		s.conntrack.Add(flow(text))
 	}
 	s.pods = []*api.WorkloadEndpoint{pod("here", "server", "10.0.0.1/32", "fd00::1/128"), pod("here", "client", "10.0.0.2/32", "fd00::2/128")}
 	s.filter.Families(api.Families())
@@ -228,10 +179,8 @@ func (s *site) round() string {
 }
 
 func (s *site) flows() string {
-	s.conntrack.mu.Lock()
-	defer s.conntrack.mu.Unlock()
 	var b strings.Builder
-	for _, f := range s.conntrack.flows {
+	for _, f := range s.conntrack.Flows() {
 		b.WriteString(text(f) + "\n")
 	}
 	return b.String()

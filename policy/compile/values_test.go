@@ -32,7 +32,7 @@ func prefixes(texts ...string) []netip.Prefix {
 // must takes no error.
 func must[T any](v T, err error) T {
 	if err != nil {
-		panic(err)
+		panic(err) // a value that a test spells wrongly is a fault of the test
 	}
 	return v
 }
