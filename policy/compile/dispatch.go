@@ -27,6 +27,8 @@ type dispatch struct {
 	// stale are the prefixes of branches to be written, and dropped the chains of those that are gone.
 	stale   map[string]struct{}
 	dropped []chain.Key
+	// numbers are the link groups that interfaces have in the kernel.
+	numbers map[string]uint32
 }
 
 // leaf has the rules of an interface, by slot.
@@ -48,7 +50,7 @@ type branch struct {
 func newDispatch() *dispatch {
 	return &dispatch{
 		claims: claims{map[string][]*endpoint{}}, leaves: map[string]*leaf{}, branches: map[string]*branch{"": {}},
-		touched: map[string]struct{}{}, stale: map[string]struct{}{"": {}},
+		touched: map[string]struct{}{}, stale: map[string]struct{}{"": {}}, numbers: map[string]uint32{},
 	}
 }
 

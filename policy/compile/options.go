@@ -16,6 +16,9 @@ type Options struct {
 	Families []api.Family
 	// InterfacePrefix begins the names of all interfaces of pods ["cali"].
 	InterfacePrefix string
+	// Groups says that the kernel can match the group of an interface: rules then lead from groups to chains, and each
+	// interface is to have the one that Group gives.
+	Groups bool
 	// ToHost is what becomes of what pods send to their own node, once policies allow it [ToHostRules].
 	ToHost ToHost
 	// Reject answers packets that are denied; else they are dropped.

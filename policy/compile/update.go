@@ -16,10 +16,12 @@ type Changes struct {
 	// Chains are the keys of those that are new, others or gone, in order.
 	Chains []chain.Key
 	Sets   map[policy.SetKey]SetChange
+	// Groups are the interfaces that are to have another link group than after the last Update, in order.
+	Groups []string
 }
 
 // Empty says whether nothing has changed.
-func (c Changes) Empty() bool { return len(c.Chains) == 0 && len(c.Sets) == 0 }
+func (c Changes) Empty() bool { return len(c.Chains) == 0 && len(c.Sets) == 0 && len(c.Groups) == 0 }
 
 // Update makes all that the Compiler was told take effect, and gives what that changes. It costs what was touched.
 func (c *Compiler) Update() Changes {
