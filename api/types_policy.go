@@ -52,7 +52,7 @@ type PolicyBase struct {
 	// Tier is the name of the policy's tier ["default"].
 	Tier string `json:"tier,omitempty"`
 	// Order is lowest first within the tier; a policy without one comes last. Policies of one order are
-	// ordered by their kinds and names.
+	// ordered by their names, whatever kinds they are of.
 	Order *float64 `json:"order,omitempty"`
 	// Selector says by their labels which endpoints the policy applies to; empty is all().
 	Selector string `json:"selector,omitempty"`

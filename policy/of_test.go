@@ -147,6 +147,30 @@ func TestTierOf(t *testing.T) {
 	}
 }
 
+// Calico breaks ties by name first: a policy of any kind comes where its name says.
+func TestPolicyCompare(t *testing.T) {
+	of := func(order float64, kind policy.Kind, namespace, name string) *policy.Policy {
+		return &policy.Policy{ID: policy.ID{Kind: kind, Namespace: namespace, Name: name}, Order: order}
+	}
+	want := []*policy.Policy{
+		of(1, policy.KindStagedGlobal, "", "z"),
+		of(2, policy.KindNetworkPolicy, "shop", "a"),
+		of(2, policy.KindGlobal, "", "b"),
+		of(2, policy.KindStagedGlobal, "", "b"),
+		of(2, policy.KindKubernetes, "shop", "b"),
+		of(2, policy.KindNetworkPolicy, "shop", "b"),
+		of(2, policy.KindGlobal, "", "c"),
+	}
+	have := slices.Clone(want)
+	slices.Reverse(have)
+	slices.SortFunc(have, (*policy.Policy).Compare)
+	for i := range want {
+		if have[i] != want[i] {
+			t.Errorf("%d: have %v, want %v", i, have[i].ID, want[i].ID)
+		}
+	}
+}
+
 func TestImplied(t *testing.T) {
 	tests := []struct{ name, want string }{
 		{"kns.shop", `profile kns.shop

@@ -120,9 +120,11 @@ func (p *Policy) Rules(d api.PolicyType) []Rule {
 	return p.Egress
 }
 
-// Compare orders Policies of one tier as they are evaluated: by order, then kind and name.
+// Compare orders Policies of one tier as they are evaluated: by order, then name, whatever kinds they are of, then
+// namespace and kind, as Calico does.
 func (p *Policy) Compare(o *Policy) int {
-	return cmp.Or(cmp.Compare(p.Order, o.Order), p.ID.Compare(o.ID))
+	return cmp.Or(cmp.Compare(p.Order, o.Order),
+		cmp.Compare(p.ID.Name, o.ID.Name), cmp.Compare(p.ID.Namespace, o.ID.Namespace), cmp.Compare(p.ID.Kind, o.ID.Kind))
 }
 
 // Profile is labels, and rules for what no Policy applies to. It is never changed once made.
