@@ -12,7 +12,7 @@ import (
 	"korat/test/lab"
 )
 
-// rulesChanges are made of each kind. Both sides have rulesRest after each.
+// rulesChanges are made of each kind.
 const rulesChanges = 25
 
 func inputs() []guest.Input {
@@ -24,7 +24,7 @@ func inputs() []guest.Input {
 }
 
 // rules compares what a change of an endpoint or of a policy costs on its way into the packet filter with what
-// iptables-restore costs that is started to write the same chains.
+// iptables-restore costs that is started for it: to write the same chains, and to write Felix's among Felix's.
 func rules(ctx context.Context, s *Suite) (rows []Row, err error) {
 	all := inputs()
 	for _, b := range []struct {
@@ -46,62 +46,93 @@ func rules(ctx context.Context, s *Suite) (rows []Row, err error) {
 	return rows, nil
 }
 
-// rulesOf does it for one input. Each side has a host of its own.
+// rivals are who writes the same changes, each on a host of its own.
+type rivals struct {
+	guest.FilterConfig
+	ours, same, felix *guest.Guest
+	// rules is how many Felix makes.
+	rules int
+}
+
+// rulesOf does it for one input.
 func (s *Suite) rulesOf(ctx context.Context, name string, cfg guest.FilterConfig) (rows []Row, err error) {
 	l, err := lab.New(ctx, s.config(name))
 	if err != nil {
 		return nil, err
 	}
 	defer func() { err = errors.Join(err, l.Close()) }()
-	var sides [2]*guest.Guest
-	for i := range sides {
-		h, err := l.Host(ctx, lab.HostConfig{Name: fmt.Sprintf("side%d", i)})
+	r := rivals{FilterConfig: cfg}
+	for name, g := range map[string]**guest.Guest{"ours": &r.ours, "same": &r.same, "felix": &r.felix} {
+		h, err := l.Host(ctx, lab.HostConfig{Name: name})
 		if err != nil {
 			return nil, err
 		}
-		if sides[i], err = s.guest(ctx, h); err != nil {
-			return nil, err
-		}
-		if err := sides[i].Call(ctx, "Filter.Begin", cfg, nil); err != nil {
+		if *g, err = s.guest(ctx, h); err != nil {
 			return nil, err
 		}
 	}
-	if err := sides[1].Call(ctx, "Filter.End", guest.Nothing{}, nil); err != nil {
+	if err := r.begin(ctx); err != nil {
 		return nil, err
 	}
-	s.say("rules: %s: %d changes of each kind with %s there", cfg.Backend, rulesChanges, cfg.Input)
-	for _, kind := range []struct{ method, name string }{
-		{"Filter.Endpoint", "an endpoint added"}, {"Filter.Policy", "a policy changed"},
-	} {
-		ours, fork, err := changesOf(ctx, sides, cfg.Backend, kind.method)
+	s.say("rules: %s: %d changes of each kind with %s there, of which Felix makes %d rules", cfg.Backend, rulesChanges, cfg.Input, r.rules)
+	for _, kind := range []struct{ method, name string }{{"Endpoint", "an endpoint added"}, {"Policy", "a policy changed"}} {
+		more, err := r.compare(ctx, kind.method, fmt.Sprintf("CPU of %s, %s there, %s", kind.name, cfg.Input, cfg.Backend))
+		rows = append(rows, more...)
 		if err != nil {
 			return rows, err
-		}
-		rows = append(rows,
-			Medians(fmt.Sprintf("CPU of %s, %s there, %s, to iptables-restore started for it", kind.name, cfg.Input, cfg.Backend), ours.cpu, fork.cpu, 0.3),
-			Medians("  time to kernel", ours.wall, fork.wall, 0))
-		if cfg.Input == inputs()[0] {
-			rows = append(rows, Below("  the CPU by itself", "ms", ours.cpu.Quantile(0.5), 5))
 		}
 	}
 	return rows, nil
 }
 
-// changesOf gives what changes of one kind cost us, and a fork that writes the same.
-func changesOf(ctx context.Context, sides [2]*guest.Guest, b kernel.Backend, method string) (ours, fork costs, err error) {
+// begin writes what there is before the changes.
+func (r *rivals) begin(ctx context.Context) error {
+	return errors.Join(
+		r.ours.Call(ctx, "Filter.Begin", r.FilterConfig, nil),
+		r.same.Call(ctx, "Filter.Begin", r.FilterConfig, nil),
+		r.same.Call(ctx, "Filter.End", guest.Nothing{}, nil),
+		r.felix.Call(ctx, "Calico.Begin", r.FilterConfig, &r.rules),
+	)
+}
+
+// compare gives the rows of one kind of change.
+func (r *rivals) compare(ctx context.Context, kind, name string) ([]Row, error) {
+	ours, same, felix, err := r.changes(ctx, kind)
+	if err != nil {
+		return nil, err
+	}
+	rows := []Row{
+		Medians(name+", to iptables-restore started for the same text", ours.cpu, same.cpu, 0.3),
+		Medians("  time to kernel", ours.wall, same.wall, 0),
+		Medians(fmt.Sprintf("%s, to iptables-restore started for Felix's text among Felix's %d rules", name, r.rules), ours.cpu, felix.cpu, 0.3),
+		Medians("  time to kernel", ours.wall, felix.wall, 0),
+	}
+	if r.Input == inputs()[0] {
+		rows = append(rows, Below("  the CPU by itself", "ms", ours.cpu.Quantile(0.5), 5))
+	}
+	return rows, nil
+}
+
+// changes gives what changes of one kind cost us, a fork that writes the same, and one that writes what Felix does.
+func (r *rivals) changes(ctx context.Context, kind string) (ours, same, felix costs, err error) {
 	for i := range rulesChanges + 1 {
 		var changed guest.Changed
-		if err := sides[0].Call(ctx, method, guest.Nothing{}, &changed); err != nil {
-			return ours, fork, err
+		var fork, theirs guest.Cost
+		err := r.ours.Call(ctx, "Filter."+kind, guest.Nothing{}, &changed)
+		if err == nil {
+			err = r.same.Call(ctx, "Fork.Restore", guest.ForkConfig{Backend: r.Backend, Text: changed.Text}, &fork)
 		}
-		var cost guest.Cost
-		if err := sides[1].Call(ctx, "Fork.Restore", guest.ForkConfig{Backend: b, Text: changed.Text}, &cost); err != nil {
-			return ours, fork, err
+		if err == nil {
+			err = r.felix.Call(ctx, "Calico."+kind, guest.Nothing{}, &theirs)
+		}
+		if err != nil {
+			return ours, same, felix, err
 		}
 		if i > 0 { // the first one of each kind makes acquaintances
 			ours.add(changed.Cost)
-			fork.add(cost)
+			same.add(fork)
+			felix.add(theirs)
 		}
 	}
-	return ours, fork, nil
+	return ours, same, felix, nil
 }

@@ -10,11 +10,14 @@ import (
 // felix writes chains in the shape of Felix's. Each rule has a comment as long as its own.
 type felix struct{ strings.Builder }
 
+// felixID takes the place of the IDs that Felix gives rules.
+const felixID = ` -m comment --comment "cali:0123456789abcdef"`
+
 func (f *felix) chain(name string) { fmt.Fprintf(f, ":%s - [0:0]\n", name) }
 
 // rule adds a rule: what iptables itself matches, what stands behind the comment, and the remark that some rules have.
 func (f *felix) rule(chain, basic, rest string, remark ...string) {
-	fmt.Fprintf(f, "-A %s %s -m comment --comment \"cali:0123456789abcdef\"", chain, basic)
+	fmt.Fprintf(f, "-A %s %s%s", chain, basic, felixID)
 	for _, r := range remark {
 		fmt.Fprintf(f, " -m comment --comment %q", r)
 	}
@@ -40,10 +43,7 @@ func (p *Path) calico(set string) string {
 		f.leaf(name)
 		for _, way := range []struct{ chain, policy string }{{"cali-fw-" + name, "cali-po-gnp/web"}, {"cali-tw-" + name, "cali-pi-gnp/web"}} {
 			f.endpoint(way.chain, strings.HasPrefix(way.chain, "cali-fw"))
-			f.rule(way.chain, "", "-j MARK --set-xmark 0x0/0x20000", "Start of tier default")
-			f.rule(way.chain, "", "-m mark --mark 0x0/0x20000 -j "+way.policy)
-			f.rule(way.chain, "", "-m mark --mark 0x10000/0x10000 -j RETURN", "Return if policy accepted")
-			f.rule(way.chain, "", "-m mark --mark 0x0/0x20000 -j DROP", "End of tier default. Drop if no policies passed packet")
+			f.tier(way.chain, way.policy)
 		}
 	}
 	f.unknown("cali-from-wl-dispatch")
@@ -119,6 +119,14 @@ func (f *felix) endpoint(chain string, from bool) {
 		f.rule(chain, "-p udp", "-m multiport --dports 4789 -j DROP", "Drop VXLAN encapped packets originating in workloads")
 		f.rule(chain, "-p ipencap", "-j DROP", "Drop IPinIP encapped packets originating in workloads")
 	}
+}
+
+// tier goes on with the only tier, whose policies are in another chain.
+func (f *felix) tier(chain, policies string) {
+	f.rule(chain, "", "-j MARK --set-xmark 0x0/0x20000", "Start of tier default")
+	f.rule(chain, "", "-m mark --mark 0x0/0x20000 -j "+policies)
+	f.rule(chain, "", "-m mark --mark 0x10000/0x10000 -j RETURN", "Return if policy accepted")
+	f.rule(chain, "", "-m mark --mark 0x0/0x20000 -j DROP", "End of tier default. Drop if no policies passed packet")
 }
 
 func (f *felix) unknown(chain string) { f.rule(chain, "", "-j DROP", "Unknown interface") }

@@ -30,7 +30,7 @@ func Serve(ctx context.Context) error {
 	server := rpc.NewServer()
 	for _, service := range []any{
 		&Plugins{ctx}, &Routes{}, &Monitor{}, &Claim{}, &Speaker{}, &Bird{ctx}, &Etcd{},
-		&Filter{}, &Fork{ctx}, &Pods{ctx: ctx}, &Rules{}, &Members{}, &Path{ctx: ctx},
+		&Filter{}, &Fork{ctx}, &Calico{ctx: ctx}, &Pods{ctx: ctx}, &Rules{}, &Members{}, &Path{ctx: ctx},
 	} {
 		if err := server.Register(service); err != nil {
 			return fmt.Errorf("register service: %w", err)
