@@ -40,14 +40,20 @@ type judge struct {
 	prefixes []netip.Prefix
 	// early says that there are policies that see packets before the addresses of services become those of pods.
 	early bool
-	// world knows the flows that are held; sources says that source ports matter in it. verdicts are those so far.
-	world    *explain.World
+	// worlds know the flows that are held; sources says that source ports matter in them. verdicts are those so far.
+	worlds   worlds
 	sources  bool
 	verdicts map[question]bool
 }
 
+// worlds are what is known of the cluster: all of it, and pods without their host's own endpoints, if there are policies that
+// see packets early.
+type worlds struct{ all, pods *explain.World }
+
 // question is all that a verdict can depend on.
 type question struct {
+	// pods asks for what pods' own policies say alone.
+	pods                        bool
 	from, to                    netip.Addr
 	protocol                    policy.Protocol
 	sourcePort, destinationPort uint16
@@ -133,12 +139,13 @@ func (j *judge) verdict(f *kernel.Flow) verdict {
 	if j.guarded && j.spares(f) {
 		return allowed
 	}
-	q := questionOf(f)
+	// What the host's own endpoints say of it was perhaps said by a policy that saw the service's address.
+	q, m := questionOf(f), announced(f)
+	q.pods = j.early && f.Status&kernel.FlowDestinationNAT != 0
+	m.pods = q.pods
 	switch {
-	case j.allows(q), f.Master.Source.IsValid() && j.allows(announced(f)):
+	case j.allows(q), f.Master.Source.IsValid() && j.allows(m):
 		return allowed
-	case j.early && f.Status&kernel.FlowDestinationNAT != 0:
-		return allowed // perhaps by a policy that saw the service's address
 	case !isICMP(f.Protocol) && j.allows(q.reversed()):
 		return reversible
 	}
@@ -180,7 +187,11 @@ func (j *judge) allows(q question) bool {
 	if known {
 		return v
 	}
-	v = j.world.Allowed(explain.Flow{
+	world := j.worlds.all
+	if q.pods {
+		world = j.worlds.pods
+	}
+	v = world.Allowed(explain.Flow{
 		From: j.end(q.from), To: j.end(q.to), Protocol: q.protocol,
 		SourcePort: q.sourcePort, DestinationPort: q.destinationPort, ICMP: q.icmp,
 		Leaves: j.own[q.from], Enters: j.own[q.to],
@@ -216,7 +227,12 @@ func (j *judge) know(flows []kernel.Flow) {
 		add(flows[i].Master.Source)
 		add(flows[i].Master.Destination)
 	}
-	j.world = explain.New(j.parts(ends))
+	parts := j.parts(ends)
+	j.worlds = worlds{all: explain.New(parts)}
+	if j.early {
+		parts.Endpoints = slices.DeleteFunc(slices.Clone(parts.Endpoints), func(e explain.Endpoint) bool { return e.Host })
+		j.worlds.pods = explain.New(parts)
+	}
 	clear(j.verdicts)
 }
 

@@ -119,6 +119,14 @@ func TestVerdicts(t *testing.T) {
 			flows: []string{far, "tcp 10.0.1.1:40000 10.96.0.1:80 10.0.0.1:8080"},
 			want:  []string{far + " revoked", "tcp 10.0.1.1:40000 10.96.0.1:80 10.0.0.1:8080"},
 		},
+		"policies that see the service's address do not speak for those of pods": {
+			manifests: global("early", "  selector: has(hosts)\n  preDNAT: true\n  applyOnForward: true\n  types: [Ingress]\n  ingress: [{action: Deny, destination: {nets: [10.0.0.0/16]}}]\n") +
+				"apiVersion: projectcalico.org/v3\nkind: HostEndpoint\nmetadata: {name: every, labels: {hosts: 'y'}}\nspec: {node: here, interfaceName: '*'}\n---\n" +
+				network("client", "  selector: role == 'client'\n  types: [Egress]\n  egress: [{action: Allow, protocol: UDP, destination: {ports: [5353]}}]\n") +
+				network("server", server+"  types: [Ingress]\n  ingress: [{action: Allow, protocol: UDP}, {action: Allow, source: {nets: [10.0.1.1/32]}}]\n"),
+			flows: []string{service, "udp 10.0.0.2:5000 10.96.0.1:53 10.0.0.1:53", "tcp 10.0.1.1:40000 10.96.0.1:80 10.0.0.1:8080", "tcp 10.0.1.2:40000 10.96.0.1:80 10.0.0.1:8080"},
+			want:  []string{service, "udp 10.0.0.2:5000 10.96.0.1:53 10.0.0.1:53 revoked", "tcp 10.0.1.1:40000 10.96.0.1:80 10.0.0.1:8080", "tcp 10.0.1.2:40000 10.96.0.1:80 10.0.0.1:8080 revoked"},
+		},
 		"a service's flows by who really answers": {
 			manifests: network("server", server+"  types: [Ingress]\n  ingress: [{action: Allow, protocol: UDP, destination: {ports: [5353]}}]\n"),
 			flows:     []string{service, "udp 10.0.0.2:5000 10.96.0.1:53 10.0.0.1:53", "tcp 10.0.0.2:5000 10.96.0.1:80 10.9.0.1:80"},
