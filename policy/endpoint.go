@@ -13,7 +13,7 @@ import (
 )
 
 // ItemOf gives what rules know of a WorkloadEndpoint, HostEndpoint, NetworkSet or GlobalNetworkSet. As with Of, an
-// error names what cannot be understood; the Item has the rest, and no rule matches an address that it lacks.
+// error names what cannot be understood; the Item has the rest, and is in Doubt for what it lacks.
 func ItemOf(obj api.Object) (Item, error) {
 	c := &conversion{key: obj.Key()}
 	item := Item{Labels: c.ownLabels(obj.GetLabels())}
@@ -44,7 +44,21 @@ func ItemOf(obj api.Object) (Item, error) {
 		item.Labels[LabelNamespace] = c.key.Namespace
 	}
 	item.Parents = once(item.Parents)
+	item.Doubt = c.doubt(obj)
 	return item, errors.Join(c.errs...)
+}
+
+// doubt says how much is missing, after all has been read. What was read last of an object that is held is all there is.
+func (c *conversion) doubt(obj api.Object) Doubt {
+	faulty := c.faulty
+	c.unread(obj)
+	switch {
+	case api.Hollow(obj):
+		return Hollow
+	case faulty, c.faulty && !api.Held(obj):
+		return Partial
+	}
+	return Whole
 }
 
 // Profiles gives the names of the profiles whose rules are for a WorkloadEndpoint that no Policy applies to: by default its

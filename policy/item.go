@@ -12,6 +12,8 @@ type Item struct {
 	// Prefixes are its addresses, and Ports its named ports.
 	Prefixes []netip.Prefix
 	Ports    []NamedPort
+	// Doubt says that this is not all of it.
+	Doubt Doubt
 }
 
 // NamedPort is a port of an Item that rules can name.

@@ -41,8 +41,7 @@ func Of(obj api.Object) (*Policy, error) {
 	if p == nil {
 		return nil, nil
 	}
-	if reason := api.Unreadable(obj); reason != "" {
-		c.fail("object", "in the datastore", "is not understood whole (%s): apply it again, or delete it", reason)
+	if c.unread(obj); api.Unreadable(obj) != "" {
 		p.AppliesIngress, p.AppliesEgress = true, true
 	}
 	if c.faulty {

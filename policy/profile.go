@@ -36,8 +36,7 @@ func ProfileOf(o *api.Profile) (*Profile, error) {
 	maps.Copy(p.Labels, o.Spec.LabelsToApply)
 	p.Ingress = c.within(api.Ingress, func() []Rule { return c.profileRules("spec.ingress", o.Spec.Ingress) })
 	p.Egress = c.within(api.Egress, func() []Rule { return c.profileRules("spec.egress", o.Spec.Egress) })
-	if reason := api.Unreadable(o); reason != "" {
-		c.fail("object", "in the datastore", "is not understood whole (%s): apply it again, or delete it", reason)
+	if c.unread(o); api.Unreadable(o) != "" {
 		c.faultyIngress, c.faultyEgress = true, true
 	}
 	if c.faultyIngress {

@@ -34,7 +34,13 @@ func Behind(slice *api.EndpointSlice) ([]Member, error) {
 			}
 		}
 	}
+	c.unread(slice)
 	return all, errors.Join(c.errs...)
+}
+
+// Missing says whether some of a slice's endpoints may be missing, with the error that Behind gave.
+func Missing(slice *api.EndpointSlice, err error) bool {
+	return api.Hollow(slice) || err != nil && !api.Held(slice) && slice.AddressType != "FQDN"
 }
 
 func behind(prefix netip.Prefix, ports []Member) []Member {

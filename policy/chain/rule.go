@@ -52,6 +52,11 @@ type (
 	In string
 	// Out is the interface that it leaves by, likewise.
 	Out string
+	// LinkGroup matches the bits of Mask in the group of the interface that a packet came by, of side Source, or leaves by.
+	LinkGroup struct {
+		Side        Side
+		Value, Mask uint32
+	}
 	// Proto is the IP protocol.
 	Proto struct {
 		Not    bool

@@ -8,25 +8,31 @@ import (
 	"strings"
 )
 
-func (In) condition()       {}
-func (Out) condition()      {}
-func (Proto) condition()    {}
-func (Net) condition()      {}
-func (InSet) condition()    {}
-func (Ports) condition()    {}
-func (ICMP) condition()     {}
-func (Mark) condition()     {}
-func (ConnMark) condition() {}
-func (CTState) condition()  {}
-func (AddrType) condition() {}
-func (Spoofed) condition()  {}
-func (Rate) condition()     {}
+func (In) condition()        {}
+func (Out) condition()       {}
+func (LinkGroup) condition() {}
+func (Proto) condition()     {}
+func (Net) condition()       {}
+func (InSet) condition()     {}
+func (Ports) condition()     {}
+func (ICMP) condition()      {}
+func (Mark) condition()      {}
+func (ConnMark) condition()  {}
+func (CTState) condition()   {}
+func (AddrType) condition()  {}
+func (Spoofed) condition()   {}
+func (Rate) condition()      {}
 
 // String implements Condition.
 func (c In) String() string { return "in " + string(c) }
 
 // String implements Condition.
 func (c Out) String() string { return "out " + string(c) }
+
+// String implements Condition.
+func (c LinkGroup) String() string {
+	return c.Side.String() + " group " + hex(c.Value) + "/" + hex(c.Mask)
+}
 
 // String implements Condition.
 func (c Proto) String() string { return not(c.Not) + "proto " + strconv.Itoa(int(c.Number)) }

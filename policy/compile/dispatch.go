@@ -4,53 +4,36 @@ package compile
 
 import (
 	"slices"
+	"strconv"
 	"strings"
 
 	"korat/api"
 	"korat/policy/chain"
 )
 
-// width is how many rules a dispatch chain may have before names that go on with the same character get a chain of
-// their own. It has more if the names go on with more characters than that.
-const width = 8
-
-// dispatch leads from interfaces to the chains of their endpoints: a tree over the interfaces' names. The branch of a
-// prefix depends on nothing but the names that begin with it, and a change touches only the branches on the way to it.
+// dispatch leads from interfaces to the chains of their endpoints: by their names, and, of what these say nothing of, by
+// their link groups.
 type dispatch struct {
 	claims
-	// names are those of the leaves, in order.
-	names    []string
-	leaves   map[string]*leaf
-	branches map[string]*branch
-	// touched are names whose endpoints may be others, or lead elsewhere.
+	names, groups *tree
+	// told are the groups that interfaces have in the kernel, by the interfaces' names.
+	told  map[string]uint32
+	wires map[string]*wire
+	// classes are by their numbers.
+	classes map[uint32]*class
+	// touched are names whose endpoints or groups may be others, or lead elsewhere.
 	touched map[string]struct{}
-	// stale are the prefixes of branches to be written, and dropped the chains of those that are gone.
-	stale   map[string]struct{}
-	dropped []chain.Key
-	// numbers are the link groups that interfaces have in the kernel.
-	numbers map[string]uint32
-}
-
-// leaf has the rules of an interface, by slot.
-type leaf struct {
-	to    [slots]string
-	rules [slots]chain.Rule
-}
-
-// branch is a chain in each family and direction. The root's prefix is empty.
-type branch struct {
-	// entries are names of leaves, and prefixes of branches; those end in "+", as the rules have it.
-	entries []string
-	// into are the rules that lead to it, by slot.
-	into [slots]chain.Rule
-	// keys are the chains that have been written for it.
-	keys []chain.Key
+	// regrouped are those whose interfaces are to have another group.
+	regrouped []string
+	// apart says that the tree of groups has a root of its own. It is that of names else, unless branches of that lead
+	// there, too.
+	apart bool
 }
 
 func newDispatch() *dispatch {
 	return &dispatch{
-		claims: claims{map[string][]*endpoint{}}, leaves: map[string]*leaf{}, branches: map[string]*branch{"": {}},
-		touched: map[string]struct{}{}, stale: map[string]struct{}{"": {}}, numbers: map[string]uint32{},
+		claims: claims{map[string][]*endpoint{}}, names: newTree(device), groups: newTree(linkGroup),
+		told: map[string]uint32{}, wires: map[string]*wire{}, classes: map[uint32]*class{}, touched: map[string]struct{}{},
 	}
 }
 
@@ -59,199 +42,131 @@ func (d *dispatch) touchAll() {
 	for name := range d.at {
 		d.touched[name] = struct{}{}
 	}
-	for _, name := range d.names {
+	for name := range d.wires {
 		d.touched[name] = struct{}{}
 	}
-	for prefix := range d.branches {
-		d.stale[prefix] = struct{}{}
-	}
+	d.names.touchAll()
+	d.groups.touchAll()
 }
 
-// set makes a leaf lead to the chains, and says whether it has led to others.
-func (d *dispatch) set(name string, to [slots]string) (moved bool) {
-	lf := d.leaves[name]
-	known := lf != nil
-	if !known {
-		lf = &leaf{}
-		d.leaves[name] = lf
-		i, _ := slices.BinarySearch(d.names, name)
-		d.names = slices.Insert(d.names, i, name)
-		d.grow(name)
+// redispatch lets the interfaces that were touched lead to the chains of their endpoints.
+func (c *Compiler) redispatch() {
+	d := c.dispatch
+	for name := range c.rewire() {
+		d.route(name, c.options.Groups)
 	}
-	if lf.to == to {
-		return false
+	if apart := c.options.Groups && d.names.folded(); apart != d.apart {
+		d.apart = apart
+		d.names.stale[""], d.groups.stale[""] = struct{}{}, struct{}{}
 	}
-	for at := range allSlots() {
-		if n := at.number(); to[n] != lf.to[n] {
-			lf.rules[n] = rule(gotoChain(to[n]), device(at.direction, name))
+	if _, stale := d.groups.stale[""]; stale && !d.apart {
+		d.names.stale[""] = struct{}{}
+	}
+	c.writeTree(d.names)
+	c.writeTree(d.groups)
+}
+
+// writeTree writes the branches of a tree that have changed.
+func (c *Compiler) writeTree(t *tree) {
+	for _, key := range t.dropped {
+		c.board.remove(key)
+	}
+	t.dropped = nil
+	for prefix := range t.stale {
+		b := t.branches[prefix]
+		if b == nil {
+			continue
 		}
-	}
-	lf.to = to
-	d.stale[d.home(name)] = struct{}{}
-	return known
-}
-
-// remove takes a leaf away.
-func (d *dispatch) remove(name string) {
-	if d.leaves[name] == nil {
-		return
-	}
-	delete(d.leaves, name)
-	i, _ := slices.BinarySearch(d.names, name)
-	d.names = slices.Delete(d.names, i, i+1)
-	d.grow(name)
-}
-
-// home gives the branch that a leaf is in.
-func (d *dispatch) home(name string) string {
-	prefix := ""
-	for {
-		entries := d.branches[prefix].entries
-		i := slices.IndexFunc(entries, func(e string) bool {
-			stem, deep := strings.CutSuffix(e, "+")
-			return deep && strings.HasPrefix(name, stem)
-		})
-		if i < 0 || slices.Contains(entries, name) {
-			return prefix
-		}
-		prefix = strings.TrimSuffix(entries[i], "+")
-	}
-}
-
-// grow makes the branches anew that are on the way to a name which has come or gone.
-func (d *dispatch) grow(name string) {
-	var old []string
-	for prefix, b := range d.branches {
-		if prefix != "" && strings.HasPrefix(name, prefix) {
-			old = append(old, prefix)
-			old = append(old, branchesIn(b.entries)...)
-		}
-	}
-	old = append(old, branchesIn(d.branches[""].entries)...)
-	d.build("", d.names, name)
-	for _, prefix := range old {
-		if !d.reached(prefix) {
-			if b := d.branches[prefix]; b != nil {
-				d.dropped = append(d.dropped, b.keys...)
-			}
-			delete(d.branches, prefix)
-		}
-	}
-}
-
-func branchesIn(entries []string) []string {
-	var prefixes []string
-	for _, e := range entries {
-		if stem, deep := strings.CutSuffix(e, "+"); deep {
-			prefixes = append(prefixes, stem)
-		}
-	}
-	return prefixes
-}
-
-// reached says whether the way from the root to a prefix has a branch for it.
-func (d *dispatch) reached(prefix string) bool {
-	at := ""
-	for {
-		next := ""
-		for _, stem := range branchesIn(d.branches[at].entries) {
-			if strings.HasPrefix(prefix, stem) {
-				next = stem
+		former := b.keys
+		b.keys = nil
+		for at := range c.options.slots() {
+			if rules := c.branch(t, prefix, at); len(rules) > 0 {
+				key := chain.Key{Family: at.family, Table: chain.Filter, Name: c.branchName(t, prefix, at.direction)}
+				b.keys = append(b.keys, key)
+				c.board.set(key, &chain.Chain{Rules: rules})
 			}
 		}
-		if next == "" || next == prefix {
-			return next != ""
-		}
-		at = next
-	}
-}
-
-// build makes the branch of a prefix, given all names that begin with it, and those below it that are new or on the
-// way to the changed name.
-func (d *dispatch) build(prefix string, names []string, changed string) {
-	entries := fork(names)
-	b := d.branches[prefix]
-	if b == nil {
-		b = &branch{}
-		d.branches[prefix] = b
-		d.stale[prefix] = struct{}{}
-	}
-	if !slices.Equal(b.entries, entries) {
-		b.entries = entries
-		d.stale[prefix] = struct{}{}
-	}
-	for _, stem := range branchesIn(entries) {
-		if d.branches[stem] == nil || strings.HasPrefix(changed, stem) {
-			d.build(stem, within(names, stem), changed)
+		for _, key := range former {
+			if !slices.Contains(b.keys, key) {
+				c.board.remove(key)
+			}
 		}
 	}
+	clear(t.stale)
 }
 
-// fork gives the entries of the branch for names in order: a leaf for each if there is room, else, for those that have
-// the next character in common, a branch.
-func fork(names []string) []string {
-	if len(names) == 0 {
+// branch gives the rules of a branch: none if another has them. What no rule matches is dropped at last: an interface that
+// nobody knows yet.
+func (c *Compiler) branch(t *tree, prefix string, at slot) []chain.Rule {
+	d := c.dispatch
+	switch {
+	case t == d.groups && prefix == "" && !d.apart:
 		return nil
+	case t == d.groups:
+		return append(c.entries(t, prefix, at), c.unknown(at.direction)...)
+	case prefix != "" && !c.options.Groups:
+		return append(c.entries(t, prefix, at), c.unknown(at.direction)...)
 	}
-	shared := common(names[0], names[len(names)-1])
-	var bins [][]string
-	for rest := names; len(rest) > 0; {
-		n := 1
-		if len(rest[0]) > shared {
-			n = len(within(rest, rest[0][:shared+1]))
-		}
-		bins = append(bins, rest[:n])
-		rest = rest[n:]
+	var rules []chain.Rule
+	if prefix == "" {
+		rules = prelude(at.direction)
 	}
-	whole := unfolded(bins)
-	var entries []string
-	for i, bin := range bins {
-		if whole[i] {
-			entries = append(entries, bin...)
-		} else {
-			entries = append(entries, bin[0][:shared+1]+"+")
-		}
+	rules = append(rules, c.entries(t, prefix, at)...)
+	if d.apart {
+		return append(rules, rule(gotoChain(c.branchName(d.groups, "", at.direction))))
 	}
-	return entries
+	return slices.Concat(rules, c.entries(d.groups, "", at), c.unknown(at.direction))
 }
 
-// unfolded says which bins have their names in the branch itself: the smallest first, as long as there is room.
-func unfolded(bins [][]string) []bool {
-	order := make([]int, len(bins))
-	for i := range order {
-		order[i] = i
-	}
-	slices.SortStableFunc(order, func(a, b int) int { return len(bins[a]) - len(bins[b]) })
-	whole := make([]bool, len(bins))
-	total := len(bins)
-	for _, i := range order {
-		if n := len(bins[i]); n == 1 || total+n-1 <= width {
-			total += n - 1
-			whole[i] = true
+// entries gives the rules of a branch's entries.
+func (c *Compiler) entries(t *tree, prefix string, at slot) []chain.Rule {
+	var rules []chain.Rule
+	for _, e := range t.branches[prefix].entries {
+		stem, deep := strings.CutSuffix(e, "+")
+		switch lf := t.leaves[e]; {
+		case deep:
+			into := &t.branches[stem].into[at.number()]
+			if into.ID == "" {
+				*into = rule(gotoChain(c.branchName(t, stem, at.direction)), t.matches(at.direction, e))
+			}
+			rules = append(rules, *into)
+		case lf.to == lead{}:
+			rules = append(rules, c.unknown(at.direction, t.matches(at.direction, e))...)
+		default:
+			rules = append(rules, lf.rules[at.number()])
 		}
 	}
-	return whole
+	return rules
 }
 
-// common is how many characters two names begin with in common.
-func common(a, b string) int {
-	n := 0
-	for n < len(a) && n < len(b) && a[n] == b[n] {
-		n++
+// unknown gives what becomes of packets of interfaces that nobody knows.
+func (c *Compiler) unknown(d api.PolicyType, conditions ...chain.Condition) []chain.Rule {
+	why := Origin{What: ByInterface, Direction: d}
+	return []chain.Rule{
+		chain.NewRule("Unknown interface", report(denied, why.verdict()), conditions...),
+		rule(c.options.deny(chain.Filter), conditions...),
 	}
-	return n
 }
 
-// within gives those of some names in order that begin with a prefix.
-func within(names []string, prefix string) []string {
-	first, _ := slices.BinarySearch(names, prefix)
-	last, _ := slices.BinarySearchFunc(names, prefix, func(name, p string) int {
-		if strings.HasPrefix(name, p) {
-			return -1
-		}
-		return strings.Compare(name, p)
-	})
-	return names[first:last]
+// branchName names the chain of a prefix by what distinguishes it.
+func (c *Compiler) branchName(t *tree, prefix string, d api.PolicyType) string {
+	stem, groups := toWorkloads, toGroup
+	if d == api.Egress {
+		stem, groups = fromWorkloads, fromGroup
+	}
+	switch {
+	case t == c.dispatch.groups && prefix == "":
+		return groups + "s"
+	case t == c.dispatch.groups:
+		return groups + "-" + prefix
+	case prefix == "":
+		return stem
+	}
+	rest := strings.TrimPrefix(prefix, c.options.InterfacePrefix)
+	if name := stem + "-" + rest; len(name) <= chain.MaxName && isPlain(rest) {
+		return name
+	}
+	return fit(strings.TrimSuffix(stem, "dispatch"), rest, false)
 }
 
 // device matches an interface by which endpoints send or receive; a name that ends in "+" is a prefix.
@@ -260,4 +175,32 @@ func device(d api.PolicyType, name string) chain.Condition {
 		return chain.In(name)
 	}
 	return chain.Out(name)
+}
+
+// A number of a group has so many digits, of so many bits each from the highest on; the last digit has one more, which
+// is 0.
+const (
+	digits    = 11
+	digitBits = 3
+)
+
+// written gives the digits of a group.
+func written(number uint32) string {
+	text := strconv.FormatUint(uint64(number)<<1, 1<<digitBits)
+	return strings.Repeat("0", digits-len(text)) + text
+}
+
+// linkGroup matches the group, by its digits, of an interface by which endpoints send or receive; digits that end in "+"
+// are those that a group begins with.
+func linkGroup(d api.PolicyType, entry string) chain.Condition {
+	stem, _ := strings.CutSuffix(entry, "+")
+	bits := digitBits * len(stem)
+	value, _ := strconv.ParseUint(stem, 1<<digitBits, 64) // digits alone
+	g := chain.LinkGroup{
+		Side: chain.Destination, Value: uint32(value << (digits*digitBits - bits) >> 1), Mask: ^uint32(0) << max(32-bits, 0),
+	}
+	if d == api.Egress {
+		g.Side = chain.Source
+	}
+	return g
 }

@@ -37,6 +37,9 @@ const (
 	passChain     = "cali-pass"
 	fromWorkloads = "cali-from-wl-dispatch"
 	toWorkloads   = "cali-to-wl-dispatch"
+	// fromGroup and toGroup begin the names of those that tell link groups apart.
+	fromGroup = "cali-from-group"
+	toGroup   = "cali-to-group"
 	// workloadToHost is of what pods send to their own node, serviceLoops of what is for services.
 	workloadToHost = "cali-wl-to-host"
 	serviceLoops   = "cali-cidr-block"

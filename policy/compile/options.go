@@ -3,6 +3,7 @@
 package compile
 
 import (
+	"iter"
 	"net/netip"
 
 	"korat/api"
@@ -71,6 +72,19 @@ func (o Options) defaulted() Options {
 		o.LogPrefix = defaultLogPrefix
 	}
 	return o
+}
+
+// slots gives those that there are lists and chains for.
+func (o Options) slots() iter.Seq[slot] {
+	return func(yield func(slot) bool) {
+		for _, f := range o.Families {
+			for _, d := range directions() {
+				if !yield(slot{f, d}) {
+					return
+				}
+			}
+		}
+	}
 }
 
 // deny is how packets are denied. The REJECT target is for filter alone.

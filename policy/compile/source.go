@@ -3,7 +3,6 @@
 package compile
 
 import (
-	"iter"
 	"slices"
 	"strings"
 
@@ -49,18 +48,6 @@ func (at slot) number() int {
 		n++
 	}
 	return n
-}
-
-func allSlots() iter.Seq[slot] {
-	return func(yield func(slot) bool) {
-		for _, f := range api.Families() {
-			for _, d := range directions() {
-				if !yield(slot{f, d}) {
-					return
-				}
-			}
-		}
-	}
 }
 
 // list is the rules of one source in one direction and family. Its chain is there in each table where another leads

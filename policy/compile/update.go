@@ -3,9 +3,6 @@
 package compile
 
 import (
-	"slices"
-	"strings"
-
 	"korat/api"
 	"korat/policy"
 	"korat/policy/chain"
@@ -36,7 +33,7 @@ func (c *Compiler) Update() Changes {
 	c.reframe()
 	c.publish()
 	moved := c.todo.affected.All || len(c.todo.affected.Locals) > 0
-	changes := Changes{Chains: c.board.update(), Sets: c.members.update(moved)}
+	changes := Changes{Chains: c.board.update(), Sets: c.members.update(moved), Groups: c.dispatch.takeRegrouped()}
 	for key, change := range changes.Sets {
 		if !change.New && !change.Gone {
 			c.todo.affected.members(c.members.sets[key], change)
@@ -126,93 +123,6 @@ func (c *Compiler) forget() {
 		}
 	}
 	clear(c.todo.sources)
-}
-
-// redispatch lets the interfaces that were touched lead to the chains of their endpoints.
-func (c *Compiler) redispatch() {
-	d := c.dispatch
-	for name := range d.touched {
-		l := d.endpoint(name)
-		if l == nil || l.group == nil {
-			d.remove(name)
-			continue
-		}
-		var to [slots]string
-		for at, sh := range l.group.chains {
-			to[at.number()] = sh.key.Name // all are local
-		}
-		if d.set(name, to) {
-			c.todo.affected.local(l)
-		}
-	}
-	clear(d.touched)
-	for _, key := range d.dropped {
-		c.board.remove(key)
-	}
-	d.dropped = nil
-	for prefix := range d.stale {
-		if b := d.branches[prefix]; b != nil {
-			c.writeBranch(prefix, b)
-		}
-	}
-	clear(d.stale)
-}
-
-// writeBranch writes the chains of a branch. What no rule of it matches is dropped: an interface that nobody knows yet.
-func (c *Compiler) writeBranch(prefix string, b *branch) {
-	former := b.keys
-	b.keys = nil
-	for _, f := range c.options.Families {
-		for _, d := range directions() {
-			at := slot{f, d}
-			var rules []chain.Rule
-			if prefix == "" {
-				rules = prelude(d)
-			}
-			for _, e := range b.entries {
-				rules = append(rules, c.dispatchRule(at, e))
-			}
-			why := Origin{What: ByInterface, Direction: d}
-			rules = append(rules, chain.NewRule("Unknown interface", report(denied, why.verdict())), rule(c.options.deny(chain.Filter)))
-			key := chain.Key{Family: f, Table: chain.Filter, Name: c.branchName(d, prefix)}
-			b.keys = append(b.keys, key)
-			c.board.set(key, &chain.Chain{Rules: rules})
-		}
-	}
-	for _, key := range former {
-		if !slices.Contains(b.keys, key) {
-			c.board.remove(key)
-		}
-	}
-}
-
-// dispatchRule gives the rule of an entry.
-func (c *Compiler) dispatchRule(at slot, entry string) chain.Rule {
-	stem, deep := strings.CutSuffix(entry, "+")
-	if !deep {
-		return c.dispatch.leaves[entry].rules[at.number()]
-	}
-	into := &c.dispatch.branches[stem].into[at.number()]
-	if into.ID == "" {
-		*into = rule(gotoChain(c.branchName(at.direction, stem)), device(at.direction, entry))
-	}
-	return *into
-}
-
-// branchName names the chain of a prefix by what distinguishes it.
-func (c *Compiler) branchName(d api.PolicyType, prefix string) string {
-	stem := toWorkloads
-	if d == api.Egress {
-		stem = fromWorkloads
-	}
-	if prefix == "" {
-		return stem
-	}
-	rest := strings.TrimPrefix(prefix, c.options.InterfacePrefix)
-	if name := stem + "-" + rest; len(name) <= chain.MaxName && isPlain(rest) {
-		return name
-	}
-	return fit(strings.TrimSuffix(stem, "dispatch"), rest, false)
 }
 
 // reframe writes the chains that are always there, if what they depend on has changed.

@@ -32,6 +32,9 @@ func (t tierPolicies) enforced() bool {
 	return false
 }
 
+// ends says whether the tier's default is for what none of the policies decides at the stage.
+func (t tierPolicies) ends(s Stage) bool { return t.enforced() && (s == Local || s == Forwarded) }
+
 // applying gives the tiers that have policies for the endpoint in a direction, at a stage. It remembers them.
 func (w *World) applying(key appliedKey) []tierPolicies {
 	tiers, ok := w.applied[key]
@@ -84,8 +87,10 @@ type Order struct {
 
 // OrderedTier is a tier of which policies apply, at one stage.
 type OrderedTier struct {
-	Stage    Stage           `json:"stage,omitempty"`
-	Tier     string          `json:"tier"`
+	Stage Stage  `json:"stage,omitempty"`
+	Tier  string `json:"tier"`
+	// Default is what becomes of what none of the policies decides: Pass too where the tier's own does not count, because all
+	// are staged or the stage is not the last.
 	Default  api.Action      `json:"default"`
 	Policies []OrderedPolicy `json:"policies"`
 }
@@ -124,10 +129,13 @@ func (w *World) ordered(ep *Endpoint, d api.PolicyType) []OrderedTier {
 	if ep.Host {
 		stages = []Stage{Untracked, PreDNAT, Local, Forwarded}
 	}
-	var tiers []OrderedTier
+	tiers := []OrderedTier{} // in JSON a list, empty or not
 	for _, stage := range stages {
 		for _, t := range w.applying(appliedKey{ep, d, stage}) {
-			tier := OrderedTier{Stage: stage, Tier: t.tier.Name, Default: t.tier.Default}
+			tier := OrderedTier{Stage: stage, Tier: t.tier.Name, Default: api.Pass}
+			if t.ends(stage) {
+				tier.Default = t.tier.Default
+			}
 			for _, p := range t.policies {
 				tier.Policies = append(tier.Policies, orderedPolicy(p, d))
 			}

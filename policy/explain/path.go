@@ -32,7 +32,7 @@ const (
 // Explain follows the flow and tells everything that was looked at.
 func (w *World) Explain(f Flow) Verdict {
 	j := w.judge(f, true)
-	v := Verdict{Allowed: j.allowed, Sides: j.sides, Notes: j.notes}
+	v := Verdict{Allowed: j.allowed, Sides: append([]Side{}, j.sides...), Notes: j.notes} // in JSON a list, empty or not
 	if len(v.Sides) == 0 && len(v.Notes) == 0 {
 		v.Notes = []string{"no endpoint of this cluster is concerned: nothing is checked"}
 	}

@@ -55,7 +55,7 @@ func (e *evaluation) tier(s *Side, t tierPolicies) (decided, passed bool) {
 			break
 		}
 	}
-	if by == nil && t.enforced() && (s.Stage == Local || s.Stage == Forwarded) {
+	if by == nil && t.ends(s.Stage) {
 		by = &Decision{Action: t.tier.Default, Why: "no rule of tier " + t.tier.Name + " matches"}
 		look.End = by.Action
 	}

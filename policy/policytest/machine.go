@@ -48,6 +48,8 @@ type Machine struct {
 	Chains map[chain.Key]*chain.Chain
 	// Sets are by their names.
 	Sets map[string][]policy.Member
+	// Groups are the link groups of interfaces that have one.
+	Groups map[string]uint32
 	// Local are the addresses of the host itself.
 	Local []netip.Addr
 	// Trail are the rules that matched, "chain: rule", and Tried is how many were looked at.
@@ -163,6 +165,12 @@ func (m *Machine) holds(p *Packet, c chain.Condition) bool {
 		return isDevice(string(c), p.In)
 	case chain.Out:
 		return isDevice(string(c), p.Out)
+	case chain.LinkGroup:
+		device := p.In
+		if c.Side == chain.Destination {
+			device = p.Out
+		}
+		return m.Groups[device]&c.Mask == c.Value
 	case chain.Proto:
 		return c.Not != (p.Protocol == c.Number)
 	case chain.Net:

@@ -19,6 +19,9 @@ const maxPorts = 15
 // maxRate is the limit match's finest: XT_LIMIT_SCALE.
 const maxRate = 10_000
 
+// allBits is the mask of whole numbers.
+const allBits = 1<<32 - 1
+
 // anyICMP is the type that IPv4's icmp match takes for all of them (net/ipv4/netfilter/ip_tables.c, icmp_type_code_match).
 const anyICMP = 255
 
@@ -96,6 +99,8 @@ func (l *line) port(c chain.Ports) {
 func (l *line) extended(c chain.Condition) {
 	switch c := c.(type) {
 	case chain.In, chain.Out, chain.Proto, chain.Net:
+	case chain.LinkGroup:
+		l.group(c)
 	case chain.InSet:
 		l.set(c)
 	case chain.Ports:
@@ -160,6 +165,18 @@ func last(p netip.Prefix) netip.Addr {
 	}
 	addr, _ := netip.AddrFromSlice(b)
 	return addr
+}
+
+// group adds a link group. iptables-save leaves out a mask of all bits.
+func (l *line) group(c chain.LinkGroup) {
+	if c.Value&^c.Mask != 0 {
+		l.fail(fmt.Errorf("%s: has bits that are not in the mask", c))
+	}
+	value := fmt.Sprintf("%#x", c.Value)
+	if c.Mask != allBits {
+		value += fmt.Sprintf("/%#x", c.Mask)
+	}
+	l.add("-m devgroup --"+c.Side.String()+"-group", value)
 }
 
 func (l *line) set(c chain.InSet) {

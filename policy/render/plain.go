@@ -4,6 +4,7 @@ package render
 
 import (
 	"fmt"
+	"strconv"
 	"strings"
 
 	"korat/api"
@@ -34,7 +35,7 @@ func OwnID(line string) string {
 	return plainID(words[2:])
 }
 
-// plainID gives the ID of a rule of which the words say everything: at most an interface or a mark, and where it leads, or
+// plainID gives the ID of a rule of which the words say everything: at most an interface, its group or a mark, and where it leads, or
 // a mark to set. It has none if there is anything else, but for counters.
 func plainID(words []string) string {
 	var conditions []chain.Condition
@@ -70,8 +71,30 @@ func plainCondition(words []string) (c chain.Condition, n int) {
 		if value, mask, ok := bits(words[3]); ok {
 			return chain.Mark{Value: value, Mask: mask}, 4
 		}
+	case len(words) > 4 && words[0] == "-m" && words[1] == "devgroup":
+		if g, ok := plainGroup(words[2], words[3]); ok {
+			return g, 4
+		}
 	}
 	return nil, 0
+}
+
+// plainGroup reads a link group.
+func plainGroup(option, value string) (g chain.LinkGroup, ok bool) {
+	switch option {
+	case "--src-group":
+	case "--dst-group":
+		g.Side = chain.Destination
+	default:
+		return g, false
+	}
+	if !strings.Contains(value, "/") {
+		n, err := strconv.ParseUint(value, 0, 32)
+		g.Value, g.Mask = uint32(n), allBits
+		return g, err == nil && value == fmt.Sprintf("%#x", n)
+	}
+	g.Value, g.Mask, ok = bits(value)
+	return g, ok
 }
 
 // plainAction reads what is left of a rule.
@@ -109,5 +132,5 @@ func bits(word string) (value, mask uint32, ok bool) {
 	if _, err := fmt.Sscanf(word, "0x%x/0x%x", &value, &mask); err != nil {
 		return 0, 0, false
 	}
-	return value, mask, word == fmt.Sprintf("%#x/%#x", value, mask) && mask != 1<<32-1
+	return value, mask, word == fmt.Sprintf("%#x/%#x", value, mask) && mask != allBits
 }
