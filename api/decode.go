@@ -213,7 +213,7 @@ func (d *decoder) metadata(where string, obj Object) {
 func typeError(err error, kind Kind, data []byte) error {
 	var mismatch *json.UnmarshalTypeError
 	if errors.As(err, &mismatch) && mismatch.Field != "" {
-		return fmt.Errorf("%s: must be %s, not %s%s", mismatch.Field, typeName(mismatch.Type), mismatch.Value, hint(mismatch))
+		return fmt.Errorf("%s: must be %s, not %s%s", exactly(kind, data, mismatch.Field), typeName(mismatch.Type), mismatch.Value, hint(mismatch))
 	}
 	if field := misfit(kind, data); field != "" {
 		return fmt.Errorf("%s: %w", field, err)
@@ -237,25 +237,4 @@ func hint(e *json.UnmarshalTypeError) string {
 		// YAML 1.1 reads n, no, on, 1e3 and 0x10 as something else than text.
 		return ": put it in quotes"
 	}
-}
-
-// misfit finds the field that does not decode by trying each alone: an error of a field's own
-// decoder (durations, times) does not name the field.
-func misfit(kind Kind, data []byte) string {
-	var sections map[string]map[string]json.RawMessage
-	if kind == "" || json.Unmarshal(data, &sections) != nil {
-		// A section that is no mapping (kind, apiVersion) does not matter: the others are still set.
-		if sections == nil {
-			return ""
-		}
-	}
-	for section, fields := range sections {
-		for field, value := range fields {
-			one, err := json.Marshal(map[string]any{section: map[string]any{field: value}})
-			if err == nil && kjson.UnmarshalCaseSensitivePreserveInts(one, New(kind)) != nil {
-				return section + "." + field
-			}
-		}
-	}
-	return ""
 }

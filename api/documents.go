@@ -136,6 +136,8 @@ func typeName(t reflect.Type) string {
 		return "true or false"
 	case reflect.Int, reflect.Int64, reflect.Int32:
 		return "a whole number"
+	case reflect.Float64:
+		return "a number"
 	case reflect.Uint16:
 		return "a whole number 0..65535"
 	case reflect.Uint32:

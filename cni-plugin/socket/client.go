@@ -82,7 +82,7 @@ func transient(err error) bool {
 func absent(path string, cause error) *Error {
 	return &Error{
 		Code:    CodeTryAgainLater,
-		Message: "no agent answers on " + path + ": start korat-node on this host, or set the network configuration's \"socket\" to where it listens",
+		Message: "no agent answers on " + path + ": start korat-node on this host, or say where it listens (\"socket\" in the network configuration, --agent-socket of koratctl)",
 		Details: cause.Error(),
 	}
 }

@@ -81,6 +81,11 @@ spec:
   ingress: [{action: Deny, protocol: TCP, destination: {ports: [23]}}]
 ---
 apiVersion: projectcalico.org/v3
+kind: StagedGlobalNetworkPolicy
+metadata: {name: soon}
+spec: {selector: has(host), types: [Egress]}
+---
+apiVersion: projectcalico.org/v3
 kind: NetworkPolicy
 metadata: {name: web, namespace: shop}
 spec:
@@ -163,7 +168,7 @@ func TestOrder(t *testing.T) {
 			for _, tiers := range [][]OrderedTier{o.Ingress, o.Egress} {
 				for _, tier := range tiers {
 					for _, p := range tier.Policies {
-						fmt.Fprintln(&b, " ", tier.Tier, tier.Stage, p.Policy, p.Selector, p.Rules)
+						fmt.Fprintln(&b, " ", tier.Tier, tier.Stage, p.Policy, p.Selector, p.Rules, tier.Default)
 					}
 				}
 			}
@@ -171,11 +176,12 @@ func TestOrder(t *testing.T) {
 	}
 	want := `
 shop/web on a map[pcns.kubernetes.io/metadata.name:shop pcns.projectcalico.org/name:shop pcsa.projectcalico.org/name:front pcsa.trust:high projectcalico.org/namespace:shop projectcalico.org/orchestrator:k8s projectcalico.org/serviceaccount:front role:web] [kns.shop ksa.shop.front]
-  default  np/shop/web projectcalico.org/namespace == "shop" && pcsa.trust == "high" 1
+  default  np/shop/web projectcalico.org/namespace == "shop" && pcsa.trust == "high" 1 Deny
 shop/web/net1 on a map[pcns.kubernetes.io/metadata.name:shop pcns.projectcalico.org/name:shop projectcalico.org/namespace:shop projectcalico.org/orchestrator:k8s] [mine]
 host endpoint uplink on a map[host:a] [mine]
-  default preDNAT gnp/early has(host) 1
-  default  gnp/hosts has(host) 1
+  default preDNAT gnp/early has(host) 1 Pass
+  default  gnp/hosts has(host) 1 Deny
+  default  sgnp/soon has(host) 0 Pass
 `
 	if diff := cmp.Diff(strings.TrimLeft(want, "\n"), b.String()); diff != "" {
 		t.Error(diff)
