@@ -40,11 +40,16 @@ type Link struct {
 	Up bool
 	// MTU in bytes; 0 leaves it as it is.
 	MTU int
+	// Group is the link group (ip link set group), by which the packet filter knows which policies apply; 0, the
+	// kernel's default, is no pod's.
+	Group uint32
 }
 
 // Equal reports whether a link that has what o says is as l wants it. It is not symmetric: a wanted
 // MTU of 0 is content with any.
-func (l Link) Equal(o Link) bool { return l.Up == o.Up && (l.MTU == 0 || l.MTU == o.MTU) }
+func (l Link) Equal(o Link) bool {
+	return l.Up == o.Up && l.Group == o.Group && (l.MTU == 0 || l.MTU == o.MTU)
+}
 
 // SysctlValue is a sysctl's content, keyed by its path below /proc/sys, with slashes:
 // "net/ipv4/conf/cali0ef24b1b5c5/proxy_arp". (Interface names may hold dots, never slashes.)

@@ -16,7 +16,7 @@ func (k NeighbourKey) String() string { return k.Address.String() + " dev " + k.
 // String gives "lladdr <MAC>", as ip neigh does.
 func (n Neighbour) String() string { return "lladdr " + n.MAC }
 
-// String gives "up mtu 1450".
+// String gives "up mtu 1450 group 0x1a2b3c4d".
 func (l Link) String() string {
 	s := "down"
 	if l.Up {
@@ -24,6 +24,9 @@ func (l Link) String() string {
 	}
 	if l.MTU != 0 {
 		s += " mtu " + strconv.Itoa(l.MTU)
+	}
+	if l.Group != 0 {
+		s += " group 0x" + strconv.FormatUint(uint64(l.Group), 16)
 	}
 	return s
 }

@@ -7,6 +7,7 @@ import (
 	"errors"
 	"log/slog"
 
+	"korat/api"
 	"korat/felix/reconcile"
 	"korat/policy/chain"
 )
@@ -25,6 +26,8 @@ type AutoChains struct {
 	swept bool
 	// distrusted is what Distrust was told.
 	distrusted map[string]error
+	// groups says for each family why this backend's rules can't match link groups; nil if they can.
+	groups map[api.Family]error
 }
 
 // AutoChains gives the table. Nothing is looked at before the first Read.
@@ -63,13 +66,37 @@ func (a *AutoChains) open(ctx context.Context) error {
 	if a.chains, err = a.h.Chains(ChainsConfig{Backend: choice.Backend}); err != nil {
 		return err
 	}
-	a.swept, a.choice = false, choice
+	a.swept, a.choice, a.groups = false, choice, map[api.Family]error{}
 	a.chains.Distrust(a.distrusted)
 	a.log.Info("packet filter", "backend", string(choice.Backend), "reason", choice.Reason)
 	if choice.Warning != "" {
 		a.log.Warn("packet filter", "warning", choice.Warning)
 	}
 	return nil
+}
+
+// Groups says whether rules can match the link groups of interfaces, in all of these families. It chooses the backend, and
+// asks iptables and the kernel once for each.
+func (a *AutoChains) Groups(ctx context.Context, families []api.Family) (bool, error) {
+	if err := a.open(ctx); err != nil {
+		return false, err
+	}
+	able := true
+	for _, f := range families {
+		no, asked := a.groups[f]
+		if !asked {
+			no = a.h.MatchesGroups(ctx, ChainsConfig{Backend: a.choice.Backend}, f)
+			if ctx.Err() != nil {
+				return false, ctx.Err()
+			}
+			a.groups[f] = no
+			if no != nil {
+				a.log.Info("packet filter", "dispatch", "by interface names: rules can't match link groups", "reason", no.Error())
+			}
+		}
+		able = able && no == nil
+	}
+	return able, nil
 }
 
 // sweep clears the other backend of what is ours, once. Before everything is written in this one that would open what

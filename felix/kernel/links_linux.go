@@ -29,7 +29,7 @@ func (t Links) Read(ctx context.Context) (map[string]dataplane.Link, error) {
 	have := map[string]dataplane.Link{}
 	err := t.h.conn.links(ctx, func() { clear(have) }, func(l kernelLink) {
 		if strings.HasPrefix(l.name, InterfacePrefix) {
-			have[l.name] = dataplane.Link{Up: l.Flags&unix.IFF_UP != 0, MTU: l.mtu}
+			have[l.name] = l.link()
 		}
 	})
 	return have, err
@@ -43,13 +43,17 @@ func (t Links) ReadEntries(ctx context.Context, names []string) (map[string]data
 			return nil, err
 		}
 		err := t.h.conn.link(name, func(l kernelLink) {
-			have[name] = dataplane.Link{Up: l.Flags&unix.IFF_UP != 0, MTU: l.mtu}
+			have[name] = l.link()
 		})
 		if err != nil {
 			return nil, err
 		}
 	}
 	return have, nil
+}
+
+func (l kernelLink) link() dataplane.Link {
+	return dataplane.Link{Up: l.Flags&unix.IFF_UP != 0, MTU: l.mtu, Group: l.group}
 }
 
 // link reads one link; found is not called if there is none of the name.
@@ -77,10 +81,12 @@ func (t Links) Write(ctx context.Context, d reconcile.Diff[string, dataplane.Lin
 	err := t.h.conn.write(ctx, changes{
 		n: len(names), count: &t.h.writes.links,
 		encode: func(b *buffer, i int) error {
+			t.h.notices.regroup(names[i], d.Set[names[i]].Group)
 			encodeLink(b, names[i], d.Set[names[i]])
 			return nil
 		},
 		failed: func(i int, err error) {
+			t.h.notices.notRegrouped(names[i])
 			if !errors.Is(err, unix.ENODEV) {
 				failed.Fail(names[i], fmt.Errorf("set %s %v: %w", names[i], d.Set[names[i]], err))
 			}
@@ -103,4 +109,5 @@ func encodeLink(b *buffer, name string, l dataplane.Link) {
 	if l.MTU != 0 {
 		b.attrUint32(unix.IFLA_MTU, uint32(l.MTU))
 	}
+	b.attrUint32(unix.IFLA_GROUP, l.Group)
 }

@@ -39,11 +39,13 @@ type notices struct {
 	own  uint32
 	wake wake.Signal
 	done chan struct{}
-	// names are the links' by index; only run uses it.
-	names map[uint32]string
+	// links are as they were heard of last, by index; only run uses it.
+	links map[uint32]kernelLink
 
 	mu      sync.Mutex
 	pending Notice
+	// grouped are the groups that we have written to links and that the kernel has not told of yet.
+	grouped map[string]uint32
 }
 
 // listen subscribes in the calling thread's network namespace. Changes made through own are ignored.
@@ -58,11 +60,11 @@ func listen(own *conn) (*notices, error) {
 	}
 	n := &notices{
 		file: os.NewFile(uintptr(fd), "netlink"), own: own.port, pending: newNotice(),
-		wake: wake.New(), done: make(chan struct{}), names: map[uint32]string{},
+		wake: wake.New(), done: make(chan struct{}), links: map[uint32]kernelLink{}, grouped: map[string]uint32{},
 	}
 	if n.raw, err = n.file.SyscallConn(); err == nil {
-		err = own.links(context.Background(), func() { clear(n.names) }, func(l kernelLink) {
-			n.names[uint32(l.Index)] = l.name
+		err = own.links(context.Background(), func() { clear(n.links) }, func(l kernelLink) {
+			n.links[uint32(l.Index)] = l.heard()
 		})
 	}
 	if err != nil {
@@ -172,21 +174,57 @@ func (n *notices) hear(p *Notice, m message) {
 	}
 }
 
-// hearLink doesn't leave out what we did ourselves: setting a link down flushes its routes.
+// hearLink leaves out that a link has the group that we have written, if nothing else of it is new: the kernel doesn't
+// say who asked for a change of a link. What else we did ourselves it tells of: setting a link down flushes its routes.
 func (n *notices) hearLink(p *Notice, m message) {
 	l, ok := decodeLink(m.body)
 	if !ok {
 		return
 	}
 	index := uint32(l.Index)
-	if old := n.names[index]; old != "" && old != l.name {
-		p.Links[old] = true
+	old := n.links[index]
+	n.links[index] = l.heard()
+	if m.typ == unix.RTM_DELLINK {
+		delete(n.links, index)
+		delete(n.grouped, l.name)
+	} else if n.regrouped(old, l.heard()) {
+		return
+	}
+	if old.name != "" && old.name != l.name {
+		p.Links[old.name] = true
 	}
 	p.Links[l.name] = p.Links[l.name] || m.typ == unix.RTM_DELLINK || l.Flags&unix.IFF_UP == 0
-	n.names[index] = l.name
-	if m.typ == unix.RTM_DELLINK {
-		delete(n.names, index)
+}
+
+// regroup notes that a link is being given a group by us.
+func (n *notices) regroup(name string, group uint32) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	n.grouped[name] = group
+}
+
+// notRegrouped notes that this has failed, or that there is no such link.
+func (n *notices) notRegrouped(name string) {
+	n.mu.Lock()
+	defer n.mu.Unlock()
+	delete(n.grouped, name)
+}
+
+// regrouped says whether all that is new of a link is the group that we have given it, of which the kernel tells once.
+func (n *notices) regrouped(old, now kernelLink) bool {
+	group, ours := n.grouped[now.name]
+	old.group = now.group
+	if !ours || group != now.group || old != now {
+		return false
 	}
+	delete(n.grouped, now.name)
+	return true
+}
+
+// heard is a link without what says which change its message is about.
+func (l kernelLink) heard() kernelLink {
+	l.Change = 0
+	return l
 }
 
 // hearAddress: with a link's last address go all its IPv4 routes. All its IPv6 routes go when IPv6 is switched
@@ -204,7 +242,7 @@ func (n *notices) hearAddress(p *Notice, m message) {
 	if !local {
 		p.RemovedAddresses[prefix.Addr()] = true
 	}
-	if name := n.names[msg.Index]; name != "" && (msg.Family == unix.AF_INET || local) {
+	if name := n.links[msg.Index].name; name != "" && (msg.Family == unix.AF_INET || local) {
 		p.Links[name] = true
 	}
 }
@@ -234,7 +272,7 @@ func (n *notices) hearNeighbour(p *Notice, m message) {
 	if !ok || m.port == n.own || e.protocol != Protocol {
 		return
 	}
-	if name := n.names[uint32(e.Ifindex)]; strings.HasPrefix(name, InterfacePrefix) {
+	if name := n.links[uint32(e.Ifindex)].name; strings.HasPrefix(name, InterfacePrefix) {
 		p.Neighbours[dataplane.NeighbourKey{Device: name, Address: e.address}] = true
 	}
 }
@@ -251,7 +289,7 @@ func (n *notices) hearNetconf(p *Notice, m message) {
 		case netconfDefault:
 			p.Sysctls["default"] = true
 		default:
-			if name := n.names[uint32(index)]; name != "" {
+			if name := n.links[uint32(index)].name; name != "" {
 				p.Sysctls[name] = true
 			}
 		}

@@ -172,10 +172,12 @@ type kernelLink struct {
 	unix.IfInfomsg
 	name, alias, kind string
 	mtu               int
-	mac               []byte
-	ipv6              bool
-	acceptRA          dataplane.AcceptRA
-	forwards          bool
+	group             uint32
+	// mac has the address' bytes.
+	mac      string
+	ipv6     bool
+	acceptRA dataplane.AcceptRA
+	forwards bool
 }
 
 func decodeLink(body []byte) (l kernelLink, ok bool) {
@@ -192,8 +194,10 @@ func decodeLink(body []byte) (l kernelLink, ok bool) {
 			l.alias = stringOf(value)
 		case unix.IFLA_MTU:
 			l.mtu = int(uint32Of(value))
+		case unix.IFLA_GROUP:
+			l.group = uint32Of(value)
 		case unix.IFLA_ADDRESS:
-			l.mac = value
+			l.mac = string(value)
 		case unix.IFLA_LINKINFO:
 			for typ, value := range attributes(value, 0) {
 				if typ == unix.IFLA_INFO_KIND {

@@ -88,23 +88,23 @@ func TestNeighboursErrors(t *testing.T) {
 
 func TestLinks(t *testing.T) {
 	h := newHost(t)
-	h.Run("ip", "link", "set", "cali2", "down", "mtu", "1300")
+	h.Run("ip", "link", "set", "cali2", "down", "mtu", "1300", "group", "0x7fffffff")
 	handle := h.open()
 	table := handle.Links()
 	have, err := table.Read(t.Context())
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "read", links{"cali1": {Up: true, MTU: 1500}, "cali2": {MTU: 1300}}, have)
+	equal(t, "read", links{"cali1": {Up: true, MTU: 1500}, "cali2": {MTU: 1300, Group: 0x7fffffff}}, have)
 
 	step := reconcile.NewStep("links", table)
-	want := links{"cali1": {Up: true, MTU: 1450}, "cali2": {Up: true}, "cali9": {Up: true, MTU: 1450}}
+	want := links{"cali1": {Up: true, MTU: 1450, Group: 0x1a2b3c4d}, "cali2": {Up: true}, "cali9": {Up: true, MTU: 1450}}
 	equal(t, "first", reconcile.Result{Read: true, Set: 3}, apply(t, step, want))
 	have, err = table.ReadEntries(t.Context(), []string{"cali1", "cali2", "cali9"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	equal(t, "entries", links{"cali1": {Up: true, MTU: 1450}, "cali2": {Up: true, MTU: 1300}}, have)
+	equal(t, "entries", links{"cali1": {Up: true, MTU: 1450, Group: 0x1a2b3c4d}, "cali2": {Up: true, MTU: 1300}}, have)
 	if out := h.Run("ip", "link"); strings.Contains(out, "cali9") {
 		t.Errorf("a link was made:\n%s", out)
 	}
@@ -127,6 +127,42 @@ func TestLinks(t *testing.T) {
 		t.Fatal(err)
 	}
 	equal(t, "read", 3, len(have))
+}
+
+// That a link has the group that we gave it is no news; what others do to it is, and so is what else has changed.
+func TestOwnGroupsAreNotNoticed(t *testing.T) {
+	h := newHost(t)
+	handle := h.open()
+	set := func(l dataplane.Link) {
+		t.Helper()
+		err := handle.Links().Write(t.Context(), reconcile.Diff[string, dataplane.Link]{Set: links{"cali1": l, "cali9": l}})
+		if err != nil {
+			t.Fatal(err)
+		}
+	}
+	settle(t, h, handle) // the interfaces come up
+	for i, c := range []struct {
+		change  func()
+		noticed bool
+	}{
+		{func() { set(dataplane.Link{Up: true, Group: 7}) }, false},
+		{func() { set(dataplane.Link{Up: true, Group: 8}) }, false},
+		{func() { h.Run("ip", "link", "set", "cali1", "group", "8") }, true}, // which may have been another meanwhile
+		{func() { h.Run("ip", "link", "set", "cali1", "group", "7") }, true},
+		{func() { set(dataplane.Link{Up: true, Group: 0}) }, false},
+		{func() { set(dataplane.Link{Up: true, Group: 9, MTU: 1400}) }, true},
+		{func() { set(dataplane.Link{Group: 10}) }, true},
+		{func() { h.Run("ip", "link", "add", "cali9", "group", "10", "type", "veth", "peer", "name", "pod9") }, false},
+	} {
+		c.change()
+		n := settle(t, h, handle)
+		if n.TouchesLink("cali1", dataplane.Link{}) != c.noticed {
+			t.Errorf("%d: noticed %v", i, n.Links)
+		}
+		if i == 7 && !n.TouchesLink("cali9", dataplane.Link{}) {
+			t.Errorf("a link of a group that was written to none of its name: noticed %v", n.Links)
+		}
+	}
 }
 
 func TestLinksErrors(t *testing.T) {

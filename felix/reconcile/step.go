@@ -69,6 +69,27 @@ func (s *Step[K, V]) Touch(match func(K, V) bool) {
 	}
 }
 
+// Doubt puts entries in doubt, whether they are remembered or not.
+func (s *Step[K, V]) Doubt(keys ...K) {
+	for _, k := range keys {
+		s.doubt[k] = struct{}{}
+	}
+}
+
+// Have gives what the table holds by our knowledge, after reading what is in doubt: the whole table if it is no
+// EntryReader. read says that it was that. The map must not be changed, and is good until the next Apply.
+func (s *Step[K, V]) Have(ctx context.Context) (have map[K]V, read bool, err error) {
+	if _, ok := s.table.(EntryReader[K, V]); !ok && len(s.doubt) > 0 {
+		s.Invalidate()
+	}
+	var r Result
+	if err := s.read(ctx, nil, &r); err != nil {
+		s.forget()
+		return nil, r.Read, fmt.Errorf("read %s: %w", s.name, err)
+	}
+	return s.have, r.Read, nil
+}
+
 // Apply makes the table hold want. An entry that is held but not wanted stays if keep is true of it;
 // a nil keep keeps none. The values are remembered and must not be changed afterwards.
 func (s *Step[K, V]) Apply(ctx context.Context, want map[K]V, keep func(K, V) bool) (Result, error) {
@@ -226,5 +247,6 @@ func (s *Step[K, V]) remember(d Diff[K, V], err error, r *Result) {
 		}
 		r.Set--
 		delete(s.have, k)
+		s.doubt[k] = struct{}{}
 	}
 }

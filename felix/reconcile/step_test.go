@@ -166,6 +166,51 @@ func TestTouchEntryReader(t *testing.T) {
 	equal(t, "reads", 1, tab.Reads)
 }
 
+// What is held is known before anything is wanted, also of entries that nobody has wanted or remembered.
+func TestHave(t *testing.T) {
+	tab := &entryTable{table: table{Have: entries{"a": "1", "b": "1"}, Bad: map[string]error{}}}
+	step := reconcile.NewStep("things", tab)
+	holds := func(what string, want entries, wantRead bool) {
+		t.Helper()
+		have, read, err := step.Have(t.Context())
+		if err != nil {
+			t.Fatal(err)
+		}
+		equal(t, what, want, have)
+		equal(t, what+": all read", wantRead, read)
+	}
+	holds("first", entries{"a": "1", "b": "1"}, true)
+	tab.Have["b"], tab.Have["c"] = "2", "1"
+	holds("without doubt", entries{"a": "1", "b": "1"}, false)
+	step.Doubt("b", "c", "d")
+	holds("in doubt", entries{"a": "1", "b": "2", "c": "1"}, false)
+	equal(t, "asked", 3, len(tab.asked))
+	equal(t, "what was read is not read again", reconcile.Result{Set: 1}, apply(t, step, entries{"a": "1", "b": "3", "c": "1"}, nil))
+	equal(t, "asked", 3, len(tab.asked))
+	holds("written", entries{"a": "1", "b": "3", "c": "1"}, false)
+
+	tab.Bad["b"] = errors.New("down")
+	if _, err := step.Apply(t.Context(), entries{"a": "2", "b": "4", "c": "1"}, nil); err == nil {
+		t.Error("no error")
+	}
+	holds("what could not be written is as it is", entries{"a": "2", "b": "3", "c": "1"}, false)
+
+	step.Invalidate()
+	tab.ReadErr = errors.New("broken")
+	if _, _, err := step.Have(t.Context()); err == nil || err.Error() != "read things: broken" {
+		t.Errorf("have %v", err)
+	}
+	tab.ReadErr = nil
+	holds("all in doubt", entries{"a": "2", "b": "3", "c": "1"}, true)
+
+	whole := &table{Have: entries{"a": "1"}}
+	step = reconcile.NewStep("things", whole)
+	holds("of a table without single entries", entries{"a": "1"}, true)
+	whole.Have["b"] = "1"
+	step.Doubt("b")
+	holds("in doubt", entries{"a": "1", "b": "1"}, true)
+}
+
 // forgetfulTable finds entries only when asked for them, as the sysctls do: there are too many to list.
 type forgetfulTable struct{ entryTable }
 
