@@ -215,6 +215,9 @@ func (a *Agent) await(ctx context.Context, resync *resync, suspects <-chan struc
 		case <-a.Keeper.Wake():
 		case <-a.Mirror.Wake():
 		case <-a.Revoker.Wake():
+			if !a.revoked() {
+				continue
+			}
 		case <-a.retry:
 			a.retry = nil
 		case <-a.thawed():

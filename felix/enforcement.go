@@ -24,6 +24,8 @@ type enforcement struct {
 	complete bool
 	// owed is which established flows are to be judged anew.
 	owed revocation.Owed
+	// revoked is what the status shows of the Revoker.
+	revoked revocation.Status
 	// packets are those that rules report.
 	packets *packetlog.Log
 	// told says that objects have changed since the last Update, and edition is another one after each that was told
@@ -57,19 +59,29 @@ func (e *enforcement) leave(all []netip.Addr) {
 	}
 }
 
+// owes says whether there are flows to be judged anew, with what the Revoker has left undone.
+func (a *Agent) owes() bool {
+	e, r := &a.memos.enforcement, a.Revoker
+	e.owed.Merge(r.TakeUndone())
+	if !r.Standing() {
+		clear(e.owed.Widened)
+	}
+	return !e.owed.Empty()
+}
+
+// revoked says whether a pass is called for by a Revoker that is ready again: it has more to do, or the status is to show
+// what it has done.
+func (a *Agent) revoked() bool {
+	now, shown := a.Revoker.Status(), a.memos.revoked
+	return a.owes() || now.Cut != shown.Cut || (now.Err == nil) != (shown.Err == nil)
+}
+
 // revoke has the flows judged anew that what has changed in the kernel may concern. What comes while the Revoker works
 // waits until it is ready.
 func (a *Agent) revoke() {
 	e, r := &a.memos.enforcement, a.Revoker
 	e.owed.Affected.Merge(e.filter.TakeAffected())
-	if !e.written || !r.Ready() {
-		return
-	}
-	e.owed.Merge(r.TakeUndone())
-	if !r.Standing() {
-		clear(e.owed.Widened)
-	}
-	if e.owed.Empty() {
+	if !e.written || !r.Ready() || !a.owes() {
 		return
 	}
 	job := revocation.Job{Owed: e.owed, Node: a.Node, Pods: e.filter.Pods(), Host: a.world.host, Snapshot: a.world.snap}

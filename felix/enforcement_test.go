@@ -3,10 +3,13 @@
 package felix
 
 import (
+	"context"
 	"errors"
 	"net/netip"
 	"strings"
 	"testing"
+
+	"korat/felix/revocation"
 )
 
 // Flows that a policy forbids are cut, those of pods that are gone deleted, and all others stay, over restarts too.
@@ -71,4 +74,38 @@ func TestRevocation(t *testing.T) {
 		t.Fatal(err)
 	}
 	want("none is left")
+}
+
+// TestRevokerIsReady wants no pass of a Revoker that has no more to do and has done nothing that the status shows.
+func TestRevokerIsReady(t *testing.T) {
+	w := newWorld(t)
+	data := stillWith(t, "")
+	agent := w.idle(data, nopJournal{})
+	w.populate(agent, data, 1)
+	agent.Revoker = revocation.New(w.conntrack, agent.Log)
+	ctx, cancel := context.WithCancel(t.Context())
+	ended := make(chan struct{})
+	go func() { agent.Revoker.Run(ctx); close(ended) }()
+	defer func() { cancel(); <-ended }()
+	after := func(what string, want bool) {
+		t.Helper()
+		mustPass(t, agent)
+		<-agent.Revoker.Wake()
+		if agent.revoked() != want {
+			t.Errorf("%s: a pass is called for: %t, want %t", what, !want, want)
+		}
+	}
+	after("nothing was found", false)
+	w.conntrack.open(netip.MustParseAddr("203.0.113.1"), netip.MustParseAddr("10.0.0.0"), 80)
+	agent.memos.owed.Affected.All = true
+	after("a flow was cut", true)
+	agent.memos.owed.Leave(netip.MustParseAddr("10.0.0.77"))
+	after("the cut is told, nothing else was found", false)
+	agent.memos.owed.Leave(netip.MustParseAddr("10.0.0.77"))
+	mustPass(t, agent)
+	agent.memos.owed.Leave(netip.MustParseAddr("10.0.0.78"))
+	<-agent.Revoker.Wake()
+	if !agent.revoked() {
+		t.Error("there is more to do, and no pass is called for")
+	}
 }

@@ -42,7 +42,7 @@ func (a *Agent) policyStatus(err error) PolicyStatus {
 	size := a.memos.filter.Size()
 	s := PolicyStatus{
 		Active: size.Policies, Chains: size.Chains, Rules: size.Rules, Sets: size.Sets, Members: size.Members,
-		Refused: refusedChains(err), Cut: a.Revoker.Status().Cut,
+		Refused: refusedChains(err), Cut: a.memos.revoked.Cut,
 	}
 	if table, ok := a.Tables.Chains.(interface{ Choice() kernel.Choice }); ok {
 		choice := table.Choice()

@@ -185,7 +185,8 @@ func (a *Agent) publish(began time.Time, err error) {
 	if trouble.filter != nil {
 		problems = append(problems, "policy: "+trouble.filter.Error())
 	}
-	if err := a.Revoker.Status().Err; err != nil {
+	a.memos.revoked = a.Revoker.Status()
+	if err := a.memos.revoked.Err; err != nil {
 		problems = append(problems, "flows that policies forbid may go on: "+err.Error())
 	}
 	a.logOnce("policy", &r.filterErr, trouble.filter)

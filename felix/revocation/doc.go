@@ -10,7 +10,8 @@
 // of it passes. Once policies allow the flow again it loses the mark, and goes on if its ends still have it: an entry that
 // were deleted then could begin anew with an answer, and what was a service's address would be a pod's.
 //
-// The agent's loop says what has changed, and goes on: a Revoker works on its own, and one thing at a time.
+// The agent's loop says what has changed, and goes on: a Revoker works on its own, and one thing at a time. Between two it rests
+// for half a second at least: a change that comes alone is followed at once.
 //
 // Open revoker.go first, then run.go (which flows are looked at) and judge.go (what is asked of explain).
 package revocation

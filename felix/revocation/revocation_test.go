@@ -8,6 +8,7 @@ import (
 	"net/netip"
 	"strings"
 	"testing"
+	"time"
 
 	"korat/api"
 	"korat/felix/kernel"
@@ -276,6 +277,20 @@ func TestFailure(t *testing.T) {
 		s.want(s.round(), near+" revoked")
 		if st := s.revoker.Status(); st.Err != nil || st.Cut != 1 {
 			t.Errorf("status %+v", st)
+		}
+	})
+}
+
+// TestRests walks through the connection tracking at most twice a second, however little there is in it.
+func TestRests(t *testing.T) {
+	within(t, []string{"tcp 10.0.0.2:40000 10.0.0.1:80"}, func(s *site) {
+		began := time.Now()
+		for i := range 10 {
+			s.owed.Leave(netip.AddrFrom4([4]byte{10, 0, 9, byte(i)}))
+			s.round()
+		}
+		if took := time.Since(began); took < 5*time.Second || took > 6*time.Second { // of synctest's clock
+			t.Errorf("ten jobs, one after the other, took %s", took)
 		}
 	})
 }

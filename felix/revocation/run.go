@@ -71,6 +71,9 @@ type work struct {
 
 // chunk judges the flows that are held, and does what follows.
 func (w *work) chunk(ctx context.Context) error {
+	if len(w.flows) == 0 {
+		return nil
+	}
 	if !w.job.Affected.Empty() {
 		w.know(w.flows)
 	}
