@@ -17,11 +17,7 @@ func (c *checker) selector(field, value string) (s selector.Selector, ok bool) {
 	if !errors.As(err, &wrong) {
 		return s, true
 	}
-	have := ""
-	if wrong.Have != "" {
-		have = ", have " + wrong.Have
-	}
-	c.fail(field, value, "column %d: want %s%s", wrong.Column, wrong.Want, have)
+	c.fail(field, value, "%s", wrong.Problem())
 	return s, false
 }
 

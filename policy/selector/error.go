@@ -24,43 +24,29 @@ type Error struct {
 const around = 40
 
 // Error gives one line, with the text, or with the part around the column if it is long.
-func (e *Error) Error() string {
-	text, _ := e.excerpt()
-	return fmt.Sprintf("selector %s: column %d: %s", quote(text), e.Column, e.wanted())
-}
+func (e *Error) Error() string { return "selector " + quote(e.excerpt()) + ": " + e.Problem() }
 
-// Caret gives two lines: the text, and what is wanted under the character that is not.
-func (e *Error) Caret() string {
-	text, before := e.excerpt()
-	plain := strings.Map(func(r rune) rune {
-		if strconv.IsPrint(r) {
-			return r
-		}
-		return ' '
-	}, text)
-	return fmt.Sprintf("%s\n%s^ %s", plain, strings.Repeat(" ", before), e.wanted())
-}
-
-func (e *Error) wanted() string {
-	if e.Have == "" {
-		return "want " + e.Want
+// Problem is Error without the text: "column 5: want ==, have `=`".
+func (e *Error) Problem() string {
+	problem := fmt.Sprintf("column %d: want %s", e.Column, e.Want)
+	if e.Have != "" {
+		problem += ", have " + e.Have
 	}
-	return "want " + e.Want + ", have " + e.Have
+	return problem
 }
 
-// excerpt gives the text to show, and how many of its characters are before the column.
-func (e *Error) excerpt() (string, int) {
+// excerpt gives the text to show.
+func (e *Error) excerpt() string {
 	runes, before := []rune(e.Text), e.Column-1
 	start, end := max(0, before-around), min(len(runes), before+around)
 	text := string(runes[start:end])
-	before -= start
 	if start > 0 {
-		text, before = "…"+text, before+1
+		text = "…" + text
 	}
 	if end < len(runes) {
 		text += "…"
 	}
-	return text, before
+	return text
 }
 
 // fail gives the error for the parser's place.

@@ -109,29 +109,17 @@ func TestErrors(t *testing.T) {
 
 func TestErrorText(t *testing.T) {
 	long := strings.Repeat("has(a) && ", 10)
-	tests := []struct{ text, want, caret string }{
-		{
-			"a == ", "selector `a == `: column 6: want a quoted string",
-			"a == \n     ^ want a quoted string",
-		},
-		{
-			"a == 'ä' & b", "selector `a == 'ä' & b`: column 10: want &&, have `&`",
-			"a == 'ä' & b\n         ^ want &&, have `&`",
-		},
-		{
-			"a\n", `selector "a\n": column 2: ` + operator + ", have a line break (a selector is one line)",
-			"a \n ^ " + operator + ", have a line break (a selector is one line)",
-		},
+	tests := []struct{ text, want string }{
+		{"a == ", "selector `a == `: column 6: want a quoted string"},
+		{"a == 'ä' & b", "selector `a == 'ä' & b`: column 10: want &&, have `&`"},
+		{"a\n", `selector "a\n": column 2: ` + operator + ", have a line break (a selector is one line)"},
 		{
 			long + "a = 'b' && " + long,
 			"selector `…s(a) && has(a) && has(a) && has(a) && a = 'b' && has(a) && has(a) && has(a) && h…`: column 103: want ==, have `=`",
-			"…s(a) && has(a) && has(a) && has(a) && a = 'b' && has(a) && has(a) && has(a) && h…\n" +
-				strings.Repeat(" ", 41) + "^ want ==, have `=`",
 		},
 		{
 			"a " + strings.Repeat("b", 50) + " 'c'",
 			"selector `a bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb…`: column 3: " + operator + ", have `" + strings.Repeat("b", 40) + "…`",
-			"a bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb…\n  ^ " + operator + ", have `" + strings.Repeat("b", 40) + "…`",
 		},
 	}
 	for _, tt := range tests {
@@ -141,8 +129,8 @@ func TestErrorText(t *testing.T) {
 			t.Errorf("%q: %v, want an Error", tt.text, err)
 			continue
 		}
-		if e.Error() != tt.want || e.Caret() != tt.caret {
-			t.Errorf("have\n%s\n%s\nwant\n%s\n%s", e.Error(), e.Caret(), tt.want, tt.caret)
+		if e.Error() != tt.want {
+			t.Errorf("have %s\nwant %s", e.Error(), tt.want)
 		}
 	}
 }

@@ -234,7 +234,4 @@ func checkError(t *testing.T, text string, err error) {
 	if lines := strings.Count(e.Error(), "\n") + 1; lines != 1 {
 		t.Fatalf("%q: the error has %d lines: %v", text, lines, err)
 	}
-	if lines := strings.Count(e.Caret(), "\n") + 1; lines != 2 {
-		t.Fatalf("%q: the caret has %d lines: %s", text, lines, e.Caret())
-	}
 }
