@@ -9,6 +9,7 @@ import (
 
 	"github.com/prometheus/client_golang/prometheus"
 
+	"korat/felix/dataplane"
 	"korat/felix/kernel"
 	"korat/felix/reconcile"
 	"korat/policy/chain"
@@ -67,6 +68,19 @@ func refusedChains(err error) []RefusedChain {
 		all = append(all, RefusedChain{key.String(), failed[key].Error()})
 	}
 	return all
+}
+
+// ipvsInterface has the addresses of services on hosts whose kube-proxy works with IPVS.
+const ipvsInterface = "kube-ipvs0"
+
+// bypasses says what there is on this host that packets get past policies by. What IPVS sends on is the host's own to the
+// packet filter: it comes in by INPUT and leaves by OUTPUT, and what a host sends to its own pods is not policed.
+func bypasses(h dataplane.Host) []string {
+	if _, there := h.Links[ipvsInterface]; !there {
+		return nil
+	}
+	return []string{"policy: the interface " + ipvsInterface + " is there: if kube-proxy works with IPVS, connections to services get past the ingress " +
+		"policies of this node's pods: have it work with iptables or nftables, then delete the interface"}
 }
 
 // policyMetrics are those of PolicyStatus.

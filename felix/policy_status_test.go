@@ -11,6 +11,7 @@ import (
 	"testing"
 
 	"korat/api"
+	"korat/felix/dataplane"
 	"korat/policy/chain"
 )
 
@@ -70,4 +71,24 @@ func TestPolicyStatus(t *testing.T) {
 	if !strings.Contains(n.scrape(), "korat_refused_chains 1\n") {
 		t.Error("the metrics do not count it")
 	}
+}
+
+// Where kube-proxy works with IPVS connections to services get past policies: the status says so for as long as that is so.
+func TestIPVSIsToldOf(t *testing.T) {
+	w := newWorld(t)
+	n := w.start()
+	n.untilReady()
+	told := func() bool {
+		return strings.Contains(strings.Join(n.status().Problems, "\n"), "policy: the interface kube-ipvs0 is there")
+	}
+	if told() {
+		t.Errorf("have %q", n.status().Problems)
+	}
+	w.kernel.addLink("kube-ipvs0", dataplane.HostLink{Index: 300, Type: "dummy"})
+	w.until("the status tells", told)
+	if len(n.report.notReady()) > 0 {
+		t.Errorf("not ready: %q", n.report.notReady())
+	}
+	w.kernel.removeLink("kube-ipvs0")
+	w.until("the status tells no more", func() bool { return !told() })
 }

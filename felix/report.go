@@ -190,7 +190,7 @@ func (a *Agent) publish(began time.Time, err error) {
 		problems = append(problems, "flows that policies forbid may go on: "+err.Error())
 	}
 	a.logOnce("policy", &r.filterErr, trouble.filter)
-	problems = slices.Concat(problems, a.memos.filter.Problems(), a.lost())
+	problems = slices.Concat(problems, a.memos.filter.Problems(), a.lost(), bypasses(w.host))
 	a.logOnce("learned routes", &r.learnedErr, trouble.learned)
 	policies := a.policyStatus(trouble.filter)
 	m.policy.set(policies, a.memos.filter.Faults())
