@@ -3,6 +3,7 @@
 package explain
 
 import (
+	"cmp"
 	"net/netip"
 	"slices"
 
@@ -49,24 +50,23 @@ func (j *journey) hostEndpoint(s spot, iface string, addr netip.Addr) *Endpoint 
 	return guess
 }
 
-// hostInterface finds a node's host endpoint: that which names the interface, else that which has the address of the
-// node, else that for all interfaces.
+// hostInterface finds a node's host endpoint: that which names the interface, else that which has the address, else one of
+// the interface that the node is known by, else that for all interfaces. Of several it is the first by name.
 func (j *journey) hostInterface(all []*Endpoint, iface string, addr netip.Addr) *Endpoint {
-	var byAddress, every *Endpoint
+	var byAddress, byNode, every *Endpoint
 	for _, ep := range all {
 		switch {
 		case ep.Interface == "*":
-			every = ep
+			every = cmp.Or(every, ep)
 		case iface != "" && ep.Interface == iface:
 			return ep
-		case ep.Interface == "" && (ep.has(addr) || j.hasNode(ep)), iface == "" && ep.has(addr):
-			byAddress = ep
+		case (iface == "" || ep.Interface == "") && ep.has(addr):
+			byAddress = cmp.Or(byAddress, ep)
+		case ep.Interface == "" && j.hasNode(ep):
+			byNode = cmp.Or(byNode, ep)
 		}
 	}
-	if byAddress != nil {
-		return byAddress
-	}
-	return every
+	return cmp.Or(byAddress, byNode, every)
 }
 
 // hasNode says whether an address of the endpoint is one that its node is known by.

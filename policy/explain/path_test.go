@@ -265,6 +265,12 @@ func TestHostInterface(t *testing.T) {
 		{"", "192.0.2.9", []Endpoint{host("one", "eth0"), host("two", "eth1", "192.0.2.9/32")}, "two"},
 		{"", "192.0.2.1", []Endpoint{host("one", "eth0"), host("two", "eth1")}, ""},
 		{"", "192.0.2.1", []Endpoint{host("one", "eth0")}, "one"},
+		// Of several for one interface the first by name counts, as with the agent.
+		{"eth2", "192.0.2.1", []Endpoint{host("a", "*"), host("c", "", "192.0.2.1/32"), host("b", "", "192.0.2.1/32")}, "b"},
+		{"eth2", "10.9.9.9", []Endpoint{host("a", "*"), host("c", "", "192.0.2.1/32"), host("b", "", "192.0.2.1/32")}, "b"},
+		{"", "192.0.2.1", []Endpoint{host("c", "", "192.0.2.1/32"), host("b", "", "192.0.2.1/32")}, "b"},
+		{"eth2", "10.9.9.9", []Endpoint{host("b", "*"), host("a", "*")}, "a"},
+		{"eth2", "192.0.2.9", []Endpoint{host("b", "", "192.0.2.1/32"), host("c", "", "192.0.2.9/32")}, "c"},
 	} {
 		w := New(Parts{Endpoints: c.endpoints, Nodes: nodes})
 		to := at4(c.to)

@@ -4,11 +4,10 @@ package explain
 
 import (
 	"maps"
-	"math"
 	"net/netip"
 	"slices"
+	"strings"
 
-	"korat/api"
 	"korat/policy"
 )
 
@@ -21,6 +20,8 @@ type Parts struct {
 	Endpoints []Endpoint
 	Sets      []NetworkSet
 	Nodes     []Node
+	// Doubts are what is not known; nil if all is.
+	Doubts *policy.Doubts
 	// Services are the endpoints behind services that rules name.
 	Services map[policy.Service][]ServiceEndpoint
 	// Failsafe ports of host endpoints are open whatever policies say.
@@ -92,7 +93,7 @@ type World struct {
 	tiers    []policy.Tier
 	policies map[string][]*policy.Policy // by tier, as they are evaluated
 	profiles map[string]*policy.Profile
-	// byPlace are the endpoints at a node's interface, hosts those of nodes, and byAddress who has an address.
+	// byPlace are the endpoints at a node's interface, hosts those of nodes by name, and byAddress who has an address.
 	byPlace   map[place]*Endpoint
 	hosts     map[string][]*Endpoint
 	byAddress map[netip.Addr][]*item
@@ -122,13 +123,13 @@ func New(p Parts) *World {
 		items: map[netip.Addr][]*item{}, labels: map[*Endpoint]map[string]string{}, applied: map[appliedKey][]tierPolicies{},
 	}
 	for _, pol := range p.Policies {
-		w.policies[pol.Tier] = append(w.policies[pol.Tier], pol)
+		w.policies[pol.Tier] = append(w.policies[pol.Tier], p.Doubts.Policy(pol))
 	}
 	for _, pols := range w.policies {
 		slices.SortFunc(pols, (*policy.Policy).Compare)
 	}
 	for _, prof := range p.Profiles {
-		w.profiles[prof.Name] = prof
+		w.profiles[prof.Name] = p.Doubts.Profile(prof)
 	}
 	for i := range p.Endpoints {
 		ep := &p.Endpoints[i]
@@ -138,6 +139,9 @@ func New(p Parts) *World {
 		}
 		w.add(ep.Item, ep.String())
 		w.labels[ep] = w.inherited(ep.Item)
+	}
+	for _, all := range w.hosts {
+		slices.SortFunc(all, func(a, b *Endpoint) int { return strings.Compare(a.Name, b.Name) })
 	}
 	for _, set := range p.Sets {
 		name := "GlobalNetworkSet " + set.Name
@@ -149,8 +153,7 @@ func New(p Parts) *World {
 	return w
 }
 
-// tiersOf adds those that always exist, and puts them all in order. A tier that policies name without it being there
-// stands last and denies: what somebody wanted restricted is not open for the lack of it.
+// tiersOf adds those that always exist, and those that policies name without their being there, and puts them all in order.
 func tiersOf(p Parts) []policy.Tier {
 	tiers := slices.Clone(p.Tiers)
 	add := func(t policy.Tier) {
@@ -162,7 +165,7 @@ func tiersOf(p Parts) []policy.Tier {
 		add(t)
 	}
 	for _, pol := range p.Policies {
-		add(policy.Tier{Name: pol.Tier, Order: math.Inf(1), Default: api.Deny})
+		add(policy.ImpliedTier(pol.Tier))
 	}
 	slices.SortFunc(tiers, policy.Tier.Compare)
 	return tiers
@@ -178,8 +181,11 @@ func (w *World) profile(name string) *policy.Profile {
 	return prof
 }
 
-// add makes an item known by its addresses.
+// add makes an item known by its addresses, unless its labels are not.
 func (w *World) add(it policy.Item, name string) {
+	if it.Doubt > policy.Partial {
+		return
+	}
 	known := &item{w.inherited(it), it.Prefixes, it.Ports, name}
 	wide := false
 	for _, p := range it.Prefixes {
