@@ -38,6 +38,8 @@ func TestAffected(t *testing.T) {
 	w.have.TakeAffected()
 	cut := 0
 	for step := range 500 {
+		w.settle()
+		w.have.TakeAffected()
 		before, locals := w.frozen(t), maps.Clone(w.locals)
 		did := pick(w, w.change, w.changePeer, w.changeRules)()
 		changes := w.have.Update()
@@ -63,7 +65,7 @@ func TestAffected(t *testing.T) {
 
 // frozen gives a kernel with what there is now.
 func (w *walk) frozen(t *testing.T) *kernel {
-	k := &kernel{TB: t, Chains: maps.Clone(w.chains), Sets: map[string][]policy.Member{}}
+	k := &kernel{TB: t, Chains: maps.Clone(w.chains), Sets: map[string][]policy.Member{}, Groups: maps.Clone(w.groups)}
 	for key, members := range w.sets {
 		k.Sets[key.Name] = slices.Collect(maps.Keys(members))
 	}

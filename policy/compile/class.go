@@ -70,7 +70,10 @@ func (c *Compiler) rewire() map[string]struct{} {
 		}
 		d.count(name, w, -1, unsettled)
 		before := w.to
-		w.have, w.number, w.to = d.told[name], 0, lead{}
+		w.have, w.number, w.to = 0, 0, lead{}
+		if c.options.ofPods(name) {
+			w.have = d.told[name]
+		}
 		if l := d.endpoint(name); l != nil && l.group != nil {
 			w.number, w.to = l.group.number, l.group.lead()
 			if before != (lead{}) && before != w.to {

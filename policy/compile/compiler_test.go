@@ -252,36 +252,41 @@ func TestRefusedRules(t *testing.T) {
 	}
 }
 
-// TestDispatchLeads looks at random names of interfaces: each leads to its chain, others to a DROP, and on the way are
-// no more rules than a tree may have.
+// TestDispatchLeads looks at pods of as many classes, by their names and by their groups: each leads to its chain, others to
+// a DROP, and on the way are no more rules than a tree may have.
 func TestDispatchLeads(t *testing.T) {
-	c := compile.New(compile.Options{Families: []api.Family{api.IPv4}})
-	for i := range uint16(200) {
-		name := fmt.Sprintf("cali%x", 0x1000000+int(i)*0x9e3779b1%0xefffff)
-		c.SetLocal(name, compile.Local{Interface: name, Profiles: []string{name}})
-		c.SetProfile(&policy.Profile{Name: name, Ingress: []policy.Rule{allow(1000 + i)}})
-	}
-	c.Update()
-	k := policytest.NewMachine(t, c)
-	tried := 0
-	p := packet{Source: netip.MustParseAddr("192.0.2.1"), Destination: netip.MustParseAddr("10.0.0.1"), Protocol: policy.TCP}
-	for i := range uint16(200) {
-		name := fmt.Sprintf("cali%x", 0x1000000+int(i)*0x9e3779b1%0xefffff)
-		for port, want := range map[uint16]policytest.Fate{1000 + i: accepted, 1001 + i: dropped} {
-			p.Out, p.DestinationPort = name, port
-			k.Tried = 0
-			if have := k.Through(&p, hook{Table: chain.Filter, Name: "FORWARD"}); have != want {
-				t.Errorf("%s, port %d: have %v, want %v", name, port, have, want)
+	for groups, most := range map[bool]int{false: 60, true: 40} {
+		c := compile.New(compile.Options{Families: []api.Family{api.IPv4}, Groups: groups})
+		name := func(i uint16) string { return fmt.Sprintf("cali%x", 0x1000000+int(i)*0x9e3779b1%0xefffff) }
+		for i := range uint16(200) {
+			c.SetLocal(name(i), compile.Local{Interface: name(i), Profiles: []string{name(i)}})
+			c.SetProfile(&policy.Profile{Name: name(i), Ingress: []policy.Rule{allow(1000 + i)}})
+		}
+		c.Update()
+		k := policytest.NewMachine(t, c)
+		k.Groups = map[string]uint32{}
+		for i := range uint16(200) {
+			k.Groups[name(i)] = c.Group(name(i))
+		}
+		tried := 0
+		p := packet{Source: netip.MustParseAddr("192.0.2.1"), Destination: netip.MustParseAddr("10.0.0.1"), Protocol: policy.TCP}
+		for i := range uint16(200) {
+			for port, want := range map[uint16]policytest.Fate{1000 + i: accepted, 1001 + i: dropped} {
+				p.Out, p.DestinationPort = name(i), port
+				k.Tried = 0
+				if have := k.Through(&p, hook{Table: chain.Filter, Name: "FORWARD"}); have != want {
+					t.Errorf("%s, port %d: have %v, want %v", name(i), port, have, want)
+				}
+				tried = max(tried, k.Tried)
 			}
-			tried = max(tried, k.Tried)
+			p.Out, p.DestinationPort = name(i)+"0", 1000+i
+			if k.Through(&p, hook{Table: chain.Filter, Name: "FORWARD"}) != dropped {
+				t.Errorf("%s is not known, and not dropped", p.Out)
+			}
 		}
-		p.Out, p.DestinationPort = name+"0", 1000+i
-		if k.Through(&p, hook{Table: chain.Filter, Name: "FORWARD"}) != dropped {
-			t.Errorf("%s is not known, and not dropped", p.Out)
+		if tried > most {
+			t.Errorf("groups %v: a packet tries %d rules", groups, tried)
 		}
+		t.Logf("groups %v: a packet tries at most %d rules", groups, tried)
 	}
-	if tried > 60 {
-		t.Errorf("a packet tries %d rules", tried)
-	}
-	t.Logf("a packet tries at most %d rules", tried)
 }

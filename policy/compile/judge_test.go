@@ -123,8 +123,19 @@ func (w *walk) judgement(t *testing.T) *judgement {
 	}
 	w.tell(c)
 	c.Update()
+	w.have = c
+	w.settle()
+	for range w.IntN(3) { // what others do to interfaces does no harm
+		w.regroup()
+	}
+	for name := range w.interfaces() {
+		if w.groups[name] == 0 {
+			w.group(name, c.Group(name))
+		}
+	}
+	c.Update()
 	j.compiler, j.kernel, j.world, j.pods = c, policytest.NewMachine(t, c), explain.New(parts), parts.Endpoints
-	j.kernel.Local = hosts()
+	j.kernel.Local, j.kernel.Groups = hosts(), w.groups
 	return j
 }
 

@@ -5,6 +5,7 @@ package compile
 import (
 	"iter"
 	"net/netip"
+	"strings"
 
 	"korat/api"
 	"korat/policy"
@@ -72,6 +73,11 @@ func (o Options) defaulted() Options {
 		o.LogPrefix = defaultLogPrefix
 	}
 	return o
+}
+
+// ofPods says whether an interface may be a pod's, by a name that a rule can be for alone.
+func (o Options) ofPods(name string) bool {
+	return len(name) > len(o.InterfacePrefix) && strings.HasPrefix(name, o.InterfacePrefix) && !strings.HasSuffix(name, "+")
 }
 
 // slots gives those that there are lists and chains for.

@@ -21,8 +21,8 @@ import (
 )
 
 // TestTransitions makes one change after another as the kernel does it: chains all at once, sets member by member in the
-// order that is asked for, while packets are half-way through the chains. The verdict on each must be the one before or
-// the one after. COMPILE_SEED repeats a walk.
+// order that is asked for, then interfaces get their groups, one after the other and not always all of them, while packets
+// are half-way through the chains. The verdict on each must be the one before or the one after. COMPILE_SEED repeats a walk.
 func TestTransitions(t *testing.T) {
 	seed := rand.Uint64()
 	if text := os.Getenv("COMPILE_SEED"); text != "" {
@@ -32,6 +32,7 @@ func TestTransitions(t *testing.T) {
 	orders := map[policy.SetOrder]int{}
 	for world := range 20 {
 		w := newWalk(seed + uint64(world))
+		w.options.Groups = world%4 > 0
 		w.have = compile.New(w.options)
 		for i := range 6 {
 			w.inhabit(i)
@@ -43,7 +44,7 @@ func TestTransitions(t *testing.T) {
 		for range 4 {
 			w.changePeer()
 		}
-		w.have.Update()
+		w.settle()
 		for range 40 {
 			w.transit(t, orders)
 			if t.Failed() {
@@ -63,7 +64,8 @@ func (w *walk) inhabit(i int) string {
 	it := policy.Item{Labels: w.labels(), Parents: []string{"kns.a", "kns.b"}[i%2:][:1], Prefixes: podPrefixes(i)}
 	it.Ports = some(w, 2, policy.NamedPort{Name: "http", Protocol: policy.TCP, Port: 80}, policy.NamedPort{Name: "dns", Protocol: policy.UDP, Port: 53})
 	w.have.SetPeer(id, it)
-	w.have.SetLocal(id, compile.Local{Interface: fmt.Sprint("cali", i), Labels: it.Labels, Parents: it.Parents, Profiles: it.Parents})
+	w.locals[id] = compile.Local{Interface: fmt.Sprint("cali", i), Labels: it.Labels, Parents: it.Parents, Profiles: it.Parents}
+	w.have.SetLocal(id, w.locals[id])
 	return fmt.Sprintf("%s = %v", id, it)
 }
 
@@ -95,7 +97,7 @@ func podPrefixes(i int) []netip.Prefix {
 
 // transit makes a change, or what several things of which none concerns another come to.
 func (w *walk) transit(t *testing.T, orders map[policy.SetOrder]int) {
-	before := state{maps.Clone(w.have.Chains()), policytest.Contents(w.have)}
+	before := w.state()
 	did := ""
 	for range 1 + w.IntN(3) {
 		switch w.IntN(9) {
@@ -122,7 +124,11 @@ func (w *walk) transit(t *testing.T, orders map[policy.SetOrder]int) {
 		}
 	}
 	changes := w.have.Update()
-	after := state{w.have.Chains(), policytest.Contents(w.have)}
+	moves := w.moves()
+	after := w.state()
+	for name, number := range moves {
+		after.groups[name] = number
+	}
 	for _, c := range changes.Sets {
 		if !c.New && !c.Gone {
 			orders[c.Order]++
@@ -143,16 +149,56 @@ func (w *walk) transit(t *testing.T, orders map[policy.SetOrder]int) {
 			return
 		}
 	}
+	w.move(t, moves, after)
+}
+
+// moves gives the groups that interfaces are to have instead of others.
+func (w *walk) moves() map[string]uint32 {
+	moves := map[string]uint32{}
+	for i := range 6 {
+		name := fmt.Sprint("cali", i)
+		if number := w.have.Group(name); number != w.groups[name] {
+			moves[name] = number
+		}
+	}
+	return moves
+}
+
+// move gives some of the interfaces their groups, and wants the chains that follow to judge as those before, whatever
+// others have got theirs already.
+func (w *walk) move(t *testing.T, moves map[string]uint32, before state) {
+	for _, name := range slices.Sorted(maps.Keys(moves)) {
+		if w.IntN(4) > 0 {
+			w.group(name, moves[name])
+		}
+	}
+	if changes := w.have.Update(); len(changes.Sets) > 0 || len(changes.Groups) > 0 {
+		t.Errorf("interfaces have got groups that they were to have, and this changes: %+v", changes)
+	}
+	after := w.state()
+	for range 50 {
+		p := w.passing()
+		want := before.verdict(t, p)
+		if have := after.verdict(t, p); have != want {
+			t.Errorf("%s: the verdict is %v, and %v after interfaces have got groups: %v of %v", p, want, have, w.groups, moves)
+			return
+		}
+	}
 }
 
 // state is all that packets are judged by.
 type state struct {
 	chains map[chain.Key]*chain.Chain
 	sets   map[string][]policy.Member
+	groups map[string]uint32
+}
+
+func (w *walk) state() state {
+	return state{maps.Clone(w.have.Chains()), policytest.Contents(w.have), maps.Clone(w.groups)}
 }
 
 func (s state) verdict(t *testing.T, p packet) policytest.Fate {
-	k := &kernel{TB: t, Chains: s.chains, Sets: s.sets}
+	k := &kernel{TB: t, Chains: s.chains, Sets: s.sets, Groups: s.groups}
 	return k.Through(&p, hook{Table: chain.Filter, Name: "FORWARD"})
 }
 
@@ -173,14 +219,14 @@ func (w *walk) passing() packet {
 
 // raced gives the verdict on a packet while sets change: at each look into one some more members may have come or gone.
 func (w *walk) raced(t *testing.T, before, after state, changes compile.Changes, p packet) (policytest.Fate, []string) {
-	now := state{before.chains, maps.Clone(before.sets)}
+	now := state{before.chains, maps.Clone(before.sets), before.groups}
 	late := w.IntN(2) == 0
 	early, rest := w.operations(now.sets, after.sets, changes)
 	if late {
 		for _, do := range early {
 			do()
 		}
-		now.chains = after.chains
+		now.chains, now.groups = after.chains, w.between(before.groups, after.groups)
 		for key, c := range changes.Sets {
 			if c.Order == policy.AtOnce {
 				now.sets[key.Name] = after.sets[key.Name]
@@ -198,9 +244,20 @@ func (w *walk) raced(t *testing.T, before, after state, changes compile.Changes,
 		early[0]()
 		early = early[1:]
 	}
-	k := &kernel{TB: t, Chains: now.chains, Sets: now.sets, Between: some}
+	k := &kernel{TB: t, Chains: now.chains, Sets: now.sets, Groups: now.groups, Between: some}
 	have := k.Through(&p, hook{Table: chain.Filter, Name: "FORWARD"})
 	return have, k.Trail
+}
+
+// between gives groups of which some are as they were, and others as they will be.
+func (w *walk) between(before, after map[string]uint32) map[string]uint32 {
+	some := maps.Clone(before)
+	for _, name := range slices.Sorted(maps.Keys(after)) {
+		if w.IntN(2) == 0 {
+			some[name] = after[name]
+		}
+	}
+	return some
 }
 
 // operations are what is done to the kernel's sets before the chains change, and after, in some order within each.

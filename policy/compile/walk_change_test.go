@@ -55,6 +55,7 @@ func (w *walk) change() string {
 
 func (w *walk) changeOptions() string {
 	w.options.Families = pick(w, api.Families(), []api.Family{api.IPv4}, api.Families())
+	w.options.Groups = w.IntN(3) > 0
 	w.options.Reject = pick(w, true, false)
 	w.options.ToHost = pick(w, compile.ToHostRules, compile.ToHostDrop)
 	w.options.ServiceCIDRs = some(w, 1, netip.MustParsePrefix("10.96.0.0/12"))

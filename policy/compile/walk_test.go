@@ -34,12 +34,13 @@ func TestWalk(t *testing.T) {
 	for step := range 2000 {
 		did := []string{}
 		for range 1 + w.IntN(3) {
-			did = append(did, w.change())
+			did = append(did, pick(w, w.change, w.change, w.regroup)())
 		}
 		w.follow(w.have.Update())
 		w.check(t)
 		if step%5 == 0 {
 			w.compare(t)
+			w.ways(t)
 		}
 		if t.Failed() {
 			t.Fatalf("step %d: %s", step, strings.Join(did, ", "))
@@ -61,16 +62,20 @@ type walk struct {
 	peers    map[string]policy.Item
 	locals   map[string]compile.Local
 	services map[policy.Service][]policy.Member
-	chains   map[chain.Key]*chain.Chain
-	sets     map[policy.SetKey]map[policy.Member]bool
+	// groups are the link groups that interfaces have, and wishes those that they are to have.
+	groups, wishes map[string]uint32
+	chains         map[chain.Key]*chain.Chain
+	sets           map[policy.SetKey]map[policy.Member]bool
 }
 
 func newWalk(seed uint64) *walk {
-	o := compile.Options{Families: api.Families()}
+	r := rand.New(rand.NewPCG(seed, 0))
+	o := compile.Options{Families: api.Families(), Groups: r.IntN(4) > 0}
 	return &walk{
-		Rand: rand.New(rand.NewPCG(seed, 0)), have: compile.New(o), options: o,
+		Rand: r, have: compile.New(o), options: o,
 		tiers: map[string]policy.Tier{}, policies: map[policy.ID]*policy.Policy{}, profiles: map[string]*policy.Profile{},
 		peers: map[string]policy.Item{}, locals: map[string]compile.Local{}, services: map[policy.Service][]policy.Member{},
+		groups: map[string]uint32{}, wishes: map[string]uint32{},
 		chains: map[chain.Key]*chain.Chain{}, sets: map[policy.SetKey]map[policy.Member]bool{},
 	}
 }
@@ -95,6 +100,9 @@ func (w *walk) tell(c *compile.Compiler) {
 	for s, m := range w.services {
 		c.SetService(s, m)
 	}
+	for name, number := range w.groups {
+		c.SetGroup(name, number)
+	}
 }
 
 func (w *walk) compare(t *testing.T) {
@@ -117,6 +125,11 @@ func (w *walk) compare(t *testing.T) {
 	if n := len(slices.Collect(fresh.Sets())); n != len(w.sets) {
 		t.Errorf("the changes lead to %d sets, there are %d", len(w.sets), n)
 	}
+	for name := range w.interfaces() {
+		if have, want := w.have.Group(name), fresh.Group(name); have != want || w.wishes[name] != want {
+			t.Errorf("%s is to have group %#x, by the changes %#x; want %#x", name, have, w.wishes[name], want)
+		}
+	}
 	for id := range w.locals {
 		have, _ := w.have.Applied(id)
 		want, _ := fresh.Applied(id)
@@ -128,6 +141,9 @@ func (w *walk) compare(t *testing.T) {
 
 // follow makes the changes to chains and sets of its own.
 func (w *walk) follow(changes compile.Changes) {
+	for _, name := range changes.Groups {
+		w.wishes[name] = w.have.Group(name)
+	}
 	for _, key := range changes.Chains {
 		if now := w.have.Chains()[key]; now != nil {
 			w.chains[key] = now
