@@ -90,7 +90,7 @@ func (o *owned) thaw() {
 			o.block.Thaw(addr)
 			i.last(addr)
 			i.thawed[addr] = began.Add(i.rules.cooldown)
-			o.same = false
+			o.touch()
 		}
 	}
 }

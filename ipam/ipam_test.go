@@ -59,7 +59,7 @@ func ipamBlock(t *testing.T, node, cidr, held string) *api.IPAMBlock {
 		a.Restore(handle, map[string]string{"namespace": "ns", "pod": "pod-" + handle}, []netip.Addr{netip.MustParseAddr(addr)})
 	}
 	for _, c := range a.Changes() {
-		obj.Spec = c.Spec
+		obj.Spec = c.Want.Spec()
 	}
 	return obj
 }

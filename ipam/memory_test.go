@@ -75,7 +75,7 @@ func TestLaggingCopy(t *testing.T) {
 	ask(a, auto("i"))
 	ask(a, auto("j"))
 	newer := first.DeepCopy()
-	newer.Spec = a.Changes()[0].Spec
+	newer.Spec = a.Changes()[0].Want.Spec()
 	a.Release("h")
 	a.Release("i")
 	for _, copied := range []*api.IPAMBlock{first.DeepCopy(), newer, first.DeepCopy()} {
@@ -130,7 +130,7 @@ func TestChanges(t *testing.T) {
 		t.Fatal(err)
 	}
 	c := a.Changes()
-	have, err := json.Marshal(c[0].Spec)
+	have, err := json.Marshal(c[0].Want.Spec())
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -141,14 +141,14 @@ func TestChanges(t *testing.T) {
 		t.Error(diff)
 	}
 	stored := ipamBlock(t, "a", "10.0.0.0/30", "")
-	stored.Spec = c[0].Spec
+	stored.Spec = c[0].Want.Spec()
 	stored.Spec.SequenceNumber = 70
 	a.Update(s.With(stored))
 	if c := a.Changes(); len(c) > 0 {
 		t.Errorf("written, and still to be changed: %v", c)
 	}
 	a.Release("k8s.1.eth0")
-	if c := a.Changes(); len(c) != 1 || c[0].Spec.SequenceNumber != 71 {
+	if c := a.Changes(); len(c) != 1 || c[0].Want.Sequence() != 71 {
 		t.Errorf("after the release: %v, want number 71", c)
 	}
 	again := NewAllocator("a", fixed)

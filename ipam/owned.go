@@ -33,9 +33,12 @@ type owned struct {
 	rival *api.IPAMBlock
 	idle  idleness
 	lease lease
-	// same is true while block is known to equal copied.
-	same bool
+	// found is what change has found, while that stands.
+	found *Change
 }
+
+// touch notes that block or copied is not what it was.
+func (o *owned) touch() { o.found = nil }
 
 func (o *owned) hold(addr netip.Addr, h block.Holder) {
 	if o.block == nil {
@@ -43,7 +46,7 @@ func (o *owned) hold(addr netip.Addr, h block.Holder) {
 	}
 	if err := o.block.Hold(addr, h); err == nil {
 		o.idle.forget(addr)
-		o.same = false
+		o.touch()
 	}
 }
 
@@ -69,7 +72,7 @@ func (o *owned) releaseOne(addr netip.Addr, sequence uint64) error {
 
 // ended notes that an assignment has ended.
 func (o *owned) ended(addr netip.Addr) {
-	o.same = false
+	o.touch()
 	o.idle.last(addr)
 	if o.newest != nil && foreignAt(o.newest, addr) {
 		o.block.Match(addr, o.newest)
@@ -84,7 +87,7 @@ func (o *owned) ended(addr netip.Addr) {
 func (o *owned) match(addr netip.Addr, copied *block.Block) {
 	o.idle.forget(addr)
 	o.block.Match(addr, copied)
-	o.same = false
+	o.touch()
 	if al, held := o.block.At(addr); held {
 		o.idle.note(addr, al)
 	} else {
@@ -196,7 +199,8 @@ func (o *owned) copy(obj *api.IPAMBlock, held func(netip.Addr) bool) {
 	if o.stored == obj {
 		return
 	}
-	o.stored, o.same = obj, false
+	o.stored = obj
+	o.touch()
 	o.copied, _ = parse(o.prefix, obj)
 	if o.block == nil || o.copied == nil {
 		return

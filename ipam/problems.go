@@ -29,13 +29,17 @@ func (a *Allocator) Problems() []error {
 				"remove the pods of one of the two, then delete its IPAMBlock and BlockAffinity", api.BlockName(o.prefix), o.rival.Name, owner(o.rival)))
 		}
 	}
-	for _, addr := range slices.SortedFunc(maps.Keys(a.holders.byAddr), netip.Addr.Compare) {
-		if by := a.holders.byAddr[addr]; len(by) > 1 {
-			problems = append(problems, fmt.Errorf("address %s is in use by several handles: %s: remove all pods but one", addr, strings.Join(by, ", ")))
+	disputed := map[netip.Addr][]error{} // mostly none, which takes no sorting
+	for addr, by := range a.holders.byAddr {
+		if len(by) > 1 {
+			disputed[addr] = append(disputed[addr], fmt.Errorf("address %s is in use by several handles: %s: remove all pods but one", addr, strings.Join(by, ", ")))
 		}
 		if err := a.contradiction(addr); err != nil {
-			problems = append(problems, fmt.Errorf("address %s is in use by %s, but %w", addr, a.holders.holder(addr), err))
+			disputed[addr] = append(disputed[addr], fmt.Errorf("address %s is in use by %s, but %w", addr, a.holders.holder(addr), err))
 		}
+	}
+	for _, addr := range slices.SortedFunc(maps.Keys(disputed), netip.Addr.Compare) {
+		problems = append(problems, disputed[addr]...)
 	}
 	return problems
 }

@@ -60,10 +60,6 @@ func (p *publisher) forget(now time.Time) {
 // one writes a block by compare-and-swap on a fresh copy, because the Snapshot's may lag. A
 // block that is ours no more is left alone: the Snapshot will say so soon.
 func (p *publisher) one(ctx context.Context, name string, c Change) error {
-	want, err := block.From(c.Spec)
-	if err != nil {
-		return err
-	}
 	for range casTries {
 		obj, err := p.store.Get(ctx, api.Key{Kind: api.KindIPAMBlock, Name: name})
 		if errors.Is(err, store.ErrNotFound) {
@@ -79,7 +75,7 @@ func (p *publisher) one(ctx context.Context, name string, c Change) error {
 		if termsOf(have) != c.seen {
 			return nil // the Snapshot lags
 		}
-		next, same := updated(have, want, c)
+		next, same := updated(have, c)
 		if same {
 			return nil
 		}
@@ -92,7 +88,8 @@ func (p *publisher) one(ctx context.Context, name string, c Change) error {
 
 // updated gives the block's object with what is wanted of it, and whether it has that already. A copy
 // that can't be read is replaced.
-func updated(have *api.IPAMBlock, want *block.Block, c Change) (next *api.IPAMBlock, same bool) {
+func updated(have *api.IPAMBlock, c Change) (next *api.IPAMBlock, same bool) {
+	want := c.Want
 	if b, err := block.From(have.Spec); err == nil {
 		if want = merge(want, c.base, b); want.Equal(b) && c.terms == c.seen {
 			return nil, true

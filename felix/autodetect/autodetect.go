@@ -165,7 +165,7 @@ func (m Method) reaching(all []Choice, source func(netip.Addr) (netip.Addr, erro
 
 // Find gives the running interface that carries addr, if any does.
 func Find(host dataplane.Host, addr netip.Addr) (Choice, bool) {
-	return carrier(addresses(host, func(l dataplane.HostLink, _ netip.Addr) bool { return l.Running }), addr)
+	return carrier(host, addr, func(l dataplane.HostLink) bool { return l.Running })
 }
 
 // FindAny gives the interface that carries addr, running or not: an address outlives the loss of its link.
@@ -173,17 +173,26 @@ func FindAny(host dataplane.Host, addr netip.Addr) (Choice, bool) {
 	if c, ok := Find(host, addr); ok {
 		return c, true
 	}
-	return carrier(addresses(host, func(dataplane.HostLink, netip.Addr) bool { return true }), addr)
+	return carrier(host, addr, func(dataplane.HostLink) bool { return true })
 }
 
-func carrier(all []Choice, addr netip.Addr) (Choice, bool) {
-	for _, c := range all {
-		if c.Address.Addr() == addr {
-			return c, true
+// carrier gives the first interface by index that carries addr, of those for which take is true. Each pass asks for one, on a
+// host that may have hundreds of interfaces: it sorts nothing.
+func carrier(host dataplane.Host, addr netip.Addr, take func(dataplane.HostLink) bool) (first Choice, found bool) {
+	if !possible(addr) {
+		return Choice{}, false
+	}
+	for name, link := range host.Links {
+		i := slices.IndexFunc(link.Addresses, func(p netip.Prefix) bool { return p.Addr() == addr })
+		if i >= 0 && take(link) && (!found || link.Index < host.Links[first.Interface].Index) {
+			first, found = Choice{name, link.Addresses[i]}, true
 		}
 	}
-	return Choice{}, false
+	return first, found
 }
+
+// possible says whether an address can be a node's.
+func possible(a netip.Addr) bool { return !a.IsLoopback() && !a.IsLinkLocalUnicast() }
 
 // addresses gives what a node's address can be, as far as take is true.
 func addresses(host dataplane.Host, take func(dataplane.HostLink, netip.Addr) bool) []Choice {
@@ -196,7 +205,7 @@ func addresses(host dataplane.Host, take func(dataplane.HostLink, netip.Addr) bo
 	for _, name := range names {
 		link := host.Links[name]
 		for _, p := range link.Addresses {
-			if a := p.Addr(); !a.IsLoopback() && !a.IsLinkLocalUnicast() && take(link, a) {
+			if a := p.Addr(); possible(a) && take(link, a) {
 				all = append(all, Choice{name, p})
 			}
 		}

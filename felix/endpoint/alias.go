@@ -99,7 +99,7 @@ func ParseAlias(s string) (Alias, error) {
 
 // Shortened says whether the alias lacks a part of a name.
 func (a Alias) Shortened() bool {
-	return strings.Contains(a.ContainerID+a.Namespace+a.Pod, shortMark)
+	return strings.Contains(a.ContainerID, shortMark) || strings.Contains(a.Namespace, shortMark) || strings.Contains(a.Pod, shortMark)
 }
 
 // Is says whether the alias is that of the attachment.

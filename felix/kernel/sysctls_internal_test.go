@@ -9,6 +9,18 @@ import (
 	"korat/felix/dataplane"
 )
 
+func TestSysctlInterface(t *testing.T) {
+	for key, want := range map[string]string{
+		"net/ipv4/conf/cali1/rp_filter": "cali1", "net/ipv6/neigh/cali1/proxy_delay": "cali1", "net/ipv4/conf/all/forwarding": "all",
+		"net/ipv4/ip_forward": "", "net/ipv4/conf/cali1": "", "net/ipv4/conf/cali1/rp_filter/x": "", "fs/ipv4/conf/cali1/rp_filter": "",
+		"net/netfilter/nf_conntrack_count": "", "net/ipv4/route/cali1/x": "", "ipv4/conf/cali1/rp_filter": "", "": "",
+	} {
+		if have := sysctlInterface(key); have != want {
+			t.Errorf("%s: have %q, want %q", key, have, want)
+		}
+	}
+}
+
 func TestSysctlsInOrder(t *testing.T) {
 	want := []string{
 		"net/ipv6/conf/eth0/accept_ra",

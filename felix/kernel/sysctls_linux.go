@@ -167,9 +167,12 @@ func withoutPath(err error) error {
 // sysctlInterface gives the interface that a sysctl belongs to: X of net/ipv4/conf/X/… and
 // net/ipv6/neigh/X/…, or "". It may be "all" or "default".
 func sysctlInterface(key string) string {
-	parts := strings.Split(key, "/")
-	if len(parts) == 5 && parts[0] == "net" && (parts[2] == "conf" || parts[2] == "neigh") {
-		return parts[3]
+	rest, net := strings.CutPrefix(key, "net/")
+	_, rest, _ = strings.Cut(rest, "/")
+	kind, rest, _ := strings.Cut(rest, "/")
+	name, sysctl, whole := strings.Cut(rest, "/")
+	if !net || !whole || kind != "conf" && kind != "neigh" || strings.Contains(sysctl, "/") {
+		return ""
 	}
-	return ""
+	return name
 }

@@ -8,6 +8,7 @@
 package mirror
 
 import (
+	"cmp"
 	"context"
 	"errors"
 	"fmt"
@@ -97,7 +98,7 @@ func open(snap api.Snapshot) bool { return snap.InSync && snap.DatastoreReady() 
 // conflict waits for the agent to derive it anew. Want never blocks.
 func (m *Mirror) Want(node *api.Node, endpoints []*api.WorkloadEndpoint) {
 	sorted := slices.SortedFunc(slices.Values(endpoints), func(x, y *api.WorkloadEndpoint) int {
-		return strings.Compare(x.Key().TableName(), y.Key().TableName())
+		return cmp.Or(strings.Compare(x.Namespace, y.Namespace), strings.Compare(x.Name, y.Name))
 	})
 	m.mu.Lock()
 	m.given.wanted, m.given.endpoints, m.given.node = true, sorted, node
