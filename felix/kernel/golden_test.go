@@ -97,6 +97,7 @@ func TestGoldensSayEverything(t *testing.T) {
 		"mangle cali-fh", "mangle cali-th", "mangle cali-pi", "mangle cali-po",
 		"filter cali-INPUT", "filter cali-FORWARD", "filter cali-OUTPUT", "filter cali-tracked", "filter cali-wl-to-host",
 		"filter cali-from-wl-dispatch", "filter cali-to-wl-dispatch", "filter cali-fw", "filter cali-tw", "filter cali-cidr-block",
+		"filter cali-from-groups", "filter cali-to-groups", "filter cali-from-group", "filter cali-to-group",
 		"filter cali-fh", "filter cali-th", "filter cali-fhfw", "filter cali-thfw", "filter cali-from-hep-forward", "filter cali-to-hep-forward",
 		"filter cali-pi", "filter cali-po", "filter cali-pri", "filter cali-pro",
 		"set cali40s", "set cali60s", "set cali40n", "set cali60n", "set cali40x", "set cali60x", "set cali40p", "set cali60p",
@@ -111,7 +112,7 @@ func TestGoldensSayEverything(t *testing.T) {
 
 // stem gives a chain's name without what it is about.
 func stem(key chain.Key) string {
-	for _, s := range []string{"fhfw", "thfw", "fh", "th", "fw", "tw", "pri", "pro", "pi", "po"} {
+	for _, s := range []string{"fhfw", "thfw", "fh", "th", "fw", "tw", "from-group", "to-group", "pri", "pro", "pi", "po"} {
 		if strings.HasPrefix(key.Name, "cali-"+s+"-") {
 			return "cali-" + s
 		}

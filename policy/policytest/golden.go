@@ -18,11 +18,15 @@ import (
 // a Compiler is told:
 //
 //	options: IPv6 drop accept reject loops loops-reject failsafes   the families are IPv4 alone, or with IPv6 both
+//	groups: NAME=OTHER...   the kernel can match the groups of interfaces. These have those that they are to have, but those named
+//	                        that of another interface, or, of none, none
 type Golden struct {
 	File    string
 	Archive *txtar.Archive
 	Options compile.Options
 	Objects []api.Object
+	// Groups are the interfaces with groups that are not as they should be.
+	Groups map[string]string
 }
 
 // ReadGolden reads a case.
@@ -35,6 +39,13 @@ func ReadGolden(tb testing.TB, file string) Golden {
 	g := Golden{File: file, Archive: archive}
 	g.Options = options(tb, g.Words("options:"))
 	g.Objects = Objects(tb, archive.Files[0].Data)
+	if words, said := g.words("groups:"); said {
+		g.Options.Groups, g.Groups = true, map[string]string{}
+		for _, w := range words {
+			name, other, _ := strings.Cut(w, "=")
+			g.Groups[name] = other
+		}
+	}
 	return g
 }
 
@@ -46,17 +57,34 @@ func (g Golden) Compile(tb testing.TB) *compile.Compiler {
 	if c.Update().Empty() {
 		tb.Errorf("%s: the first update has no changes", g.File)
 	}
+	if !g.Options.Groups {
+		return c
+	}
+	for _, obj := range g.Objects {
+		if w, ok := obj.(*api.WorkloadEndpoint); ok && g.Groups[w.Spec.InterfaceName] == "" {
+			c.SetGroup(w.Spec.InterfaceName, c.Group(w.Spec.InterfaceName))
+		}
+	}
+	for name, other := range g.Groups {
+		c.SetGroup(name, c.Group(other))
+	}
+	c.Update()
 	return c
 }
 
 // Words gives what follows a word at the beginning of a line of the comment.
 func (g Golden) Words(first string) []string {
+	words, _ := g.words(first)
+	return words
+}
+
+func (g Golden) words(first string) (words []string, said bool) {
 	for line := range strings.Lines(string(g.Archive.Comment)) {
 		if rest, found := strings.CutPrefix(line, first); found {
-			return strings.Fields(rest)
+			return strings.Fields(rest), true
 		}
 	}
-	return nil
+	return nil, false
 }
 
 func options(tb testing.TB, words []string) compile.Options {

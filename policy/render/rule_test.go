@@ -49,6 +49,8 @@ func TestConditions(t *testing.T) {
 		{"", nil},
 		{"-i cali+", []chain.Condition{chain.In("cali+")}},
 		{"-o cali12", []chain.Condition{chain.Out("cali12")}},
+		{"-m devgroup --src-group 0x1a2b3c4d", []chain.Condition{chain.LinkGroup{Value: 0x1a2b3c4d, Mask: 1<<32 - 1}}},
+		{"-m devgroup --dst-group 0x0/0xe0000000", []chain.Condition{chain.LinkGroup{Side: chain.Destination, Mask: 0xe0000000}}},
 		{"-p tcp", []chain.Condition{tcp}},
 		{"! -p udp", []chain.Condition{chain.Proto{Not: true, Number: policy.UDP}}},
 		{"-p udplite", []chain.Condition{chain.Proto{Number: policy.UDPLite}}},
@@ -200,6 +202,7 @@ func TestRuleErrors(t *testing.T) {
 		`connection state "NEW,OLD": "OLD" is none of NEW, ESTABLISHED`:                          rule(drop, chain.CTState{States: "NEW,OLD"}),
 		`address type "local": "local" is none of UNSPEC, UNICAST`:                               rule(drop, chain.AddrType{Type: "local"}),
 		`rate 0/s burst 5: the rate and the burst must be 1 to 10000`:                            rule(drop, chain.Rate{Burst: 5}),
+		`src group 0x3/0x1: has bits that are not in the mask`:                                   rule(drop, chain.LinkGroup{Value: 3, Mask: 1}),
 		`mark 0x40000: has bits that are not in the mask 0x30000`:                                rule(chain.Action{Verb: chain.SetMark, Value: 0x40000, Mask: 0x30000}),
 		`log prefix "D|\"": only printable ASCII without quotation marks and backslashes can be`: rule(chain.Action{Verb: chain.Report, Text: `D|"`}),
 		`log prefix "` + strings.Repeat("x", 64) + `": longer than 63 bytes`:                     rule(chain.Action{Verb: chain.Report, Text: strings.Repeat("x", 64)}),
@@ -243,6 +246,8 @@ func TestOwnRule(t *testing.T) {
 		{rule(to("cali-x")), "-j cali-x"},
 		{rule(lead, chain.In("cali12+")), "-i cali12+ -g cali-x"},
 		{rule(lead, chain.Out("cali12")), "-o cali12 -g cali-x"},
+		{rule(lead, chain.LinkGroup{Value: 10, Mask: 1<<32 - 1}), "-m devgroup --src-group 0xa -g cali-x"},
+		{rule(drop, chain.LinkGroup{Side: chain.Destination, Mask: 0xe0000000}), "-m devgroup --dst-group 0x0/0xe0000000 -j DROP"},
 		{rule(chain.Action{Verb: chain.Return}, mark), "-m mark --mark 0x10000/0x30000 -j RETURN"},
 		{rule(chain.Action{Verb: chain.Accept}, chain.Mark{Mask: 1}), "-m mark --mark 0x0/0x1 -j ACCEPT"},
 		{rule(chain.Action{Verb: chain.SetMark, Mask: 0x30000}), "-j MARK --set-xmark 0x0/0x30000"},
@@ -281,6 +286,9 @@ func TestOwnRule(t *testing.T) {
 	for _, line := range []string{
 		"", "-A cali-y", "-A cali-y -j", "-A cali-y -i a", "-A cali-y ! -i a -j DROP", "-A cali-y -g DROP", "-A cali-y -j LOG",
 		"-A cali-y -i a -i b -j DROP", "-A cali-y -m mark --mark 0x1 -j DROP", "-A cali-y -p tcp -j DROP", "-A cali-y -j DROP -i a",
+		"-A cali-y -m devgroup --src-group 10 -j DROP", "-A cali-y -m devgroup --src-group 0xa/0xffffffff -j DROP",
+		"-A cali-y -m devgroup ! --src-group 0xa -j DROP", "-A cali-y -m devgroup --src-group 0xa --dst-group 0xa -j DROP",
+		"-A cali-y -m devgroup --src-group default -j DROP", "-A cali-y -m devgroup --src-group 0x1a2b3c4d5 -j DROP",
 		"-A cali-y -m mark --mark 1/1 -j DROP", "-A cali-y -j MARK --set-xmark 0x1/0x1x", "-A cali-y -j MARK --or-mark 0x1/0x1",
 	} {
 		if id := render.OwnID(line); id != "" {
