@@ -18,8 +18,15 @@ func (k Key) TableName() string {
 // With gives the Snapshot with the object set in its kind's table.
 func (s Snapshot) With(obj Object) Snapshot {
 	key := obj.Key()
-	s.table(key.Kind).set(key.TableName(), obj)
+	s.table(key.Kind).set(obj)
 	return s
+}
+
+// WithAll gives the Snapshot with exactly these objects of a kind, and the keys of those that are not the very ones that were
+// there. What comes in the place of another of its name is for join to say, which gives one of the two or a third.
+func (s Snapshot) WithAll(kind Kind, objs []Object, join func(have, obj Object) Object) (Snapshot, []Key) {
+	changed := s.table(kind).replace(objs, join)
+	return s, changed
 }
 
 // Without gives the Snapshot without the object.
@@ -38,8 +45,9 @@ func (s Snapshot) Objects(kind Kind) iter.Seq[Object] { return s.table(kind).obj
 type objectTable interface {
 	object(name string) (Object, bool)
 	objects() iter.Seq[Object]
-	set(name string, obj Object)
+	set(obj Object)
 	unset(name string)
+	replace(objs []Object, join func(have, obj Object) Object) (changed []Key)
 	// zero gives a new object of the kind; nil for an unsupported one.
 	zero() Object
 }
@@ -62,13 +70,29 @@ func (t *Table[T]) objects() iter.Seq[Object] {
 	}
 }
 
-func (t *Table[T]) set(name string, obj Object) {
+func (t *Table[T]) set(obj Object) {
 	if obj, ok := obj.(T); ok {
-		*t = t.With(name, obj)
+		*t = t.With(obj)
 	}
 }
 
 func (t *Table[T]) unset(name string) { *t = t.Without(name) }
+
+func (t *Table[T]) replace(objs []Object, join func(have, obj Object) Object) (changed []Key) {
+	own := make([]T, 0, len(objs))
+	for _, obj := range objs {
+		if obj, ok := obj.(T); ok {
+			own = append(own, obj)
+		}
+	}
+	*t, changed = t.replaced(own, func(have, obj T) T {
+		if joined, ok := join(have, obj).(T); ok {
+			return joined
+		}
+		return obj
+	})
+	return changed
+}
 
 func (t *Table[T]) zero() Object {
 	kind := reflect.TypeFor[T]()

@@ -15,7 +15,7 @@ func TestAffinitiesOf(t *testing.T) {
 		aff := &BlockAffinity{}
 		aff.Name = AffinityName(node, netip.MustParsePrefix(cidr))
 		aff.Spec = BlockAffinitySpec{Node: node, CIDR: cidr}
-		snap.BlockAffinities = snap.BlockAffinities.With(aff.Name, aff)
+		snap.BlockAffinities = snap.BlockAffinities.With(aff)
 	}
 	for _, node := range []string{"a", "a-1", "a.b", "b", long} {
 		add(node, "10.0.0.0/24")

@@ -52,7 +52,7 @@ func TestDefaultPools(t *testing.T) {
 		from := beginning{info: &api.ClusterInformation{Spec: api.ClusterInformationSpec{ClusterGUID: tt.guid}}}
 		from.info.Name = api.DefaultName
 		for _, cidr := range tt.pools {
-			from.pools = from.pools.With(cidr, poolObject(cidr, cidr, 0))
+			from.pools = from.pools.With(poolObject(cidr, cidr, 0))
 		}
 		if tt.taken != "" {
 			from.taken = []ipam.Obstacle{{Range: netip.MustParsePrefix(tt.taken), What: "x"}}

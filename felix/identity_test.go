@@ -56,7 +56,7 @@ func TestChooseAddress(t *testing.T) {
 		} else {
 			node.Spec.BGP.IPv4Address = address
 		}
-		s.Nodes = s.Nodes.With("a", node)
+		s.Nodes = s.Nodes.With(node)
 		return s
 	}
 	set := func(addrs ...string) map[netip.Addr]bool {
@@ -180,7 +180,7 @@ func TestRegisterKeepsWhatIsTheUsers(t *testing.T) {
 		{api.Addresses{IPv6: six}, " fd00::1/64: ExternalIP=fd00::9 Hostname=a.example.org InternalIP=192.0.2.7 InternalIP=2001:db8::7 InternalIP=fd00::1"},
 	} {
 		var snap api.Snapshot
-		snap.Nodes = snap.Nodes.With("a", node)
+		snap.Nodes = snap.Nodes.With(node)
 		id := Identity{Node: "a"}
 		got := id.register(snap, c.own)
 		if got == nil || *got.Spec.BGP.ASNumber != as || got.Labels["rack"] != "7" {

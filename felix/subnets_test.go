@@ -155,18 +155,18 @@ func TestANodeInThePoolsRange(t *testing.T) {
 func TestObstacles(t *testing.T) {
 	var nodes api.Table[*api.Node]
 	for name, address := range map[string]string{"a": "10.0.0.1/24", "b": "10.0.0.2/24", "c": "10.0.1.1/32", "off": ""} {
-		nodes = nodes.With(name, nodeObject(name, address))
+		nodes = nodes.With(nodeObject(name, address))
 	}
 	more := nodeObject("d", "10.0.0.4/24")
 	more.Spec.Addresses = []api.NodeAddress{{Address: "10.0.0.4"}, {Address: "192.0.2.1/24", Type: "CalicoNodeIP"}, {Address: "name"}}
-	nodes = nodes.With("d", more)
+	nodes = nodes.With(more)
 	dual := nodeObject("e", "10.0.0.5/24")
 	dual.Spec.BGP.IPv6Address = "fd00:192::5/64"
 	dual.Spec.Addresses = []api.NodeAddress{{Address: "fd00:192::5"}, {Address: "2001:db8::5"}}
-	nodes = nodes.With("e", dual)
+	nodes = nodes.With(dual)
 	distant := nodeObject("f", "")
 	distant.Spec.BGP.IPv6Address = "fd00:193::5/64"
-	nodes = nodes.With("f", distant)
+	nodes = nodes.With(distant)
 	host := dataplane.Host{Links: map[string]dataplane.HostLink{
 		"eth0": {Addresses: []netip.Prefix{netip.MustParsePrefix("10.0.0.1/24"), netip.MustParsePrefix("fd00:192::1/64")}},
 		"lo":   {Addresses: []netip.Prefix{netip.MustParsePrefix("192.0.2.9/32"), netip.MustParsePrefix("2001:db8::9/128")}},

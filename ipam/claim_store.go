@@ -35,25 +35,36 @@ func (c *claims) alone(ctx context.Context, aff *api.BlockAffinity, blk *api.IPA
 	if err != nil {
 		return fmt.Errorf("%s: spec.cidr: %w", blk.Key(), err)
 	}
-	objs, _, err := c.store.List(ctx, api.KindIPAMBlock)
-	if err != nil {
+	var other *api.IPAMBlock
+	err = each(ctx, c.store, api.KindIPAMBlock, func(obj *api.IPAMBlock) {
+		if other == nil && obj.Name != blk.Name && overlaps(obj.Spec.CIDR, p) {
+			other = obj
+		}
+	})
+	if err != nil || other == nil {
 		return err
 	}
-	for _, obj := range objs {
-		other, ok := obj.(*api.IPAMBlock)
-		if !ok || other.Name == blk.Name || !overlaps(other.Spec.CIDR, p) {
-			continue
-		}
-		inUse := slices.ContainsFunc(blk.Spec.Allocations, func(index *int) bool { return index != nil })
-		if inUse {
-			return &overlapError{other, true}
-		}
-		if err := c.retreat(ctx, aff, blk); err != nil {
-			return err
-		}
-		return &overlapError{with: other}
+	inUse := slices.ContainsFunc(blk.Spec.Allocations, func(index *int) bool { return index != nil })
+	if inUse {
+		return &overlapError{other, true}
 	}
-	return nil
+	if err := c.retreat(ctx, aff, blk); err != nil {
+		return err
+	}
+	return &overlapError{with: other}
+}
+
+// each looks at every object of a kind that the datastore has, and holds no more than a part of them at a time. Of other nodes'
+// objects there may be no more than ranges, and whose they are.
+func each[T api.Object](ctx context.Context, st Store, kind api.Kind, look func(T)) error {
+	_, err := store.Each(ctx, st, kind, func(page []api.Object) {
+		for _, obj := range page {
+			if obj, ok := obj.(T); ok {
+				look(obj)
+			}
+		}
+	})
+	return err
 }
 
 // open takes a new claim back if its pool is being deleted. The Snapshot can't tell: as the block is created before

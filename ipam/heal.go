@@ -125,14 +125,17 @@ func (c *claims) recreate(ctx context.Context, p netip.Prefix, now time.Time) (p
 	if why := c.rival(p); why != "" {
 		return fmt.Sprintf("its IPAMBlock/%s is gone, and %s: delete one of the two", api.BlockName(p), why), nil
 	}
-	objs, _, err := c.store.List(ctx, api.KindBlockAffinity)
-	if err != nil {
-		return "", err
-	}
-	for _, obj := range objs {
-		if other, ok := obj.(*api.BlockAffinity); ok && other.Spec.Node != c.node && overlaps(other.Spec.CIDR, p) {
-			return fmt.Sprintf("its IPAMBlock/%s is gone, and node %q claims %s: delete one of the two", api.BlockName(p), other.Spec.Node, other.Spec.CIDR), nil
+	var other *api.BlockAffinity
+	err = each(ctx, c.store, api.KindBlockAffinity, func(obj *api.BlockAffinity) {
+		if other == nil && obj.Spec.Node != c.node && overlaps(obj.Spec.CIDR, p) {
+			other = obj
 		}
+	})
+	switch {
+	case err != nil:
+		return "", err
+	case other != nil:
+		return fmt.Sprintf("its IPAMBlock/%s is gone, and node %q claims %s: delete one of the two", api.BlockName(p), other.Spec.Node, other.Spec.CIDR), nil
 	}
 	borrowed, err := c.borrowed(ctx, p)
 	if err != nil {
@@ -144,23 +147,18 @@ func (c *claims) recreate(ctx context.Context, p netip.Prefix, now time.Time) (p
 
 // borrowed gives what pods of other nodes have of a block, by their endpoints. Their node says later by which handle.
 func (c *claims) borrowed(ctx context.Context, p netip.Prefix) (map[netip.Addr]block.Holder, error) {
-	objs, _, err := c.store.List(ctx, api.KindWorkloadEndpoint)
-	if err != nil {
-		return nil, err
-	}
 	held := map[netip.Addr]block.Holder{}
-	for _, obj := range objs {
-		ep, ok := obj.(*api.WorkloadEndpoint)
-		if !ok || ep.Spec.Node == c.node {
-			continue
+	err := each(ctx, c.store, api.KindWorkloadEndpoint, func(ep *api.WorkloadEndpoint) {
+		if ep.Spec.Node == c.node {
+			return
 		}
 		for _, text := range ep.Spec.IPNetworks {
 			if network, err := netip.ParsePrefix(text); err == nil && p.Contains(network.Addr()) {
 				held[network.Addr()] = block.Lease(ep.Spec.Node, "unknown")
 			}
 		}
-	}
-	return held, nil
+	})
+	return held, err
 }
 
 // rival says who else has a claim to some of a block, by the Snapshot; empty if nobody.

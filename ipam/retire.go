@@ -112,12 +112,9 @@ func (r *retirement) remove(ctx context.Context, seen *api.IPPool, cidr netip.Pr
 	}
 	var snap api.Snapshot
 	for _, kind := range []api.Kind{api.KindIPAMBlock, api.KindBlockAffinity} {
-		objs, _, err := r.store.List(ctx, kind)
+		err := each(ctx, r.store, kind, func(obj api.Object) { snap = snap.With(obj) })
 		if err != nil {
 			return err
-		}
-		for _, obj := range objs {
-			snap = snap.With(obj)
 		}
 	}
 	if others, own := r.blocksIn(snap, cidr); others+own > 0 {

@@ -21,13 +21,10 @@ const burst = 4096
 // Follower keeps a Snapshot equal to a datastore. Disconnects, compaction and slow readers only
 // delay it: it lists again, and changes only what differs.
 type Follower struct {
-	// Keep gives what the Snapshot has of an object: the object, another with less in it, or nil for
-	// nothing. A nil Keep keeps all. It is set before Run.
-	Keep func(api.Object) api.Object
 	// Track says of which kinds Take tells what changed. It is set before Run.
 	Track func(api.Kind) bool
 
-	store Store
+	store Source
 	kinds []api.Kind
 
 	snapshot atomic.Pointer[api.Snapshot]
@@ -41,7 +38,7 @@ type Follower struct {
 }
 
 // NewFollower gives a Follower of the kinds; Run makes it work.
-func NewFollower(st Store, kinds []api.Kind, log *slog.Logger) *Follower {
+func NewFollower(st Source, kinds []api.Kind, log *slog.Logger) *Follower {
 	f := &Follower{
 		store: st, kinds: kinds, changed: map[api.Key]struct{}{},
 		wake: wake.New(), changes: make(chan change, 64), status: newTracker(kinds, log),
@@ -121,7 +118,9 @@ func (f *Follower) apply(batch []change, listed map[api.Kind]bool) {
 		if c.event != nil {
 			snap, changed = withEvent(snap, *c.event, changed)
 		} else {
-			snap, changed = withList(snap, c.kind, c.list, changed)
+			var differ []api.Key
+			snap, differ = snap.WithAll(c.kind, c.list, join)
+			changed = append(changed, differ...)
 			listed[c.kind] = true
 		}
 	}
@@ -145,7 +144,8 @@ func (f *Follower) publish(snap api.Snapshot, changed []api.Key) {
 	}
 }
 
-// withEvent gives the Snapshot after an event, and adds to changed what differs.
+// withEvent gives the Snapshot after an event, and adds to changed what differs. Of what nobody can read any more that stays
+// which was read last, where api.Hold says so.
 func withEvent(snap api.Snapshot, ev Event, changed []api.Key) (api.Snapshot, []api.Key) {
 	old, ok := snap.Get(ev.Key)
 	switch {
@@ -155,28 +155,10 @@ func withEvent(snap api.Snapshot, ev Event, changed []api.Key) (api.Snapshot, []
 		return snap.Without(ev.Key), append(changed, ev.Key)
 	case ok && sameVersion(old, ev.Object):
 		return snap, changed
+	case ok:
+		return snap.With(api.Hold(old, ev.Object)), append(changed, ev.Key)
 	}
 	return snap.With(ev.Object), append(changed, ev.Key)
-}
-
-// withList gives the Snapshot with exactly the listed objects of a kind, and adds to changed what differs. An
-// object that did not change keeps its identity.
-func withList(snap api.Snapshot, kind api.Kind, objs []api.Object, changed []api.Key) (api.Snapshot, []api.Key) {
-	next := snap
-	present := make(map[api.Key]bool, len(objs))
-	for _, obj := range objs {
-		key := obj.Key()
-		present[key] = true
-		if old, ok := snap.Get(key); !ok || !sameObject(old, obj) {
-			next, changed = next.With(obj), append(changed, key)
-		}
-	}
-	for obj := range snap.Objects(kind) {
-		if key := obj.Key(); !present[key] {
-			next, changed = next.Without(key), append(changed, key)
-		}
-	}
-	return next, changed
 }
 
 // sameVersion says whether both are one state of one object. The UID tells apart objects of a
@@ -191,6 +173,14 @@ func sameObject(a, b api.Object) bool {
 	return a == b || sameVersion(a, b) && reflect.DeepEqual(a, b)
 }
 
+// join gives what comes in the place of an object by a list: one that did not change keeps its identity.
+func join(have, obj api.Object) api.Object {
+	if obj = api.Hold(have, obj); sameObject(have, obj) {
+		return have
+	}
+	return obj
+}
+
 // Load lists the kinds once, for a command that needs one picture and no Follower.
 func Load(ctx context.Context, r Reader, kinds []api.Kind) (api.Snapshot, error) {
 	var snap api.Snapshot
@@ -199,7 +189,7 @@ func Load(ctx context.Context, r Reader, kinds []api.Kind) (api.Snapshot, error)
 		if err != nil {
 			return api.Snapshot{}, fmt.Errorf("load snapshot: %w", err)
 		}
-		snap, _ = withList(snap, kind, objs, nil)
+		snap, _ = snap.WithAll(kind, objs, join)
 	}
 	snap.InSync = true
 	return snap, nil

@@ -46,7 +46,8 @@ func (f *Follower) listAndWatch(ctx context.Context, kind api.Kind) error {
 	// Each watch has its own context, so that leaving early frees it.
 	ctx, cancel := context.WithCancel(ctx)
 	defer cancel()
-	objs, revision, err := f.list(ctx, kind)
+	var objs []api.Object
+	revision, err := Each(ctx, f.store, kind, func(page []api.Object) { objs = append(objs, page...) })
 	if err != nil {
 		return err
 	}
@@ -62,7 +63,6 @@ func (f *Follower) listAndWatch(ctx context.Context, kind api.Kind) error {
 		if ev.Err != nil {
 			return ev.Err
 		}
-		ev.Object = f.kept(ev.Object)
 		if !f.send(ctx, change{kind: kind, event: &ev}) {
 			return ctx.Err()
 		}
@@ -70,30 +70,17 @@ func (f *Follower) listAndWatch(ctx context.Context, kind api.Kind) error {
 	return fmt.Errorf("watch %s: %w", kind, ErrUnavailable)
 }
 
-// list gives what is to be kept of a kind.
-func (f *Follower) list(ctx context.Context, kind api.Kind) (objs []api.Object, revision string, err error) {
-	keep := func(page []api.Object) {
-		for _, obj := range page {
-			if obj = f.kept(obj); obj != nil {
-				objs = append(objs, obj)
-			}
-		}
+// Each calls each for every object of a kind, in List's order and in parts where the Reader is a Pager, and returns List's
+// revision. After an error some objects may have been seen.
+func Each(ctx context.Context, r Reader, kind api.Kind, each func([]api.Object)) (revision string, err error) {
+	if pager, ok := r.(Pager); ok {
+		return pager.Pages(ctx, kind, each)
 	}
-	if pager, ok := f.store.(Pager); ok {
-		revision, err = pager.Pages(ctx, kind, keep)
-		return objs, revision, err
+	all, revision, err := r.List(ctx, kind)
+	if err == nil {
+		each(all)
 	}
-	all, revision, err := f.store.List(ctx, kind)
-	keep(all)
-	return objs, revision, err
-}
-
-// kept is what is to be kept of an object.
-func (f *Follower) kept(obj api.Object) api.Object {
-	if obj == nil || f.Keep == nil {
-		return obj
-	}
-	return f.Keep(obj)
+	return revision, err
 }
 
 func (f *Follower) send(ctx context.Context, c change) bool {

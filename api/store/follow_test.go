@@ -135,54 +135,6 @@ func (f failKind) List(ctx context.Context, kind api.Kind) ([]api.Object, string
 }
 
 // TestRelistEmitsOnlyDifferences changes the store while it is unreachable.
-// pager is a store that lists in parts of one object.
-type pager struct{ *memory.Store }
-
-func (p pager) Pages(ctx context.Context, kind api.Kind, each func([]api.Object)) (string, error) {
-	objs, revision, err := p.List(ctx, kind)
-	for i := range objs {
-		each(objs[i : i+1])
-	}
-	return revision, err
-}
-
-// What is not to be kept is in no Snapshot, whether it was listed, has come, or has become so.
-func TestKeep(t *testing.T) {
-	endpoint := func(pod, node string) *api.WorkloadEndpoint {
-		ep := &api.WorkloadEndpoint{Spec: api.WorkloadEndpointSpec{Node: node, Pod: pod}}
-		ep.Namespace, ep.Name = "default", pod
-		return ep
-	}
-	for _, paged := range []bool{false, true} {
-		l := newLab(t)
-		if paged {
-			l.follower = store.NewFollower(pager{l.inner}, api.Kinds(), slog.New(slog.DiscardHandler))
-		}
-		l.follower.Keep = func(obj api.Object) api.Object {
-			if ep, ok := obj.(*api.WorkloadEndpoint); ok && ep.Spec.Node != "here" {
-				return nil
-			}
-			return obj
-		}
-		moving := l.create(endpoint("moving", "here"))
-		l.create(endpoint("listed-elsewhere", "there"))
-		l.run()
-		l.await("the pod that is here", func(s api.Snapshot) bool { return s.InSync && s.WorkloadEndpoints.Len() == 1 })
-		l.create(endpoint("came-elsewhere", "there"))
-		l.create(endpoint("came", "here"))
-		l.await("both pods that are here", func(s api.Snapshot) bool { return s.WorkloadEndpoints.Len() == 2 })
-		moved := moving.DeepCopyObject().(*api.WorkloadEndpoint)
-		moved.Spec.Node = "there"
-		if _, err := l.inner.Update(t.Context(), moved); err != nil {
-			t.Fatal(err)
-		}
-		snap := l.await("the one that stayed", func(s api.Snapshot) bool { return s.WorkloadEndpoints.Len() == 1 })
-		if _, ok := snap.WorkloadEndpoints.Get("default/came"); !ok {
-			t.Error("the pod that is here is missing")
-		}
-	}
-}
-
 func TestRelistEmitsOnlyDifferences(t *testing.T) {
 	l := newLab(t)
 	for i := range 5 {

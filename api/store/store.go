@@ -33,7 +33,7 @@ type Reader interface {
 	List(ctx context.Context, kind api.Kind) (objs []api.Object, revision string, err error)
 }
 
-// Pager is a Reader that can list in parts: who needs only some of the objects then never holds all.
+// Pager is a Reader that can list in parts: who needs little of the objects then never holds all; see Each.
 type Pager interface {
 	// Pages calls each for parts of what List returns, in its order, and returns List's revision. After an
 	// error some parts may have been seen.
@@ -59,6 +59,12 @@ type Watcher interface {
 	// an Event that carries Err (ErrCompacted, ErrUnavailable), or closes once ctx is done. The caller
 	// reads until it is closed.
 	Watch(ctx context.Context, kind api.Kind, revision string) (<-chan Event, error)
+}
+
+// Source is the part of the contract that is for reading.
+type Source interface {
+	Reader
+	Watcher
 }
 
 // Store is the whole contract.

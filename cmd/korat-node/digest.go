@@ -3,18 +3,24 @@
 package main
 
 import (
+	"context"
 	"maps"
 	"slices"
 	"strings"
 	"sync"
 	"unique"
 
+	"k8s.io/apimachinery/pkg/types"
+	kjson "sigs.k8s.io/json"
+
 	"korat/api"
+	"korat/api/store"
+	"korat/api/store/etcd"
 )
 
-// digest makes less of what the agent of a node need not know whole: the pods of other nodes, which are most of what a
-// large cluster has. Of these it keeps what policies ask for. Pods of one workload have the same labels: they share one map, as
-// do all objects their strings.
+// digest makes less of what the agent of a node need not know whole, which is most of what a large cluster has: of other nodes'
+// pods what policies ask for, and of their blocks who has which range. It is read from the datastore's value without the rest, which
+// would only be garbage. Pods of one workload have the same labels: they share one map, as do all objects their strings.
 type digest struct {
 	node string
 	mu   sync.Mutex
@@ -29,22 +35,103 @@ func newDigest(node string) *digest {
 	return &digest{node: node, labels: map[string]map[string]string{}}
 }
 
-// keep gives what the agent's Snapshot has of an object.
-func (d *digest) keep(obj api.Object) api.Object {
-	ep, ok := obj.(*api.WorkloadEndpoint)
-	if !ok || ep.Spec.Node == d.node {
-		return obj
+// restore gives what the agent's Snapshot has of an object, as api.Restore does. What is not understood is left to that.
+func (d *digest) restore(key api.Key, value []byte) (api.Object, error) {
+	switch key.Kind {
+	case api.KindWorkloadEndpoint:
+		if ep := d.endpoint(key, value); ep != nil {
+			return ep, nil
+		}
+	case api.KindIPAMBlock:
+		if blk := d.block(key, value); blk != nil {
+			return blk, nil
+		}
+	}
+	return api.Restore(key, value)
+}
+
+// metadata is what is read of an object's.
+type metadata struct {
+	Name        string            `json:"name"`
+	Namespace   string            `json:"namespace"`
+	UID         types.UID         `json:"uid"`
+	Labels      map[string]string `json:"labels"`
+	Annotations map[string]string `json:"annotations"`
+}
+
+func (m metadata) of(key api.Key) bool { return m.Name == key.Name && m.Namespace == key.Namespace }
+
+// endpoint gives what is kept of another node's pod; nil for one that is to be kept whole.
+func (d *digest) endpoint(key api.Key, value []byte) *api.WorkloadEndpoint {
+	var have struct {
+		Metadata metadata `json:"metadata"`
+		Spec     struct {
+			Orchestrator       string             `json:"orchestrator"`
+			Node               string             `json:"node"`
+			IPNetworks         []string           `json:"ipNetworks"`
+			ServiceAccountName string             `json:"serviceAccountName"`
+			Profiles           []string           `json:"profiles"`
+			Ports              []api.EndpointPort `json:"ports"`
+		} `json:"spec"`
+	}
+	if kjson.UnmarshalCaseSensitivePreserveInts(value, &have) != nil || !have.Metadata.of(key) || have.Spec.Node == d.node {
+		return nil
 	}
 	brief := &api.WorkloadEndpoint{Spec: api.WorkloadEndpointSpec{
-		Orchestrator: shared(ep.Spec.Orchestrator), Node: shared(ep.Spec.Node), IPNetworks: ep.Spec.IPNetworks,
-		ServiceAccountName: shared(ep.Spec.ServiceAccountName), Profiles: slices.Clone(ep.Spec.Profiles), Ports: ep.Spec.Ports,
+		Orchestrator: shared(have.Spec.Orchestrator), Node: shared(have.Spec.Node), IPNetworks: slices.Clip(have.Spec.IPNetworks),
+		ServiceAccountName: shared(have.Spec.ServiceAccountName), Profiles: slices.Clip(have.Spec.Profiles), Ports: slices.Clip(have.Spec.Ports),
 	}}
 	for i, name := range brief.Spec.Profiles {
 		brief.Spec.Profiles[i] = shared(name)
 	}
-	brief.Namespace, brief.Name, brief.Labels = shared(ep.Namespace), ep.Name, d.shareLabels(ep.Labels)
-	brief.UID, brief.ResourceVersion = ep.UID, ep.ResourceVersion
+	brief.Namespace, brief.Name, brief.UID = shared(have.Metadata.Namespace), have.Metadata.Name, have.Metadata.UID
+	brief.Labels = d.shareLabels(have.Metadata.Labels)
 	return brief
+}
+
+// block gives what is kept of another node's block; nil for one that is to be kept whole: one that has addresses of this node's pods,
+// or may lend some, which its annotations say.
+func (d *digest) block(key api.Key, value []byte) *api.IPAMBlock {
+	var have struct {
+		Metadata metadata `json:"metadata"`
+		Spec     struct {
+			CIDR           string  `json:"cidr"`
+			Affinity       *string `json:"affinity"`
+			SequenceNumber uint64  `json:"sequenceNumber"`
+			Attributes     []struct {
+				Secondary struct {
+					Node string `json:"node"`
+				} `json:"secondary"`
+			} `json:"attributes"`
+		} `json:"spec"`
+	}
+	if kjson.UnmarshalCaseSensitivePreserveInts(value, &have) != nil || !have.Metadata.of(key) || len(have.Metadata.Annotations) > 0 {
+		return nil
+	}
+	if have.Spec.Affinity == nil || *have.Spec.Affinity == api.AffinityHost+":"+d.node {
+		return nil
+	}
+	for _, holder := range have.Spec.Attributes {
+		if holder.Secondary.Node == d.node {
+			return nil
+		}
+	}
+	brief := &api.IPAMBlock{Spec: api.IPAMBlockSpec{
+		CIDR: have.Spec.CIDR, Affinity: have.Spec.Affinity, SequenceNumber: have.Spec.SequenceNumber,
+	}}
+	brief.Name, brief.UID = have.Metadata.Name, have.Metadata.UID
+	return brief
+}
+
+// ranges is the datastore as the Keeper of blocks needs it, which lists for nothing but ranges, and whose they are.
+type ranges struct {
+	*etcd.Store
+	brief store.Source
+}
+
+// Pages implements store.Pager.
+func (r ranges) Pages(ctx context.Context, kind api.Kind, each func([]api.Object)) (string, error) {
+	return store.Each(ctx, r.brief, kind, each)
 }
 
 // shared gives one string for those that are equal, for as long as no garbage is collected in between.

@@ -3,34 +3,58 @@
 package main
 
 import (
+	"encoding/json"
+	"fmt"
 	"maps"
 	"reflect"
 	"strconv"
 	"testing"
 
+	"github.com/google/go-cmp/cmp"
+
 	"korat/api"
 	"korat/policy"
 )
 
-// What an agent keeps of another node's pod is all that policies know pods by, and less than there is.
-func TestDigest(t *testing.T) {
-	objs, err := api.Decode([]byte(`
-apiVersion: projectcalico.org/v3
-kind: WorkloadEndpoint
-metadata: {name: b-k8s-web-eth0, namespace: ns, resourceVersion: "7", uid: u, labels: {app: web}, annotations: {note: long}}
-spec:
-  {orchestrator: k8s, workload: web, pod: web, node: b, containerID: c, endpoint: eth0, interfaceName: cali0, mac: "02:00:00:00:00:01",
-   ipNetworks: [10.0.0.1/32, "fd00::1/128"], serviceAccountName: robot, profiles: [kns.ns], ports: [{name: http, protocol: TCP, port: 80}]}
-`))
+// value is how a datastore has the object of a manifest.
+func value(t *testing.T, manifest string) (api.Object, []byte) {
+	t.Helper()
+	objs, err := api.Decode([]byte(manifest))
 	if err != nil {
 		t.Fatal(err)
 	}
-	whole := objs[0].(*api.WorkloadEndpoint)
-	if newDigest("b").keep(whole) != api.Object(whole) {
-		t.Error("of a node's own pod nothing is left out")
+	text, err := json.Marshal(objs[0])
+	if err != nil {
+		t.Fatal(err)
 	}
-	brief := newDigest("a").keep(whole).(*api.WorkloadEndpoint)
-	if brief.Key() != whole.Key() || brief.ResourceVersion != "7" || brief.UID != "u" || brief.Spec.Node != "b" {
+	return objs[0], text
+}
+
+func restored(t *testing.T, d *digest, key api.Key, value []byte) api.Object {
+	t.Helper()
+	obj, err := d.restore(key, value)
+	if err != nil {
+		t.Fatal(err)
+	}
+	return obj
+}
+
+// What an agent keeps of another node's pod is all that policies know pods by, and less than there is.
+func TestDigest(t *testing.T) {
+	obj, text := value(t, `
+apiVersion: projectcalico.org/v3
+kind: WorkloadEndpoint
+metadata: {name: b-k8s-web-eth0, namespace: ns, uid: u, labels: {app: web}, annotations: {note: long}}
+spec:
+  {orchestrator: k8s, workload: web, pod: web, node: b, containerID: c, endpoint: eth0, interfaceName: cali0, mac: "02:00:00:00:00:01",
+   ipNetworks: [10.0.0.1/32, "fd00::1/128"], serviceAccountName: robot, profiles: [kns.ns], ports: [{name: http, protocol: TCP, port: 80}]}
+`)
+	whole := obj.(*api.WorkloadEndpoint)
+	if diff := cmp.Diff(obj, restored(t, newDigest("b"), obj.Key(), text)); diff != "" {
+		t.Errorf("of a node's own pod nothing is left out: %s", diff)
+	}
+	brief := restored(t, newDigest("a"), obj.Key(), text).(*api.WorkloadEndpoint)
+	if brief.Key() != whole.Key() || brief.UID != "u" || brief.Spec.Node != "b" {
 		t.Errorf("not to be told: %+v", brief)
 	}
 	if brief.Spec.ContainerID+brief.Spec.MAC+brief.Spec.InterfaceName != "" || brief.Annotations != nil {
@@ -43,17 +67,67 @@ spec:
 	}
 }
 
+// What is not understood, or is under another key, is what api.Restore makes of it.
+func TestDigestUnreadable(t *testing.T) {
+	d := newDigest("a")
+	for _, kind := range []api.Kind{api.KindWorkloadEndpoint, api.KindIPAMBlock, api.KindNode} {
+		for _, text := range []string{
+			``, `null`, `[]`, `{}`, `{"metadata":{"name":"other"}}`, `{"metadata":{"name":"x","namespace":"other"}}`, `{"metadata":{"name":"x"},"spec":{"node":"b"}`,
+			`{"metadata":{"name":"x","namespace":"ns"},"spec":{"node":5}}`, `{"metadata":{"name":"x"},"spec":{"affinity":"host:b","cidr":5}}`,
+			`{"metadata":{"name":"x"},"spec":{"cidr":"10.0.0.0/30"}}`,
+		} {
+			key := api.Key{Kind: kind, Name: "x"}
+			if info, _ := kind.Info(); info.Namespaced {
+				key.Namespace = "ns"
+			}
+			want, wantErr := api.Restore(key, []byte(text))
+			have, err := d.restore(key, []byte(text))
+			if !reflect.DeepEqual(have, want) || (err == nil) != (wantErr == nil) {
+				t.Errorf("%s %s: have %v, %v; want %v, %v", kind, text, have, err, want, wantErr)
+			}
+		}
+	}
+}
+
+// What an agent keeps of a block is its range and its owner, unless the block is its own, has addresses of its pods, or lends.
+func TestDigestBlock(t *testing.T) {
+	const manifest = `
+apiVersion: projectcalico.org/v3
+kind: IPAMBlock
+metadata: {name: 10-0-0-0-30, uid: u%s}
+spec:
+  {cidr: 10.0.0.0/30, affinity: "host:b", allocations: [0, 1, null, null], unallocated: [2, 3], sequenceNumber: 7, sequenceNumberForAllocation: {"0": 5, "1": 6},
+   attributes: [{handle_id: h0, secondary: {node: b, pod: p}}, {handle_id: h1, secondary: {node: c}}]}
+`
+	obj, text := value(t, fmt.Sprintf(manifest, ""))
+	want := &api.IPAMBlock{Spec: api.IPAMBlockSpec{CIDR: "10.0.0.0/30", Affinity: new("host:b"), SequenceNumber: 7}}
+	want.Name, want.UID = "10-0-0-0-30", "u"
+	if diff := cmp.Diff(api.Object(want), restored(t, newDigest("a"), obj.Key(), text)); diff != "" {
+		t.Errorf("another node's: %s", diff)
+	}
+	for _, node := range []string{"b", "c"} {
+		if diff := cmp.Diff(obj, restored(t, newDigest(node), obj.Key(), text)); diff != "" {
+			t.Errorf("what node %s has of it is left out: %s", node, diff)
+		}
+	}
+	obj, text = value(t, fmt.Sprintf(manifest, `, annotations: {korat.io/lending: "true"}`))
+	if diff := cmp.Diff(obj, restored(t, newDigest("a"), obj.Key(), text)); diff != "" {
+		t.Errorf("of one that lends something is left out: %s", diff)
+	}
+}
+
 // Pods with the same labels share them, whatever came in between; others have their own.
 func TestDigestShares(t *testing.T) {
-	pod := func(labels map[string]string) *api.WorkloadEndpoint {
-		w := &api.WorkloadEndpoint{Spec: api.WorkloadEndpointSpec{Node: "b"}}
-		w.Labels = labels
-		return w
-	}
 	same := func(a, b map[string]string) bool { return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer() }
 	d := newDigest("a")
 	kept := func(labels map[string]string) map[string]string {
-		have := d.keep(pod(labels)).(*api.WorkloadEndpoint).Labels
+		w := &api.WorkloadEndpoint{Spec: api.WorkloadEndpointSpec{Node: "b"}}
+		w.Namespace, w.Name, w.Labels = "ns", "pod", labels
+		text, err := json.Marshal(w)
+		if err != nil {
+			t.Fatal(err)
+		}
+		have := restored(t, d, w.Key(), text).GetLabels()
 		if !maps.Equal(have, labels) {
 			t.Errorf("have %v, want %v", have, labels)
 		}

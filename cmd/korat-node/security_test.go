@@ -93,8 +93,7 @@ func TestAgentSeesItsOwnEndpoints(t *testing.T) {
 	}
 	write("a", "old")
 	write("b", "others")
-	follower := store.NewFollower(data, api.Kinds(), log)
-	follower.Keep = newDigest("a").keep
+	follower := store.NewFollower(data.Brief(newDigest("a").restore), api.Kinds(), log)
 	copies := mirror.New(data, "a", log)
 	ctx, cancel := context.WithCancel(t.Context())
 	ended := make(chan struct{}, 2)

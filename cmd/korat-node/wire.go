@@ -63,9 +63,10 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 	}
 	defer data.close()
 
-	follower := store.NewFollower(data, api.Kinds(), log)
-	follower.Keep, follower.Track = newDigest(cfg.Node).keep, calc.Heeds
-	keeper := ipam.NewKeeper(data, cfg.Node, log)
+	brief := data.Brief(newDigest(cfg.Node).restore)
+	follower := store.NewFollower(brief, api.Kinds(), log)
+	follower.Track = calc.Heeds
+	keeper := ipam.NewKeeper(ranges{data.Store, brief}, cfg.Node, log)
 	copies := mirror.New(data, cfg.Node, log)
 	client, supervisor, err := s.speaker(log)
 	if err != nil {

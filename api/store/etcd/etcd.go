@@ -23,6 +23,7 @@ import (
 	"google.golang.org/grpc/codes"
 	"google.golang.org/grpc/status"
 
+	"korat/api"
 	"korat/api/store"
 )
 
@@ -57,6 +58,7 @@ type Store struct {
 	log       *slog.Logger
 	user      *user
 	course    *course
+	restore   restore
 }
 
 var _ store.Store = (*Store)(nil)
@@ -75,7 +77,7 @@ func New(cfg Config) (*Store, error) {
 	if err != nil {
 		return nil, fmt.Errorf("configure etcd client: %w", err)
 	}
-	s := &Store{endpoints: strings.Join(cfg.Endpoints, ", "), timeout: timeout, log: cfg.Log, user: u, course: newCourse(cfg.Log)}
+	s := &Store{endpoints: strings.Join(cfg.Endpoints, ", "), timeout: timeout, log: cfg.Log, user: u, course: newCourse(cfg.Log), restore: api.Restore}
 	s.client, err = clientv3.New(clientv3.Config{
 		Endpoints:   cfg.Endpoints,
 		DialTimeout: timeout,

@@ -4,6 +4,7 @@ package etcd_test
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"reflect"
@@ -48,7 +49,7 @@ func TestFollowThroughRestart(t *testing.T) {
 }
 
 // follow follows until the test ends.
-func follow(t *testing.T, st store.Store) *store.Follower {
+func follow(t *testing.T, st store.Source) *store.Follower {
 	follower := store.NewFollower(st, api.Kinds(), slog.New(slog.NewTextHandler(t.Output(), nil)))
 	ctx, cancel := context.WithCancel(context.Background())
 	done := make(chan struct{})
@@ -125,6 +126,46 @@ func await(t *testing.T, f *store.Follower, cond func(api.Snapshot, store.Status
 		case <-tick.C:
 		case <-limit:
 			t.Fatalf("waited in vain; status %+v", f.Status())
+		}
+	}
+}
+
+// A brief view gives what its own function makes of values, as they are listed and as they change; the Store itself goes on to give
+// all of them.
+func TestBrief(t *testing.T) {
+	server := startServer(t)
+	st := open(t, etcd.Config{Endpoints: []string{server.Endpoint()}})
+	writePools(t, st, 0, 2)
+	view := st.Brief(func(key api.Key, value []byte) (api.Object, error) {
+		if key.Name == "p1" {
+			return nil, errors.New("not understood")
+		}
+		obj, err := api.Restore(key, value)
+		if pool, ok := obj.(*api.IPPool); ok {
+			brief := &api.IPPool{}
+			brief.Name, brief.UID, brief.Spec.CIDR = pool.Name, pool.UID, pool.Spec.CIDR
+			return brief, err
+		}
+		return obj, err
+	})
+	f := follow(t, view)
+	has := func(name string) func(api.Snapshot, store.Status) bool {
+		return func(s api.Snapshot, _ store.Status) bool {
+			pool, ok := s.IPPools.Get(name)
+			return ok && pool.Spec.BlockSize == 0 && pool.Spec.CIDR != "" && pool.ResourceVersion != ""
+		}
+	}
+	await(t, f, func(s api.Snapshot, _ store.Status) bool { return s.InSync })
+	await(t, f, has("p0"))
+	writePools(t, st, 2, 3)
+	after := await(t, f, has("p2"))
+	if _, ok := after.IPPools.Get("p1"); ok || after.IPPools.Len() != 2 {
+		t.Errorf("%d pools", after.IPPools.Len())
+	}
+	for _, r := range []store.Reader{st, view} {
+		obj, err := r.Get(t.Context(), api.Key{Kind: api.KindIPPool, Name: "p0"})
+		if err != nil || (obj.(*api.IPPool).Spec.BlockSize == 0) != (r == store.Reader(view)) {
+			t.Errorf("have %+v, %v", obj, err)
 		}
 	}
 }

@@ -41,7 +41,7 @@ func FuzzDecodeKV(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, kind byte, key string, value []byte, revision int64) {
 		k := kinds[int(kind)%len(kinds)]
-		obj, err := decodeKV(k, &mvccpb.KeyValue{Key: []byte(key), Value: value, ModRevision: revision})
+		obj, err := restore(api.Restore).decodeKV(k, &mvccpb.KeyValue{Key: []byte(key), Value: value, ModRevision: revision})
 		if err != nil {
 			return
 		}
@@ -56,7 +56,7 @@ func FuzzDecodeKV(f *testing.F) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		twice, err := decode(obj.Key(), again, revision)
+		twice, err := restore(api.Restore).decode(obj.Key(), again, revision)
 		if err != nil {
 			t.Fatalf("decode again: %v", err)
 		}

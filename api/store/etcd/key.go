@@ -53,9 +53,12 @@ func encode(obj api.Object) ([]byte, error) {
 	return json.Marshal(stored)
 }
 
-// decode is the inverse of encode, as far as the value is understood.
-func decode(key api.Key, value []byte, revision int64) (api.Object, error) {
-	obj, err := api.Restore(key, value)
+// A restore makes an object of its value, as far as that is understood: api.Restore makes it whole.
+type restore func(key api.Key, value []byte) (api.Object, error)
+
+// decode is the inverse of encode.
+func (r restore) decode(key api.Key, value []byte, revision int64) (api.Object, error) {
+	obj, err := r(key, value)
 	if err != nil {
 		return nil, fmt.Errorf("decode %s: %w", keyPath(key), err)
 	}
@@ -63,12 +66,12 @@ func decode(key api.Key, value []byte, revision int64) (api.Object, error) {
 	return obj, nil
 }
 
-func decodeKV(kind api.Kind, kv *mvccpb.KeyValue) (api.Object, error) {
+func (r restore) decodeKV(kind api.Kind, kv *mvccpb.KeyValue) (api.Object, error) {
 	key, err := parsePath(kind, string(kv.Key))
 	if err != nil {
 		return nil, err
 	}
-	return decode(key, kv.Value, kv.ModRevision)
+	return r.decode(key, kv.Value, kv.ModRevision)
 }
 
 func formatRevision(revision int64) string { return strconv.FormatInt(revision, 10) }

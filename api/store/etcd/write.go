@@ -72,7 +72,7 @@ func (s *Store) swap(ctx context.Context, obj api.Object, revision int64) (store
 	if !resp.Succeeded {
 		return nil, exists(resp), nil
 	}
-	stored, err = decode(obj.Key(), value, resp.Header.Revision)
+	stored, err = restore(api.Restore).decode(obj.Key(), value, resp.Header.Revision)
 	return stored, false, err
 }
 

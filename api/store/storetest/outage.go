@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"log/slog"
 	"reflect"
-	"slices"
 	"testing"
 	"time"
 
@@ -34,8 +33,7 @@ type Rig struct {
 // patience bounds every wait; it is no expectation.
 const patience = 2 * time.Minute
 
-// RunOutages follows a datastore through each outage: while nothing changes, amid changes, and amid changes
-// of what is kept. At the end the Snapshot equals the datastore; until then no object that stays is
+// RunOutages follows a datastore through each outage: while nothing changes, and amid changes. At the end the Snapshot equals the datastore; until then no object that stays is
 // missing for a moment, and what did not change is the very same object in the very same table.
 func RunOutages(t *testing.T, outages []Outage) {
 	for _, o := range outages {
@@ -46,10 +44,6 @@ func RunOutages(t *testing.T, outages []Outage) {
 		t.Run(o.Name+"/changes meanwhile", func(t *testing.T) {
 			t.Parallel()
 			followChanges(t, o.Open(t))
-		})
-		t.Run(o.Name+"/what is kept changes meanwhile", func(t *testing.T) {
-			t.Parallel()
-			followKept(t, o.Open(t))
 		})
 	}
 }
@@ -62,8 +56,8 @@ type pursuit struct {
 	before api.Snapshot
 }
 
-// startPursuit fills the datastore and follows it until the test ends, all of it or what is to be kept.
-func startPursuit(t *testing.T, r Rig, keep func(api.Object) api.Object) *pursuit {
+// startPursuit fills the datastore and follows it until the test ends.
+func startPursuit(t *testing.T, r Rig) *pursuit {
 	t.Helper()
 	for i := range 5 {
 		create(t, r.Writer, Pool(fmt.Sprintf("p%d", i), fmt.Sprintf("10.%d.0.0/16", i)))
@@ -73,7 +67,6 @@ func startPursuit(t *testing.T, r Rig, keep func(api.Object) api.Object) *pursui
 	node.Name = "a"
 	create(t, r.Writer, node)
 	p := &pursuit{T: t, Rig: r, Follower: store.NewFollower(r.Store, api.Kinds(), slog.New(slog.NewTextHandler(t.Output(), nil)))}
-	p.Keep = keep
 	ctx, cancel := context.WithCancel(context.Background())
 	ended := make(chan struct{})
 	go func() {
@@ -117,11 +110,6 @@ func (p *pursuit) check(s api.Snapshot) {
 			p.Errorf("pool %s did not change, but was %p and is %p", name, was, is)
 		}
 	}
-	for _, pool := range s.IPPools.All() {
-		if p.Keep != nil && p.Keep(pool) == nil {
-			p.Errorf("pool %s is not to be kept", pool.Name)
-		}
-	}
 	if !s.InSync || !s.WorkloadEndpoints.Same(p.before.WorkloadEndpoints) || !s.Nodes.Same(p.before.Nodes) || s.IPAMBlocks.Len() != 0 {
 		p.Errorf("in sync %v, %d endpoints, %d nodes: nothing of it changed", s.InSync, s.WorkloadEndpoints.Len(), s.Nodes.Len())
 	}
@@ -139,7 +127,7 @@ func (p *pursuit) suffer(meanwhile func()) {
 }
 
 func followIdle(t *testing.T, r Rig) {
-	p := startPursuit(t, r, nil)
+	p := startPursuit(t, r)
 	stop := p.watchOver()
 	p.suffer(func() {})
 	// What comes after the outage is seen after whatever the outage led to.
@@ -158,7 +146,7 @@ func followIdle(t *testing.T, r Rig) {
 }
 
 func followChanges(t *testing.T, r Rig) {
-	p := startPursuit(t, r, nil)
+	p := startPursuit(t, r)
 	stop := p.watchOver()
 	p.suffer(p.change)
 	p.await("equal to the datastore", p.equal)
@@ -167,58 +155,6 @@ func followChanges(t *testing.T, r Rig) {
 	p.await("equal to the datastore", p.equal)
 	stop()
 	p.check(p.Snapshot())
-}
-
-// followKept follows what is kept: pools that are not disabled. Two are, and are not to be seen until one is enabled.
-func followKept(t *testing.T, r Rig) {
-	for _, name := range []string{"hidden0", "hidden1"} {
-		create(t, r.Writer, disabledPool(name))
-	}
-	p := startPursuit(t, r, enabled)
-	if have := p.before.IPPools.Len(); have != 5 {
-		t.Errorf("%d pools at first, want 5", have)
-	}
-	stop := p.watchOver()
-	p.suffer(p.changeKept)
-	p.await("equal to what is kept of the datastore", p.equal)
-	p.setDisabled("p1", false)
-	p.setDisabled("hidden0", true)
-	p.await("equal to what is kept of the datastore", p.equal)
-	stop()
-	p.check(p.Snapshot())
-}
-
-func enabled(obj api.Object) api.Object {
-	if pool, ok := obj.(*api.IPPool); ok && pool.Spec.Disabled {
-		return nil
-	}
-	return obj
-}
-
-func disabledPool(name string) *api.IPPool {
-	pool := Pool(name, "10.98.0.0/16")
-	pool.Spec.Disabled = true
-	return pool
-}
-
-// changeKept does to kept and other objects what can be done to them: each becomes the other, in place and by
-// being replaced; both are changed, made and deleted.
-func (p *pursuit) changeKept() {
-	p.change() // p1 is disabled, which ends it here
-	p.setDisabled("hidden0", false)
-	ctx := testContext(p.T)
-	for _, name := range []string{"hidden1", "p3"} {
-		if err := p.Writer.Delete(ctx, poolKey(name), ""); err != nil {
-			p.Fatal(err)
-		}
-	}
-	create(p.T, p.Writer, Pool("hidden1", "10.97.0.0/16"))
-	create(p.T, p.Writer, disabledPool("p3"))
-	create(p.T, p.Writer, disabledPool("never"))
-	create(p.T, p.Writer, disabledPool("hidden2"))
-	if err := p.Writer.Delete(ctx, poolKey("never"), ""); err != nil {
-		p.Fatal(err)
-	}
 }
 
 func (p *pursuit) setDisabled(name string, disabled bool) {
@@ -266,9 +202,6 @@ func (p *pursuit) equal() bool {
 		n := 0
 		for range snap.Objects(kind) {
 			n++
-		}
-		if p.Keep != nil {
-			objs = slices.DeleteFunc(slices.Clone(objs), func(obj api.Object) bool { return p.Keep(obj) == nil })
 		}
 		if n != len(objs) {
 			return false
