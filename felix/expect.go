@@ -51,8 +51,22 @@ func expected(snap api.Snapshot, node string, q Question) *calc.Filter {
 			changed[obj.Key()] = struct{}{}
 		}
 	}
+	inDoubt(snap, changed)
 	f.Changed(snap, changed)
 	f.Own(snap, pods)
 	f.Update()
 	return f
+}
+
+// inDoubt adds the keys of what is not understood whole: rules depend on that.
+func inDoubt(snap api.Snapshot, keys map[api.Key]struct{}) {
+	for _, kind := range []api.Kind{
+		api.KindNetworkSet, api.KindGlobalNetworkSet, api.KindHostEndpoint, api.KindEndpointSlice, api.KindWorkloadEndpoint,
+	} {
+		for obj := range snap.Objects(kind) {
+			if api.Unreadable(obj) != "" || kind == api.KindNetworkSet || kind == api.KindGlobalNetworkSet {
+				keys[obj.Key()] = struct{}{}
+			}
+		}
+	}
 }

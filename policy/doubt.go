@@ -14,10 +14,13 @@ import (
 // Doubt says how much of an Item is not known, as its object is not understood whole.
 type Doubt uint8
 
-// Of an Item in doubt nobody knows all addresses and named ports; of one that is Hollow not the labels either.
 const (
 	Whole Doubt = iota
+	// Partial is an Item of which there may be more addresses and named ports.
 	Partial
+	// Unlabelled is one that inherits labels from a profile of which nothing is known.
+	Unlabelled
+	// Hollow is one of which nothing is known but the name.
 	Hollow
 )
 
@@ -38,6 +41,12 @@ func (c *conversion) unread(obj api.Object) {
 	if api.Held(obj) {
 		remedy += "; until then what was read last counts, for as long as this agent runs"
 	}
+	switch kind := obj.Key().Kind; {
+	case !api.Hollow(obj):
+	case kind == api.KindHostEndpoint || kind == api.KindFelixConfiguration:
+		remedy += "; an agent that starts changes nothing of this host until then"
+	default:
+	}
 	if reason := api.Unreadable(obj); reason != "" {
 		c.fail("object", "in the datastore", remedy, reason)
 	}
@@ -51,9 +60,9 @@ type Doubts struct {
 	services map[api.Key]Service
 }
 
-// doubtful is an Item of which not all is known. The labels are those that are known, inherited ones too.
+// doubtful is an Item of which not all is known, with the labels that are: of one that is Partial inherited ones too.
 type doubtful struct {
-	doubt  Doubt
+	Doubt
 	labels map[string]string
 }
 
@@ -80,20 +89,22 @@ func (d *Doubts) Tier(name string, t *api.Tier) bool {
 	return was != is
 }
 
-// Item tells of something that rules can pick, by the labels that it has and inherits, and says whether that changes anything.
-func (d *Doubts) Item(key api.Key, doubt Doubt, labels map[string]string) bool {
+// Item tells of something that rules can pick, as a Snapshot has what it inherits, and says whether that changes anything.
+func (d *Doubts) Item(snap api.Snapshot, key api.Key, it Item) bool {
 	was, known := d.items[key]
-	switch {
-	case doubt == Whole:
+	if it.Doubt == Whole {
 		delete(d.items, key)
 		return known
-	case known && was.doubt == doubt && maps.Equal(was.labels, labels):
-		return false
-	case d.items == nil:
+	}
+	now := doubtful{it.Doubt, it.Labels}
+	if it.Doubt == Partial {
+		now.labels = it.inherited(snap)
+	}
+	if d.items == nil {
 		d.items = map[api.Key]doubtful{}
 	}
-	d.items[key] = doubtful{doubt, labels}
-	return true
+	d.items[key] = now
+	return !known || was.Doubt != now.Doubt || !maps.Equal(was.labels, now.labels)
 }
 
 // Items gives the keys of those in doubt, in no order.
@@ -216,10 +227,10 @@ func (d *Doubts) mayServe(s Service) bool {
 // that has named ports.
 func (d *Doubts) mayPick(s *selector.Selector, ports bool) bool {
 	for key, it := range d.items {
-		if set := isSet(key.Kind); ports && set {
+		if ports && isSet(key.Kind) {
 			continue
 		}
-		if s == nil || it.doubt == Partial && s.Matches(it.labels) || it.doubt == Hollow && mayMatch(*s, key, it.labels) {
+		if s == nil || it.Doubt == Partial && s.Matches(it.labels) || it.Doubt > Partial && it.mayMatch(*s, key.Kind) {
 			return true
 		}
 	}
@@ -228,13 +239,12 @@ func (d *Doubts) mayPick(s *selector.Selector, ports bool) bool {
 
 func isSet(k api.Kind) bool { return k == api.KindNetworkSet || k == api.KindGlobalNetworkSet }
 
-// mayMatch says whether a selector might match an object of which the key alone is known, with the labels that it has all
-// the same: those that no object can have of its own.
-func mayMatch(s selector.Selector, key api.Key, labels map[string]string) bool {
+// mayMatch says whether a selector might match something of a kind by labels of which not all are known.
+func (it doubtful) mayMatch(s selector.Selector, kind api.Kind) bool {
 	needs := s.Requirements()
 	for _, r := range needs.Labels {
-		value, has := labels[r.Key]
-		if !certain(key.Kind, r.Key) {
+		value, has := it.labels[r.Key]
+		if !it.certain(kind, r.Key) {
 			continue
 		}
 		if r.Present && !has || r.Absent && has || len(r.Values) > 0 && !slices.Contains(r.Values, value) {
@@ -244,19 +254,22 @@ func mayMatch(s selector.Selector, key api.Key, labels map[string]string) bool {
 	return !needs.Never
 }
 
-// certain says whether something of a kind has a label, or lacks it, whatever its object says: in which namespace it is, and of
-// a set, what it inherits from that and that it is nobody's pod.
-func certain(kind api.Kind, label string) bool {
-	if label == LabelNamespace {
+// certain says whether it is known that something of a kind has a label or lacks it. In which namespace it is and, of a set, that
+// it is nobody's pod and has no service account, no object decides by itself.
+func (it doubtful) certain(kind api.Kind, label string) bool {
+	_, own := it.labels[label]
+	nobodys := label == LabelOrchestrator || label == LabelServiceAccount || strings.HasPrefix(label, accountPrefix)
+	switch {
+	case label == LabelNamespace, own && it.Doubt == Unlabelled:
 		return true
+	case kind == api.KindGlobalNetworkSet:
+		return nobodys || strings.HasPrefix(label, namespacePrefix)
 	}
-	own := label == LabelOrchestrator || label == LabelServiceAccount ||
-		strings.HasPrefix(label, namespacePrefix) || strings.HasPrefix(label, accountPrefix)
-	return isSet(kind) && own
+	return nobodys && kind == api.KindNetworkSet
 }
 
-// Inherited gives an Item's labels with those of its profiles, as a Snapshot has them: its own win, then those of the first.
-func (it Item) Inherited(snap api.Snapshot) map[string]string {
+// inherited gives an Item's labels with those of its profiles, as a Snapshot has them: its own win, then those of the first.
+func (it *Item) inherited(snap api.Snapshot) map[string]string {
 	all := maps.Clone(it.Labels)
 	for _, name := range it.Parents {
 		labels := map[string]string{}
@@ -273,4 +286,13 @@ func (it Item) Inherited(snap api.Snapshot) map[string]string {
 		}
 	}
 	return all
+}
+
+// Inherit notes whether the Item has a profile of which nothing is known.
+func (it *Item) Inherit(snap api.Snapshot) {
+	for _, name := range it.Parents {
+		if o, ok := snap.Profiles.Get(name); ok && api.Hollow(o) {
+			it.Doubt = max(it.Doubt, Unlabelled)
+		}
+	}
 }

@@ -18,7 +18,7 @@ import (
 // by another version. The Policy that comes with it is to be used all the same, in the place of the object: it fails
 // closed. In a direction with a fault in its rules it denies everything; with a fault elsewhere it does so in every
 // direction that it applies in. What is wrong in a selector does not narrow which endpoints it is for: they are all
-// of the namespace, or all there are.
+// of the namespace, or all there are. One of which nothing is known comes before all others.
 func Of(obj api.Object) (*Policy, error) {
 	c := &conversion{key: obj.Key()}
 	var p *Policy
@@ -43,6 +43,12 @@ func Of(obj api.Object) (*Policy, error) {
 	}
 	if c.unread(obj); api.Unreadable(obj) != "" {
 		p.AppliesIngress, p.AppliesEgress = true, true
+	}
+	if api.Hollow(obj) && p.ID.Kind != KindKubernetes { // whose place is always the same
+		p.Tier = unknownTier
+		if p.ID.Kind == KindGlobal {
+			p.Stage = Forward
+		}
 	}
 	if c.faulty {
 		c.faultyIngress, c.faultyEgress = true, true

@@ -18,6 +18,23 @@ func BuiltInTiers() []Tier {
 	}
 }
 
+// unknownTier has policies of which nothing is known. They deny, and no others decide before them.
+const unknownTier = "(unknown)"
+
+// ImpliedTier gives a tier of which there is no object. If it is none of those that always exist it stands last and denies: what
+// somebody wanted restricted is not open for the lack of it.
+func ImpliedTier(name string) Tier {
+	for _, t := range BuiltInTiers() {
+		if t.Name == name {
+			return t
+		}
+	}
+	if name == unknownTier {
+		return Tier{Name: name, Order: math.Inf(-1), Default: api.Deny}
+	}
+	return Tier{Name: name, Order: math.Inf(1), Default: api.Deny}
+}
+
 // builtIn says whether a tier of the name always exists.
 func builtIn(name string) bool {
 	return slices.ContainsFunc(BuiltInTiers(), func(t Tier) bool { return t.Name == name })

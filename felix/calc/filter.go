@@ -21,7 +21,9 @@ type Filter struct {
 	// own are this node's pods as they were told last.
 	own map[api.Key]*Pod
 	// faults are what is wrong with objects. These deny, for want of knowing what they mean.
-	faults   map[api.Key]error
+	faults map[api.Key]error
+	// doubts are objects of which not all is known, so that rules which they may concern are closed.
+	doubts   doubts
 	hosts    hosts
 	services services
 }
@@ -73,25 +75,30 @@ func (f *Filter) Own(snap api.Snapshot, pods []*api.WorkloadEndpoint) {
 	for _, p := range others {
 		f.pod(snap, p)
 	}
+	f.reconsider(snap, nil)
 }
 
-// Changed tells which objects of a Snapshot are not as they were.
+// Changed tells which objects of a Snapshot are not as they were. Policies come last, as what they become depends on whether
+// all of the others is known.
 func (f *Filter) Changed(snap api.Snapshot, keys map[api.Key]struct{}) {
 	for key := range keys {
-		f.changed(snap, key)
+		if !ruled(key.Kind) {
+			f.changed(snap, key)
+		}
+	}
+	f.reconsider(snap, keys)
+	for key := range keys {
+		if ruled(key.Kind) {
+			f.changed(snap, key)
+		}
 	}
 }
 
 func (f *Filter) changed(snap api.Snapshot, key api.Key) {
 	delete(f.faults, key)
-	obj, exists := snap.Get(key)
 	switch key.Kind {
 	case api.KindTier:
-		if t, ok := snap.Tiers.Get(key.Name); ok {
-			f.compiler.SetTier(policy.TierOf(t))
-		} else {
-			f.compiler.DeleteTier(key.Name)
-		}
+		f.tier(snap, key)
 	case api.KindProfile:
 		f.profile(snap, key)
 	case api.KindNetworkSet, api.KindGlobalNetworkSet:
@@ -109,26 +116,43 @@ func (f *Filter) changed(snap api.Snapshot, key api.Key) {
 	case api.KindFelixConfiguration:
 		f.configured(snap)
 	default:
-		if !exists {
-			f.compiler.DeletePolicy(policy.IDOf(key))
-			return
-		}
-		p, err := policy.Of(obj)
-		f.note(key, err)
-		if p == nil {
-			f.compiler.DeletePolicy(policy.IDOf(key))
-		} else {
-			f.compiler.SetPolicy(p)
-		}
+		f.policy(snap, key)
+	}
+}
+
+func (f *Filter) tier(snap api.Snapshot, key api.Key) {
+	t, exists := snap.Tiers.Get(key.Name)
+	if f.doubts.tier(key.Name, t); !exists {
+		f.compiler.DeleteTier(key.Name)
+		return
+	}
+	f.note(key, policy.Fault(t))
+	f.compiler.SetTier(policy.TierOf(t))
+}
+
+func (f *Filter) policy(snap api.Snapshot, key api.Key) {
+	obj, exists := snap.Get(key)
+	if !exists {
+		f.compiler.DeletePolicy(policy.IDOf(key))
+		return
+	}
+	p, err := policy.Of(obj)
+	f.note(key, err)
+	if p == nil {
+		f.compiler.DeletePolicy(policy.IDOf(key))
+	} else {
+		f.compiler.SetPolicy(f.doubts.known.Policy(p))
 	}
 }
 
 // profile tells of a profile, or of what stands for it where there is no object.
 func (f *Filter) profile(snap api.Snapshot, key api.Key) {
-	if o, ok := snap.Profiles.Get(key.Name); ok {
+	o, ok := snap.Profiles.Get(key.Name)
+	f.doubts.profile(key.Name, ok && api.Hollow(o))
+	if ok {
 		p, err := policy.ProfileOf(o)
 		f.note(key, err)
-		f.compiler.SetProfile(p)
+		f.compiler.SetProfile(f.doubts.known.Profile(p))
 	} else if p := policy.Implied(key.Name); p != nil {
 		f.compiler.SetProfile(p)
 	} else {
@@ -142,27 +166,46 @@ func (f *Filter) peer(snap api.Snapshot, key api.Key) {
 	obj, exists := snap.Get(key)
 	if w, ok := obj.(*api.WorkloadEndpoint); !exists || ok && w.Spec.Node == f.hosts.node {
 		f.compiler.DeletePeer(key.String())
+		f.doubts.item(snap, key, policy.Item{})
 		return
 	}
-	item, err := policy.ItemOf(obj)
-	f.note(key, err)
+	item := f.item(snap, obj)
 	f.imply(snap, item.Parents)
-	f.compiler.SetPeer(key.String(), item)
+	f.setPeer(snap, key, item)
 }
 
-// pod tells of one of this node's own. What people have said of it in the datastore counts as soon as it is there.
+// setPeer tells of something that rules can pick as far as its labels are known.
+func (f *Filter) setPeer(snap api.Snapshot, key api.Key, item policy.Item) {
+	if f.doubts.item(snap, key, item); item.Doubt > policy.Partial {
+		f.compiler.DeletePeer(key.String())
+	} else {
+		f.compiler.SetPeer(key.String(), item)
+	}
+}
+
+// pod tells of one of this node's own. What people have said of it in the datastore counts as soon as it is there. If nobody
+// can read that, or what it inherits, no policy is for the pod: nothing goes to it, and nothing comes from it.
 func (f *Filter) pod(snap api.Snapshot, p *Pod) {
 	w, key := p.Object, p.Object.Key()
-	if stored, ok := snap.WorkloadEndpoints.Get(key.TableName()); ok && w.SameAttachment(stored) {
+	stored, ok := snap.WorkloadEndpoints.Get(key.TableName())
+	if ok && w.SameAttachment(stored) {
 		said := w.DeepCopy()
 		said.Labels = maps.Clone(stored.Labels)
 		w = said
 	}
-	item, err := policy.ItemOf(w)
-	f.note(key, err)
+	item := f.item(snap, w)
+	if ok {
+		f.note(key, policy.Fault(stored))
+		if api.Hollow(stored) {
+			item.Doubt = policy.Hollow
+		}
+	}
 	f.imply(snap, item.Parents)
 	p.Item, p.Profiles = item, policy.Profiles(w)
-	f.compiler.SetPeer(p.ID, item)
+	if f.setPeer(snap, key, item); item.Doubt > policy.Partial {
+		f.compiler.DeleteLocal(p.ID)
+		return
+	}
 	f.compiler.SetLocal(p.ID, compile.Local{
 		Interface: w.Spec.InterfaceName, Labels: item.Labels, Parents: item.Parents, Profiles: p.Profiles,
 	})

@@ -53,6 +53,8 @@ func (f *Filter) Hosts() []Host {
 type Rules struct {
 	Tiers    []policy.Tier
 	Policies []*policy.Policy
+	// Doubts are what they were made without, which are to close profiles too.
+	Doubts *policy.Doubts
 	// Options have what becomes of what pods send to their own node, and the failsafe ports.
 	Options compile.Options
 }
@@ -60,7 +62,7 @@ type Rules struct {
 // Rules gives what is in force, as of the last Update. Profiles, of which there is one for each namespace, it leaves out.
 func (f *Filter) Rules() Rules {
 	tiers, policies := f.compiler.InForce()
-	return Rules{tiers, policies, f.options}
+	return Rules{tiers, policies, f.doubts.known.Clone(), f.options}
 }
 
 // Rule says what a report's ID stands for, as of the last Update; rule is of ByRule alone.

@@ -19,8 +19,11 @@ func (f *Filter) configured(snap api.Snapshot) {
 	spec := &api.FelixConfigurationSpec{}
 	if cfg, ok := snap.FelixConfigurations.Get(api.DefaultName); ok {
 		spec = &cfg.Spec
+		f.note(cfg.Key(), policy.Fault(cfg))
 	}
-	f.configure(optionsOf(spec, f.options.Families), f.options.Families)
+	o := optionsOf(spec, f.options.Families)
+	o.Groups = f.options.Groups
+	f.configure(o, o.Families)
 }
 
 func (f *Filter) configure(o compile.Options, families []api.Family) {

@@ -35,14 +35,19 @@ func (f *Filter) endpointSlice(snap api.Snapshot, key api.Key) {
 	}
 	o, exists := snap.EndpointSlices.Get(key.TableName())
 	if !exists {
+		f.doubts.slice(key, policy.Service{}, false)
 		return
 	}
 	service, named := policy.ServiceOf(o)
-	if !named {
-		return // it is nobody's: no rule can name it
-	}
 	behind, err := policy.Behind(o)
-	f.note(key, err)
+	known := named || api.Hollow(o) // else it is nobody's: no rule can name it
+	f.doubts.slice(key, service, known && policy.Missing(o, err))
+	if known {
+		f.note(key, err)
+	}
+	if !named {
+		return
+	}
 	s.bySlice[key] = slice{service, behind}
 	if s.parts[service] == nil {
 		s.parts[service] = map[api.Key]struct{}{}

@@ -240,7 +240,7 @@ func (j *judge) know(flows []kernel.Flow) {
 func (j *judge) parts(ends map[netip.Addr]struct{}) explain.Parts {
 	rules, node := &j.job.Rules, j.job.Node
 	parts := explain.Parts{
-		Tiers: rules.Tiers, Policies: rules.Policies, Sets: j.memory.holders(j.job, ends),
+		Tiers: rules.Tiers, Policies: rules.Policies, Doubts: rules.Doubts, Sets: j.memory.holders(j.job, ends),
 		Services:       services(j.job.Snapshot, rules.Policies, ends),
 		EndpointToHost: map[compile.ToHost]string{compile.ToHostDrop: "Drop", compile.ToHostAccept: "Accept"}[rules.Options.ToHost],
 	}

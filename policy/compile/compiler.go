@@ -257,7 +257,7 @@ func (c *Compiler) tier(name string) policy.Tier {
 	if t, there := c.tiers[name]; there {
 		return t
 	}
-	return implied(name)
+	return policy.ImpliedTier(name)
 }
 
 func directions() [2]api.PolicyType { return [2]api.PolicyType{api.Ingress, api.Egress} }

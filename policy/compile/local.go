@@ -4,11 +4,9 @@ package compile
 
 import (
 	"maps"
-	"math"
 	"slices"
 	"strings"
 
-	"korat/api"
 	"korat/policy"
 )
 
@@ -104,7 +102,7 @@ func (c *Compiler) leads(l *endpoint) bool {
 	if l.gone || name == "" || strings.HasSuffix(name, "+") || c.claims(l).endpoint(name) != l {
 		return false
 	}
-	return l.Host || len(name) > len(c.options.InterfacePrefix) && strings.HasPrefix(name, c.options.InterfacePrefix)
+	return l.Host || c.options.ofPods(name)
 }
 
 // touch says that an endpoint has come or gone or leads elsewhere.
@@ -165,14 +163,4 @@ func (c *Compiler) Applied(id string) (Applied, bool) {
 		all.Tiers = append(all.Tiers, tier)
 	}
 	return all, true
-}
-
-// implied gives a tier of which there is no object.
-func implied(name string) policy.Tier {
-	for _, t := range policy.BuiltInTiers() {
-		if t.Name == name {
-			return t
-		}
-	}
-	return policy.Tier{Name: name, Order: math.Inf(1), Default: api.Deny}
 }

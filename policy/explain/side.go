@@ -10,6 +10,10 @@ import (
 // check makes one check of an endpoint.
 func (e *evaluation) check(ep *Endpoint, d api.PolicyType, stage Stage) Side {
 	s := e.side(ep, d, stage)
+	if ep.Doubt > policy.Partial {
+		s.Decided = Decision{Action: api.Deny, Why: "its labels are not known, nor which policies are for it: see the warnings"}
+		return s
+	}
 	passed := false // by the rule or the default of a tier that applied
 	for _, t := range e.applying(appliedKey{ep, d, stage}) {
 		decided, passing := e.tier(&s, t)

@@ -14,8 +14,10 @@ import (
 // Of gives the World that the datastore tells of. Objects with faults, which the error names, count as far as they
 // are understood.
 func Of(snap api.Snapshot) (*World, error) {
-	r := &reader{}
+	r := &reader{snap: snap, parts: Parts{Doubts: &policy.Doubts{}}}
 	for _, t := range snap.Tiers.All() {
+		r.note(policy.Fault(t))
+		r.parts.Doubts.Tier(t.Name, t)
 		r.parts.Tiers = append(r.parts.Tiers, policy.TierOf(t))
 	}
 	for _, prof := range snap.Profiles.All() {
@@ -48,6 +50,7 @@ func Of(snap api.Snapshot) (*World, error) {
 
 // reader turns objects into Parts.
 type reader struct {
+	snap  api.Snapshot
 	parts Parts
 	errs  []error
 }
@@ -61,12 +64,18 @@ func (r *reader) note(err error) {
 func (r *reader) item(obj api.Object) policy.Item {
 	item, err := policy.ItemOf(obj)
 	r.note(err)
+	item.Inherit(r.snap)
+	r.parts.Doubts.Item(r.snap, obj.Key(), item)
 	return item
 }
 
 // places reads the endpoints and nodes.
 func (r *reader) places(snap api.Snapshot) {
 	for _, w := range snap.WorkloadEndpoints.All() {
+		if api.Hollow(w) {
+			r.item(w) // nobody knows where it is
+			continue
+		}
 		r.parts.Endpoints = append(r.parts.Endpoints, Endpoint{
 			Item: r.item(w), Profiles: policy.Profiles(w), Namespace: w.Namespace, Name: podName(w),
 			Node: w.Spec.Node, Interface: w.Spec.InterfaceName,
@@ -74,6 +83,9 @@ func (r *reader) places(snap api.Snapshot) {
 	}
 	for _, h := range snap.HostEndpoints.All() {
 		item := r.item(h)
+		if api.Hollow(h) {
+			continue
+		}
 		r.parts.Endpoints = append(r.parts.Endpoints, Endpoint{
 			Item: item, Profiles: item.Parents, Name: h.Name, Host: true, Node: h.Spec.Node, Interface: h.Spec.InterfaceName,
 		})
@@ -90,6 +102,7 @@ func (r *reader) services(snap api.Snapshot) {
 		behind, err := policy.Behind(slice)
 		r.note(err)
 		service, _ := policy.ServiceOf(slice)
+		r.parts.Doubts.Slice(slice.Key(), service, policy.Missing(slice, err))
 		for _, m := range behind {
 			r.parts.Services[service] = append(r.parts.Services[service], ServiceEndpoint{m.Prefix.Addr(), m.Protocol, m.Port})
 		}
@@ -128,6 +141,7 @@ func nodeAddresses(n *api.Node) []netip.Addr {
 func (r *reader) settings(snap api.Snapshot) {
 	felix := &api.FelixConfiguration{}
 	if have, ok := snap.FelixConfigurations.Get(api.DefaultName); ok {
+		r.note(policy.Fault(have))
 		felix = have.DeepCopy()
 	}
 	api.Default(felix)
