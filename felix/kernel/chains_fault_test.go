@@ -103,6 +103,15 @@ func TestWriterThatHangs(t *testing.T) {
 		if text := h.saved(api.IPv4); !strings.Contains(text, "-A cali-a -i b -j DROP") {
 			t.Errorf("have %s", text)
 		}
+
+		signal(t, h.writer(), unix.SIGSTOP, "T")
+		long := manyChains(100) // more than its pipe holds
+		if result, err := step.Apply(t.Context(), long, nil); err == nil || !strings.Contains(err.Error(), "no answer for 2") {
+			t.Errorf("of a long text: have %+v, %v", result, err)
+		}
+		if result := apply(t, step, long); result.Set != len(long) || result.Failed > 0 {
+			t.Errorf("after a long text: have %+v", result)
+		}
 	})
 }
 
@@ -217,8 +226,14 @@ func TestWriteBrokenOff(t *testing.T) {
 	equal(t, "afterwards", reconcile.Result{Read: true, Set: 1}, apply(t, step, one("b")))
 }
 
-// TestLockHeld has another program hold the lock for longer than an answer is waited for.
+// TestLockHeld has another program hold the lock for longer than an answer is waited for, or a long text is written.
 func TestLockHeld(t *testing.T) {
+	for name, want := range map[string]chains{"short": one("b"), "longer than a pipe holds": manyChains(100)} {
+		t.Run(name, func(t *testing.T) { lockHeld(t, want) })
+	}
+}
+
+func lockHeld(t *testing.T, want chains) {
 	t.Parallel()
 	h := newFilterHost(t, kernel.Legacy)
 	config := h.config()
@@ -238,16 +253,17 @@ func TestLockHeld(t *testing.T) {
 		t.Fatal(err)
 	}
 	writer := h.writer()
-	equal(t, "nothing is lost", reconcile.Result{Set: 1}, apply(t, step, one("b")))
+	if result := apply(t, step, want); result.Set != len(want) || result.Failed != 0 {
+		t.Errorf("have %+v", result)
+	}
 	if other.ProcessState == nil {
 		if err := other.Wait(); err != nil {
 			t.Fatal(err)
 		}
 	}
 	equal(t, "the writer", writer, h.writer())
-	if text := h.saved(api.IPv4); !strings.Contains(text, "-A cali-a -i b -j DROP") {
-		t.Errorf("have %s", text)
-	}
+	step.Invalidate()
+	equal(t, "nothing is lost", reconcile.Result{Read: true}, apply(t, step, want))
 }
 
 // TestNothingIsLeft wants the programs to end with their table.

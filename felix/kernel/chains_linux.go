@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 	"sync"
 	"time"
 
@@ -70,7 +71,7 @@ func (c *Chains) Read(ctx context.Context) (map[chain.Key]*chain.Chain, error) {
 // ReadChanged implements reconcile.DigestReader. Of the nft backend it reads what the kernel told to have changed; of
 // the legacy one, which tells nothing, it reads all.
 func (c *Chains) ReadChanged(ctx context.Context, since uint64) (map[chain.Key]*chain.Chain, uint64, error) {
-	err := c.both(func(s *side) error { return errors.Join(s.mended(ctx), s.refresh(ctx, true)) })
+	err := each(c.sides, func(s *side) error { return errors.Join(s.mended(ctx), s.refresh(ctx, true)) })
 	if err != nil {
 		return nil, 0, err
 	}
@@ -99,11 +100,14 @@ func (c *Chains) renew() {
 	}
 }
 
-// both does a thing for the families, at the same time.
-func (c *Chains) both(do func(*side) error) error {
-	errs := make([]error, len(c.sides))
+// each does a thing for sides, at the same time. One alone has no goroutine of its own, as starting one wakes a thread.
+func each(sides []*side, do func(*side) error) error {
+	if len(sides) == 1 {
+		return do(sides[0])
+	}
+	errs := make([]error, len(sides))
 	var all sync.WaitGroup
-	for i, s := range c.sides {
+	for i, s := range sides {
 		all.Go(func() { errs[i] = do(s) })
 	}
 	all.Wait()
@@ -119,7 +123,7 @@ func (c *Chains) Write(ctx context.Context, d reconcile.Diff[chain.Key, *chain.C
 	}
 	var failed reconcile.WriteError[chain.Key]
 	var mu sync.Mutex
-	err := c.both(func(s *side) error {
+	err := each(c.touched(d), func(s *side) error {
 		return s.write(ctx, d, func(k chain.Key, err error) {
 			mu.Lock()
 			defer mu.Unlock()
@@ -131,6 +135,18 @@ func (c *Chains) Write(ctx context.Context, d reconcile.Diff[chain.Key, *chain.C
 		return errors.Join(err, failed.Err())
 	}
 	return failed.Err()
+}
+
+// touched are the sides of which a Diff has something.
+func (c *Chains) touched(d reconcile.Diff[chain.Key, *chain.Chain]) []*side {
+	families := map[api.Family]bool{}
+	for k := range d.Set {
+		families[k.Family] = true
+	}
+	for k := range d.Delete {
+		families[k.Family] = true
+	}
+	return slices.DeleteFunc(slices.Clone(c.sides), func(s *side) bool { return !families[s.family] })
 }
 
 // Distrust has Write close the chains that look into one of these sets, which are not as they must be, until it is

@@ -9,7 +9,6 @@ import (
 	"fmt"
 	"os"
 	"os/exec"
-	"strings"
 	"sync"
 	"sync/atomic"
 	"time"
@@ -102,6 +101,9 @@ func (r *restore) start(h *Handle, cmd *exec.Cmd) error {
 		return errors.Join(err, master.Close())
 	}
 	defer reader.Close()
+	if err := errors.Join(master.SetReadDeadline(time.Time{}), writer.SetWriteDeadline(time.Time{})); err != nil {
+		return errors.Join(fmt.Errorf("bound the wait for answers: %w", err), master.Close(), writer.Close())
+	}
 	cmd.Stdin, cmd.Stdout = reader, slave
 	if err := h.inside(cmd.Start); err != nil {
 		return errors.Join(err, master.Close(), writer.Close())
@@ -127,13 +129,14 @@ func (r *restore) do(ctx context.Context, text []byte, lines int, patience time.
 	r.asked++
 	ask := fmt.Sprintf("# korat %d\n", r.asked)
 	r.fed += lines + 1
-	stop := r.watch(ctx, patience)
-	n, err := r.in.Write(append(text, ask...))
+	w, stop := r.wait(ctx, patience)
+	n, err := w.write(ctx, append(text, ask...))
 	if err == nil {
-		err = r.await(ask)
+		err = w.await(ctx, ask)
 	}
-	if cause := stop(); err != nil && cause != nil {
-		return fmt.Errorf("%s: %w", r.name, cause)
+	stop()
+	if w.cause != nil {
+		return fmt.Errorf("%s: %w", r.name, w.cause)
 	}
 	if err == nil {
 		return nil
@@ -144,19 +147,6 @@ func (r *restore) do(ctx context.Context, text []byte, lines int, patience time.
 		return errGone
 	}
 	return verdict
-}
-
-// await reads until the program has printed a line.
-func (r *restore) await(want string) error {
-	for {
-		line, err := r.answers.ReadString('\n')
-		if err != nil {
-			return err
-		}
-		if strings.TrimSpace(line) == strings.TrimSpace(want) {
-			return nil
-		}
-	}
 }
 
 // verdict says why a program that has begun to end does so.
@@ -199,49 +189,7 @@ func (r *restore) close() error {
 // interrupt kills the program, and ends what waits for it even if the kernel doesn't let it end.
 func (r *restore) interrupt() {
 	_ = r.process.Kill()
-	past := time.Unix(1, 0)
-	_ = r.in.SetWriteDeadline(past)
-	_ = r.out.SetReadDeadline(past)
-}
-
-// watch interrupts the program when ctx ends or the patience with it. The function that it gives ends the watch and
-// says why it interrupted.
-func (r *restore) watch(ctx context.Context, patience time.Duration) (stop func() error) {
-	quit, cause := make(chan struct{}), make(chan error, 1)
-	go func() {
-		timer, look := time.NewTimer(patience), time.NewTicker(lookPeriod)
-		defer timer.Stop()
-		defer look.Stop()
-		defer r.locked.Store(nil)
-		begun := time.Now()
-		for {
-			select {
-			case <-quit:
-				cause <- nil
-				return
-			case <-look.C:
-				if by := lockedBy(r.lock, r.process.Pid); by != "" {
-					r.locked.Store(&by)
-				}
-				continue
-			case <-ctx.Done():
-				cause <- ctx.Err()
-			case <-timer.C:
-				if err := r.late(time.Since(begun)); err != nil {
-					cause <- err
-					break
-				}
-				timer.Reset(patience)
-				continue
-			}
-			r.interrupt()
-			return
-		}
-	}()
-	return func() error {
-		close(quit)
-		return <-cause
-	}
+	r.expire(past())
 }
 
 // late says why a program that has not answered for some time is waited for no longer.

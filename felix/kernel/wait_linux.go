@@ -1,0 +1,105 @@
+// SPDX-License-Identifier: Apache-2.0
+
+package kernel
+
+import (
+	"context"
+	"errors"
+	"os"
+	"strings"
+	"time"
+)
+
+// waiter bounds how long a program is written to and waited for. It does so by deadlines of its files, which end now and
+// then to look around: a goroutine beside would have another thread woken up for each transaction, which costs as much
+// as all else on this side of it.
+type waiter struct {
+	*restore
+	patience time.Duration
+	begun    time.Time
+	// until is when the patience ends.
+	until time.Time
+	// cause is why the program was interrupted.
+	cause error
+}
+
+// wait begins to wait. The function that it gives ends it.
+func (r *restore) wait(ctx context.Context, patience time.Duration) (*waiter, func()) {
+	now := time.Now()
+	w := &waiter{restore: r, patience: patience, begun: now, until: now.Add(patience)}
+	w.arm(now)
+	unhook := context.AfterFunc(ctx, func() { r.expire(past()) })
+	return w, func() {
+		unhook()
+		r.expire(time.Time{})
+		r.locked.Store(nil)
+	}
+}
+
+// past is a deadline that has ended.
+func past() time.Time { return time.Unix(1, 0) }
+
+// expire sets the deadlines of what is written and read.
+func (r *restore) expire(at time.Time) {
+	_ = r.in.SetWriteDeadline(at)
+	_ = r.out.SetReadDeadline(at)
+}
+
+// arm sets the next look.
+func (w *waiter) arm(now time.Time) {
+	next := now.Add(lookPeriod)
+	if w.until.Before(next) {
+		next = w.until
+	}
+	w.expire(next)
+}
+
+// again says whether to go on after an error: after a deadline there may be more patience, or another's lock to wait for.
+// If not, it interrupts the program.
+func (w *waiter) again(ctx context.Context, err error) bool {
+	if !errors.Is(err, os.ErrDeadlineExceeded) {
+		return false
+	}
+	now := time.Now()
+	if !now.Before(w.until) {
+		if w.cause = w.late(now.Sub(w.begun)); w.cause != nil {
+			w.interrupt()
+			return false
+		}
+		w.until = now.Add(w.patience)
+	}
+	w.arm(now)
+	if w.cause = ctx.Err(); w.cause != nil { // if it ends after this, it ends the deadlines as well
+		w.interrupt()
+		return false
+	}
+	if by := lockedBy(w.lock, w.process.Pid); by != "" && now.Sub(w.begun) >= lookPeriod {
+		w.locked.Store(&by)
+	}
+	return true
+}
+
+// write writes a text, and says how much of it.
+func (w *waiter) write(ctx context.Context, text []byte) (n int, err error) {
+	for {
+		some, err := w.in.Write(text[n:])
+		if n += some; err == nil || !w.again(ctx, err) {
+			return n, err
+		}
+	}
+}
+
+// await reads until the program has printed a line.
+func (w *waiter) await(ctx context.Context, want string) error {
+	for line := ""; ; {
+		some, err := w.answers.ReadString('\n')
+		switch line += some; {
+		case err == nil && strings.TrimSpace(line) == strings.TrimSpace(want):
+			return nil
+		case err == nil:
+			line = ""
+		case !w.again(ctx, err):
+			return err
+		}
+	}
+}
