@@ -90,6 +90,9 @@ func (c *checker) profile(p *Profile) {
 	c.rules("spec.ingress", p.Spec.Ingress, place{direction: Ingress, profile: true})
 	c.rules("spec.egress", p.Spec.Egress, place{direction: Egress, profile: true})
 	for _, key := range sortedKeys(p.Spec.LabelsToApply) {
+		if key == labelNamespace || key == labelOrchestrator || key == labelServiceAccount {
+			c.fail(entry("spec.labelsToApply", key), p.Spec.LabelsToApply[key], "must not be set: endpoints have it of themselves, and what lacks it is meant to")
+		}
 		own := strings.TrimPrefix(strings.TrimPrefix(key, prefixNamespace), prefixServiceAccount)
 		c.label(entry("spec.labelsToApply", key), own, p.Spec.LabelsToApply[key])
 	}

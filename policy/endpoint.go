@@ -79,13 +79,18 @@ func (c *conversion) ownLabels(labels map[string]string) map[string]string {
 	own := make(map[string]string, len(labels)+3)
 	for key, value := range labels {
 		switch {
-		case key == LabelNamespace, key == LabelOrchestrator, key == LabelServiceAccount:
+		case belongs(key):
 		case strings.HasPrefix(key, namespacePrefix), strings.HasPrefix(key, accountPrefix):
 		default:
 			own[key] = value
 		}
 	}
 	return own
+}
+
+// belongs says whether the label says where something belongs.
+func belongs(key string) bool {
+	return key == LabelNamespace || key == LabelOrchestrator || key == LabelServiceAccount
 }
 
 func (c *conversion) endpointPorts(ports []api.EndpointPort) []NamedPort {

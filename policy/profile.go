@@ -34,6 +34,7 @@ func ProfileOf(o *api.Profile) (*Profile, error) {
 	c := &conversion{key: o.Key()}
 	p := &Profile{Name: o.Name, Labels: nameLabels(o.Name)}
 	maps.Copy(p.Labels, o.Spec.LabelsToApply)
+	maps.DeleteFunc(p.Labels, func(key, _ string) bool { return belongs(key) }) // nothing belongs elsewhere by its profile
 	p.Ingress = c.within(api.Ingress, func() []Rule { return c.profileRules("spec.ingress", o.Spec.Ingress) })
 	p.Egress = c.within(api.Egress, func() []Rule { return c.profileRules("spec.egress", o.Spec.Egress) })
 	if c.unread(o); api.Unreadable(o) != "" {
