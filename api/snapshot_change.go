@@ -36,14 +36,14 @@ func (s Snapshot) Without(key Key) Snapshot {
 }
 
 // Get returns the object with the given key.
-func (s Snapshot) Get(key Key) (Object, bool) { return s.table(key.Kind).object(key.TableName()) }
+func (s Snapshot) Get(key Key) (Object, bool) { return s.table(key.Kind).object(key) }
 
 // Objects yields every object of a kind, in the Table's order.
 func (s Snapshot) Objects(kind Kind) iter.Seq[Object] { return s.table(kind).objects() }
 
 // objectTable is a Table of whatever kind.
 type objectTable interface {
-	object(name string) (Object, bool)
+	object(key Key) (Object, bool)
 	objects() iter.Seq[Object]
 	set(obj Object)
 	unset(name string)
@@ -52,8 +52,8 @@ type objectTable interface {
 	zero() Object
 }
 
-func (t *Table[T]) object(name string) (Object, bool) {
-	obj, ok := t.Get(name)
+func (t *Table[T]) object(key Key) (Object, bool) {
+	obj, ok := t.of(key)
 	if !ok {
 		return nil, false
 	}
@@ -62,7 +62,7 @@ func (t *Table[T]) object(name string) (Object, bool) {
 
 func (t *Table[T]) objects() iter.Seq[Object] {
 	return func(yield func(Object) bool) {
-		for _, obj := range t.All() {
+		for obj := range t.from(0, 0) {
 			if !yield(obj) {
 				return
 			}

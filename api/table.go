@@ -3,8 +3,10 @@
 package api
 
 import (
+	"cmp"
 	"iter"
 	"slices"
+	"sort"
 	"strings"
 )
 
@@ -35,11 +37,22 @@ const (
 
 // Get returns the object with the given name ("namespace/name" where the kind has namespaces).
 func (t Table[T]) Get(name string) (T, bool) {
-	if i, at, found := t.find(name); found {
-		return (*t.rows.pages[i])[at], true
+	i, at, found := t.find(func(obj T) int { return compareName(name, obj.Key()) })
+	return t.at(i, at, found)
+}
+
+// of is Get by the key.
+func (t Table[T]) of(key Key) (T, bool) {
+	i, at, found := t.place(key)
+	return t.at(i, at, found)
+}
+
+func (t Table[T]) at(i, at int, found bool) (T, bool) {
+	if !found {
+		var zero T
+		return zero, false
 	}
-	var zero T
-	return zero, false
+	return (*t.rows.pages[i])[at], true
 }
 
 // Len counts the objects.
@@ -64,7 +77,7 @@ func (t Table[T]) All() iter.Seq2[string, T] {
 // Under yields those whose name begins with prefix, in order, without a look at the others.
 func (t Table[T]) Under(prefix string) iter.Seq2[string, T] {
 	return func(yield func(string, T) bool) {
-		i, at, _ := t.find(prefix)
+		i, at, _ := t.find(func(obj T) int { return compareName(prefix, obj.Key()) })
 		for obj := range t.from(i, at) {
 			if name := obj.Key().TableName(); !strings.HasPrefix(name, prefix) || !yield(name, obj) {
 				return
@@ -98,7 +111,7 @@ func (t Table[T]) With(obj T) Table[T] {
 	if t.rows == nil {
 		return filled([]T{obj})
 	}
-	i, at, found := t.find(obj.Key().TableName())
+	i, at, found := t.place(obj.Key())
 	old := *t.rows.pages[i]
 	if found {
 		next := slices.Clone(old)
@@ -115,7 +128,7 @@ func (t Table[T]) With(obj T) Table[T] {
 
 // Without gives the table without the named object.
 func (t Table[T]) Without(name string) Table[T] {
-	i, at, found := t.find(name)
+	i, at, found := t.find(func(obj T) int { return compareName(name, obj.Key()) })
 	switch {
 	case !found:
 		return t
@@ -145,37 +158,64 @@ func (t Table[T]) swap(i, n, more int, next ...page[T]) Table[T] {
 	return Table[T]{&rows[T]{append(pages, t.rows.pages[i+n:]...), t.rows.count + more}}
 }
 
-// find gives the place of the named object: its page, and where it is or would be in that.
-func (t Table[T]) find(name string) (i, at int, found bool) {
+// place gives the place of the object with a key; see find.
+func (t Table[T]) place(key Key) (i, at int, found bool) {
+	return t.find(func(obj T) int { return compareKeys(key, obj.Key()) })
+}
+
+// find gives the place of the object that compare gives 0 for: its page, and where it is or would be in that. compare is negative for
+// what comes behind it.
+func (t Table[T]) find(compare func(obj T) int) (i, at int, found bool) {
 	if t.rows == nil {
 		return 0, 0, false
 	}
-	i, found = slices.BinarySearchFunc(t.rows.pages, name, func(p *page[T], name string) int { return compareName((*p)[0], name) })
+	pages := t.rows.pages
+	i, found = sort.Find(len(pages), func(i int) int { return compare((*pages[i])[0]) })
 	if found || i == 0 {
 		return i, 0, found
 	}
-	at, found = slices.BinarySearchFunc(*t.rows.pages[i-1], name, compareName)
-	return i - 1, at, found
+	i--
+	at, found = sort.Find(len(*pages[i]), func(at int) int { return compare((*pages[i])[at]) })
+	return i, at, found
 }
 
-// compareName compares an object's TableName with another, and makes no text.
-func compareName[T Object](obj T, name string) int {
-	key := obj.Key()
+// compareName compares a name with a key's TableName, compareKeys the TableNames of two keys. Neither makes a text.
+func compareName(name string, key Key) int {
 	if key.Namespace == "" {
-		return strings.Compare(key.Name, name)
+		return strings.Compare(name, key.Name)
 	}
 	n := min(len(key.Namespace), len(name))
-	if c := strings.Compare(key.Namespace[:n], name[:n]); c != 0 {
+	if c := strings.Compare(name[:n], key.Namespace[:n]); c != 0 {
 		return c
 	}
 	rest := name[n:]
 	switch {
-	case rest == "" || '/' > rest[0]:
-		return 1
-	case '/' < rest[0]:
+	case rest == "" || rest[0] < '/':
 		return -1
+	case rest[0] > '/':
+		return 1
 	}
-	return strings.Compare(key.Name, rest[1:])
+	return strings.Compare(rest[1:], key.Name)
+}
+
+func compareKeys(a, b Key) int {
+	switch {
+	case a.Namespace == b.Namespace:
+		return strings.Compare(a.Name, b.Name)
+	case a.Namespace == "":
+		return compareName(a.Name, b)
+	case b.Namespace == "":
+		return -compareName(b.Name, a)
+	}
+	n := min(len(a.Namespace), len(b.Namespace))
+	switch c := strings.Compare(a.Namespace[:n], b.Namespace[:n]); {
+	case c != 0:
+		return c
+	case len(a.Namespace) > n: // the other one goes on with a slash
+		return cmp.Compare(a.Namespace[n], '/')
+	default:
+		return cmp.Compare('/', b.Namespace[n])
+	}
 }
 
 // filled gives the table of objects that are in order, each name once.
@@ -204,7 +244,7 @@ func (t Table[T]) replaced(objs []T, join func(have, obj T) T) (Table[T], []Key)
 		if i+1 < len(objs) && objs[i+1].Key() == key {
 			continue // the last of them counts
 		}
-		old, ok := t.Get(key.TableName())
+		old, ok := t.of(key)
 		if ok {
 			obj = join(old, obj)
 		}
@@ -225,10 +265,4 @@ func (t Table[T]) replaced(objs []T, join func(have, obj T) T) (Table[T], []Key)
 }
 
 // compareObjects orders objects of a kind as a Table has them.
-func compareObjects[T Object](a, b T) int {
-	x, y := a.Key(), b.Key()
-	if x.Namespace == y.Namespace {
-		return strings.Compare(x.Name, y.Name)
-	}
-	return compareName(a, y.TableName())
-}
+func compareObjects[T Object](a, b T) int { return compareKeys(a.Key(), b.Key()) }

@@ -166,3 +166,24 @@ func BenchmarkTableWith(b *testing.B) {
 		table = table.With(other)
 	}
 }
+
+// TableNames are compared as the texts that they are.
+func TestCompareNames(t *testing.T) {
+	var keys []Key
+	for _, namespace := range []string{"", "a", "a-b", "a.b", "a0", "ab", "b", "a/b"} {
+		for _, name := range []string{"a", "b", "a-b", "a/b", "", "/"} {
+			keys = append(keys, Key{KindWorkloadEndpoint, namespace, name})
+		}
+	}
+	for _, a := range keys {
+		for _, b := range keys {
+			want := strings.Compare(a.TableName(), b.TableName())
+			if have := compareName(a.TableName(), b); have != want {
+				t.Errorf("%q is compared with %q by its name: have %d, want %d", a.TableName(), b.TableName(), have, want)
+			}
+			if have := compareKeys(a, b); have != want && !strings.Contains(a.Namespace+b.Namespace, "/") {
+				t.Errorf("%q is compared with %q: have %d, want %d", a.TableName(), b.TableName(), have, want)
+			}
+		}
+	}
+}
