@@ -29,19 +29,24 @@ func (c *Chains) Sweep(ctx context.Context) (removed int, err error) {
 }
 
 func (s *side) sweep(ctx context.Context) (removed int, err error) {
-	config := s.config
-	config.Backend = config.Backend.other()
-	if usable(config.Backend) != nil {
+	other := &side{h: s.h, config: s.config, family: s.family}
+	other.config.Backend = s.config.Backend.other()
+	return other.clear(ctx)
+}
+
+// clear removes what is ours, without an eye to what is wanted.
+func (s *side) clear(ctx context.Context) (removed int, err error) {
+	if usable(s.config.Backend) != nil {
 		return 0, nil
 	}
-	if config.Backend == Legacy {
+	if s.config.Backend == Legacy {
 		names, err := s.h.legacyTables(s.family)
 		if err != nil || len(names) == 0 {
 			return 0, err
 		}
 	}
 	left := map[chain.Table]*remains{}
-	err = s.h.save(ctx, config, s.family, func(t chain.Table, line string) {
+	err = s.h.save(ctx, s.config, s.family, func(t chain.Table, line string) {
 		if left[t] == nil {
 			left[t] = &remains{chains: map[string]render.Held{}}
 		}
@@ -50,7 +55,6 @@ func (s *side) sweep(ctx context.Context) (removed int, err error) {
 	if err != nil {
 		return 0, err
 	}
-	other := &side{h: s.h, config: config, family: s.family}
 	for _, t := range render.Tables() {
 		if left[t] == nil {
 			continue
@@ -59,12 +63,12 @@ func (s *side) sweep(ctx context.Context) (removed int, err error) {
 		if removal.Changes == 0 {
 			continue
 		}
-		if err := other.commit(ctx, removal); err != nil {
-			return removed, errors.Join(err, other.stop())
+		if err := s.commit(ctx, removal); err != nil {
+			return removed, errors.Join(err, s.stop())
 		}
 		removed += len(left[t].chains)
 	}
-	return removed, other.stop()
+	return removed, s.stop()
 }
 
 // remains are what is ours in a table: whole chains, and rules in those of others.
