@@ -104,7 +104,7 @@ func (s *Suite) dispatch(ctx context.Context, g *guest.Guest, pods int) ([]Row, 
 		return []Row{Against(fmt.Sprintf("  among %d pods", pods), "ns", ours-none, tree-none, 0)}, nil
 	}
 	return []Row{
-		Below("CPU that tracking and the dispatch among 200 pods add to a packet", "ns", ours-none, 900),
+		Below("CPU that tracking and the dispatch among 200 pods of 40 workloads add to a packet", "ns", ours-none, 900),
 		Against("  the same, to that of a tree of one level", "ns", ours-none, tree-none, 0),
 	}, nil
 }

@@ -6,6 +6,7 @@ import (
 	"fmt"
 	"net/netip"
 	"os/exec"
+	"strconv"
 	"strings"
 
 	"korat/api"
@@ -19,10 +20,14 @@ import (
 type Layouts struct {
 	// Ours are of pods with a policy, and Calico's of the same as Felix lays them out.
 	Ours, Calico string
-	// Dispatch are ours of pods without a policy, without what is in the raw table. Tree is as Felix does that: a
-	// chain for each of the characters that names go on with. Both let each pod's chain accept everything.
+	// Dispatch are ours of pods of which every classSize have a policy of their own, without what is in the raw table. Tree
+	// is as Felix does that: a chain for each of the characters that names go on with. Both let each pod's chain accept
+	// everything.
 	Dispatch, Tree string
 }
+
+// classSize is how many pods are of one workload.
+const classSize = 5
 
 // Layouts gives them, and makes the sets that they need. The policy allows UDP and TCP to one port, out for all pods,
 // and in from pods with a label.
@@ -57,14 +62,24 @@ func (p *Path) Layouts(_ Nothing, l *Layouts) error {
 		return err
 	}
 	l.Dispatch = text[strings.Index(text, "*filter"):]
+	p.groups = map[string]map[string]uint32{l.Ours: groupsOf(ours, p.ends), l.Dispatch: groupsOf(plain, p.ends)}
 	l.Calico = p.calico(set)
 	l.Tree = p.tree()
 	return nil
 }
 
-// compiler gives our chains for all pods, with a policy or without.
+// groupsOf gives the link groups of pods' interfaces.
+func groupsOf(c *compile.Compiler, ends []end) map[string]uint32 {
+	all := map[string]uint32{}
+	for _, e := range ends {
+		all[e.name] = c.Group(e.name)
+	}
+	return all
+}
+
+// compiler gives our chains for all pods, with one policy or with those of workloads, which allow everything.
 func (p *Path) compiler(policed bool) (*compile.Compiler, error) {
-	c := compile.New(compile.Options{Families: []api.Family{api.IPv4}})
+	c := compile.New(compile.Options{Families: []api.Family{api.IPv4}, Groups: true})
 	c.SetProfile(policy.ImpliedProfile("default"))
 	clients, err := selector.Parse("has(client)")
 	if err != nil {
@@ -84,9 +99,14 @@ func (p *Path) compiler(policed bool) (*compile.Compiler, error) {
 		}
 		c.SetPolicy(web)
 	}
+	if !policed {
+		if err := p.workloads(c); err != nil {
+			return nil, err
+		}
+	}
 	for i, name := range p.names {
 		it := policy.Item{
-			Labels: map[string]string{"client": "yes"}, Parents: []string{"kns.default"},
+			Labels: map[string]string{"client": "yes", "workload": strconv.Itoa(i / classSize)}, Parents: []string{"kns.default"},
 			Prefixes: []netip.Prefix{netip.PrefixFrom(pathAddress(i), 32)},
 		}
 		c.SetPeer(name, it)
@@ -94,4 +114,20 @@ func (p *Path) compiler(policed bool) (*compile.Compiler, error) {
 	}
 	c.Update()
 	return c, nil
+}
+
+// workloads gives the pods of each workload a policy of its own.
+func (p *Path) workloads(c *compile.Compiler) error {
+	for k := range (len(p.names) + classSize - 1) / classSize {
+		own, err := selector.Parse(fmt.Sprintf("workload == '%d'", k))
+		if err != nil {
+			return err
+		}
+		c.SetPolicy(&policy.Policy{
+			ID: policy.ID{Kind: policy.KindGlobal, Name: fmt.Sprint("workload-", k)}, Tier: policy.TierDefault, Order: 100,
+			Selector: own, AppliesIngress: true, AppliesEgress: true,
+			Ingress: []policy.Rule{{Action: api.Allow}}, Egress: []policy.Rule{{Action: api.Allow}},
+		})
+	}
+	return nil
 }

@@ -24,6 +24,8 @@ type Path struct {
 	// names are the interfaces of all pods, in order; ends are the pods that there really are.
 	names []string
 	ends  []end
+	// groups are the link groups that the interfaces of these have with each text of chains.
+	groups map[string]map[string]uint32
 }
 
 // end is a pod with a network namespace.
@@ -44,7 +46,7 @@ func pathAddress(i int) netip.Addr { return netip.AddrFrom4([4]byte{10, 65, byte
 // Prepare makes the interfaces. The pods that there are stand at even distances among all of them, so that what is
 // looked through from one end takes on the average what it takes for all.
 func (p *Path) Prepare(pods int, _ *Nothing) error {
-	p.names, p.ends = nil, nil
+	p.names, p.ends, p.groups = nil, nil, nil
 	for i := range pods {
 		p.names = append(p.names, endpoint.HostInterface("default", fmt.Sprintf("pod-%d", i), endpoint.DefaultIfName))
 	}
@@ -130,5 +132,9 @@ func (p *Path) install(text string) error {
 	if out, err := cmd.CombinedOutput(); err != nil {
 		return fmt.Errorf("write chains: %w: %s", err, out)
 	}
-	return nil
+	var batch strings.Builder
+	for _, e := range p.ends {
+		fmt.Fprintf(&batch, "link set %s group %d\n", e.name, p.groups[text][e.name])
+	}
+	return ip(p.ctx, batch.String())
 }
