@@ -149,8 +149,19 @@ func (d *decoder) noKind(where, name string, h header) {
 	case named:
 		d.fail(where, "%s: kind %q is written with apiVersion %s and kind %s", name, h.Kind, info.APIVersion, info.Manifest)
 	default:
-		d.fail(where, "%s: kind %q is not supported by korat: use one of %s", name, h.Kind, supportedManifests())
+		d.fail(where, "%s: kind %q is not supported by korat: use %s", name, h.Kind, kindInstead(h.Kind))
 	}
+}
+
+// kindInstead gives the kinds to use instead of one that is not supported.
+func kindInstead(kind string) string {
+	switch kind {
+	case "StagedKubernetesNetworkPolicy":
+		return string(KindStagedNetworkPolicy)
+	case "AdminNetworkPolicy", "BaselineAdminNetworkPolicy":
+		return string(KindClusterNetworkPolicy)
+	}
+	return "one of " + supportedManifests()
 }
 
 // isStatus says whether the unknown field is the status.

@@ -126,7 +126,7 @@ explain has its own.`,
 	f.StringVar(&c.datastore.Key, "etcd-key", "", "file with that certificate's private key")
 	f.StringVar(&c.datastore.Username, "etcd-username", "", "user of etcd's, where it demands authentication")
 	f.StringVar(&c.datastore.PasswordFile, "etcd-password-file", "", "file with that user's password")
-	f.StringVar(&c.socket, "agent-socket", socket.DefaultPath, "the agent's socket on this node, for node status, flows and explain")
+	f.StringVar(&c.socket, "agent-socket", socket.DefaultPath, "the agent's socket on this node, for node status, flows, explain and policy order")
 	f.DurationVar(&c.timeout, "timeout", 10*time.Second, "how long the datastore or the agent may take")
 	root.AddCommand(c.changes()...)
 	root.AddCommand(c.get(), c.label(), c.explainCommand(), c.flows(), c.policy(), c.ipam(), c.node(), c.versionCommand())
