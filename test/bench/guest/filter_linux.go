@@ -68,7 +68,7 @@ func (f *Filter) Begin(cfg FilterConfig, text *string) (err error) {
 		}
 	}
 	for range in.Endpoints {
-		if err := f.add(); err != nil {
+		if err := f.add(f.next()); err != nil {
 			return err
 		}
 	}
@@ -94,9 +94,14 @@ func (f *Filter) setPolicy(p *api.GlobalNetworkPolicy) error {
 	return err
 }
 
-// add adds the next endpoint.
-func (f *Filter) add() error {
-	w := f.input.workload(f.endpoints)
+// next is the next endpoint.
+func (f *Filter) next() *api.WorkloadEndpoint {
+	f.endpoints++
+	return f.input.workload(f.endpoints - 1)
+}
+
+// add adds an endpoint.
+func (f *Filter) add(w *api.WorkloadEndpoint) error {
 	it, err := policy.ItemOf(w)
 	if err != nil {
 		return err
@@ -105,12 +110,14 @@ func (f *Filter) add() error {
 	f.compiler.SetLocal(w.Name, compile.Local{
 		Interface: w.Spec.InterfaceName, Labels: it.Labels, Parents: it.Parents, Profiles: policy.Profiles(w),
 	})
-	f.endpoints++
 	return nil
 }
 
 // Endpoint adds one.
-func (f *Filter) Endpoint(_ Nothing, out *Changed) error { return f.change(out, f.add) }
+func (f *Filter) Endpoint(_ Nothing, out *Changed) error {
+	w := f.next()
+	return f.change(out, func() error { return f.add(w) })
+}
 
 // Policy changes one in four of its rules.
 func (f *Filter) Policy(_ Nothing, out *Changed) error {
