@@ -59,15 +59,21 @@ type Decision struct {
 	Located *Located `json:"located,omitempty"`
 }
 
-// Located is a rule's place in the kernel, with what it has counted.
+// Located is a rule's place in the kernel.
 type Located struct {
-	Table   string `json:"table"`
-	Chain   string `json:"chain"`
-	Number  int    `json:"number"`
+	Table  string `json:"table"`
+	Chain  string `json:"chain"`
+	Number int    `json:"number"`
+	// Counted is nil where that is not known.
+	*Counted
+	// Expected says that it is where the datastore has it put: the kernel was not asked.
+	Expected bool `json:"expected,omitempty"`
+}
+
+// Counted is what a rule has counted.
+type Counted struct {
 	Packets uint64 `json:"packets"`
 	Bytes   uint64 `json:"bytes"`
-	// Expected says that it is where the datastore has it put: the kernel was not asked, and nothing counted.
-	Expected bool `json:"expected,omitempty"`
 }
 
 // TierCheck is a tier of which policies apply.

@@ -43,7 +43,9 @@ func (c *ctl) locate(ctx context.Context, v *explain.Verdict, f api.Family, snap
 		switch {
 		case err == nil && answer.Rules[i].Chain != "":
 			at := answer.Rules[i]
-			s.Decided.Located = &explain.Located{Table: at.Table, Chain: at.Chain, Number: at.Number, Packets: at.Packets, Bytes: at.Bytes}
+			s.Decided.Located = &explain.Located{
+				Table: at.Table, Chain: at.Chain, Number: at.Number, Counted: &explain.Counted{Packets: at.Packets, Bytes: at.Bytes},
+			}
 		case err != nil || s.Node != answer.Node:
 			elsewhere = append(elsewhere, s.Node)
 			if at := expected[i]; at.Number > 0 {

@@ -129,7 +129,7 @@ func (t *textWriter) side(s *explain.Side) {
 		if at.Table != string(chain.Filter) {
 			table = " of table " + at.Table
 		}
-		if at.Expected {
+		if at.Counted == nil {
 			t.line(1, "in the kernel, by the datastore: rule %d of chain %s%s", at.Number, at.Chain, table)
 		} else {
 			t.line(1, "in the kernel: rule %d of chain %s%s, %d packets, %d bytes", at.Number, at.Chain, table, at.Packets, at.Bytes)
