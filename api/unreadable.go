@@ -89,6 +89,24 @@ func Restore(key Key, value []byte) (Object, error) {
 // Unreadable says why an object that a datastore gave is not understood whole; empty if it is.
 func Unreadable(obj Object) string { return obj.GetAnnotations()[unreadable] }
 
+// Fault is an error that names an Unreadable object, the reason and the remedy; nil for any other.
+func Fault(obj Object) error {
+	reason, key := Unreadable(obj), obj.Key()
+	if reason == "" {
+		return nil
+	}
+	remedy := "is not understood whole (" + reason + "): apply it again, or delete it"
+	switch {
+	case Held(obj) && key.Kind == KindProfile:
+		remedy += "; until then its labels are those that were read last, for as long as this agent runs"
+	case Held(obj):
+		remedy += "; until then what was read last counts, for as long as this agent runs"
+	case Hollow(obj) && (key.Kind == KindHostEndpoint || key.Kind == KindFelixConfiguration):
+		remedy += "; until then an agent that starts changes nothing of its host"
+	}
+	return &FieldError{Object: key, Field: "object", Value: "in the datastore", Remedy: remedy}
+}
+
 // Hollow says whether of an Unreadable object nothing is known but its key.
 func Hollow(obj Object) bool { return Unreadable(obj) != "" && obj.GetAnnotations()[extent] == hollow }
 

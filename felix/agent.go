@@ -251,7 +251,7 @@ func (a *Agent) pass(ctx context.Context) error {
 	}
 	a.at.alloc.Update(a.world.snap)
 	a.shun()
-	if !a.world.snap.InSync || !a.world.snap.DatastoreReady() {
+	if a.waiting() != "" {
 		a.Keeper.Want(a.at.alloc.Wants()) // it sees the flag, and stops
 		a.expireCalls()
 		a.publish(began, nil)

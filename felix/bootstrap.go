@@ -77,11 +77,12 @@ func (a *Agent) bootstrap(ctx context.Context) {
 	go a.Bootstrap.run(ctx, a.Store, from, a.Log)
 }
 
-// poolsToCome says whether a default pool is being created that no Snapshot has shown yet: there will be addresses, then.
-func (a *Agent) poolsToCome() bool {
+// poolsToCome gives the families of which a default pool is being created that no Snapshot has shown yet: there will be
+// addresses, then.
+func (a *Agent) poolsToCome() []api.Family {
 	s := &a.world.start
 	s.poolless = slices.DeleteFunc(s.poolless, func(f api.Family) bool { return hasPool(a.world.snap.IPPools, f) })
-	return len(s.poolless) > 0
+	return s.poolless
 }
 
 // run creates ClusterInformation, and a default pool of each family that there is no pool of, and retries
@@ -162,13 +163,17 @@ func (b Bootstrap) pool(f api.Family, from beginning) (*api.IPPool, error) {
 		}
 	}
 	pool := &api.IPPool{}
-	pool.Name = DefaultPoolName
-	if f == api.IPv6 {
-		pool.Name = DefaultPoolNameIPv6
-	}
+	pool.Name = poolName(f)
 	pool.Spec.CIDR, pool.Spec.BlockSize = cidr.String(), want.BlockSize
 	api.Default(pool)
 	return pool, nil
+}
+
+func poolName(f api.Family) string {
+	if f == api.IPv4 {
+		return DefaultPoolName
+	}
+	return DefaultPoolNameIPv6
 }
 
 // poolFlag names the setting of the family's default pool.

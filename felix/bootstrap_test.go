@@ -132,13 +132,20 @@ func (s poollessStore) Create(ctx context.Context, obj api.Object) (api.Object, 
 	return s.Store.Create(ctx, obj)
 }
 
-// An ADD that comes before the default pool is there waits for it, one for a fixed address too.
+// An ADD that comes before the default pool is there waits for it, one for a fixed address too. The node is not ready before.
 func TestAddWaitsForTheDefaultPool(t *testing.T) {
 	w := newWorld(t)
 	gate := make(chan struct{})
 	var running sync.WaitGroup
 	n := w.startWith(poollessStore{w.store, gate}, &running)
-	n.untilReady()
+	lacking := func() bool {
+		return slices.Equal(n.report.notReady(), []string{"default pool: the datastore has no IPPool/default-ipv4-ippool yet, which this agent is creating"})
+	}
+	w.until("nothing but the pool is lacking", lacking)
+	status := func() string { return describeReply(n.call(socket.Request{Verb: socket.VerbStatus})) }
+	if have := status(); !strings.Contains(have, "IPPool/default-ipv4-ippool") {
+		t.Errorf("STATUS without a pool: %s", have)
+	}
 	type answer struct {
 		ep  endpoint.Endpoint
 		err error

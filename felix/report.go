@@ -234,17 +234,17 @@ func (a *Agent) reasons(err error) []string {
 		}
 	}
 	w := &a.world
-	if !w.snap.InSync {
-		return []string{"datastore not in sync: " + a.datastoreTrouble()}
-	}
-	if !w.snap.DatastoreReady() {
-		return []string{"ClusterInformation/default has datastoreReady false: a migration is under way"}
+	if what := a.waiting(); what != "" {
+		return []string{what}
 	}
 	add("node address", w.selfErr)
 	for _, f := range api.Families() {
 		if err := *a.report.poolErr.of(f); err != nil && !hasPool(w.snap.IPPools, f) {
 			add("default pool", err)
 		}
+	}
+	for _, f := range a.poolsToCome() {
+		add("default pool", fmt.Errorf("the datastore has no IPPool/%s yet, which this agent is creating", poolName(f)))
 	}
 	if !a.registered() {
 		add("register node", a.Mirror.Err())
@@ -266,14 +266,6 @@ func (a *Agent) reasons(err error) []string {
 func (a *Agent) registered() bool {
 	_, ok := a.world.snap.Nodes.Get(a.Node)
 	return ok
-}
-
-// datastoreTrouble says why the datastore is not connected.
-func (a *Agent) datastoreTrouble() string {
-	if s := a.Datastore.Status(); s.Err != nil {
-		return s.Err.Error()
-	}
-	return "not read yet"
 }
 
 func (r *report) told() []string {

@@ -156,7 +156,7 @@ func (a *Agent) serveAdd(c call) {
 	switch {
 	case err == nil:
 		c.answer(socket.Reply{Endpoint: &ep})
-	case errors.Is(err, ipam.ErrNeedBlock), withoutAddress(err) && a.poolsToCome():
+	case errors.Is(err, ipam.ErrNeedBlock), withoutAddress(err) && len(a.poolsToCome()) > 0:
 		c.lastErr = err
 		a.wait(c)
 	case withoutAddress(err):
@@ -224,7 +224,7 @@ func (a *Agent) expireCalls() {
 		case c.req.Verb == socket.VerbGC:
 			c.answer(a.lookUp(c.req))
 		case c.req.Verb == socket.VerbStatus || c.req.Verb == socket.VerbCheck || time.Since(c.since) > maxWait:
-			c.answer(tryAgain("datastore not in sync", a.datastoreTrouble()))
+			c.answer(tryAgain("agent not ready", a.waiting()))
 		default:
 			a.queue = append(a.queue, c)
 			a.soon()

@@ -148,7 +148,11 @@ func (c *claims) recreate(ctx context.Context, p netip.Prefix, now time.Time) (p
 // borrowed gives what pods of other nodes have of a block, by their endpoints. Their node says later by which handle.
 func (c *claims) borrowed(ctx context.Context, p netip.Prefix) (map[netip.Addr]block.Holder, error) {
 	held := map[netip.Addr]block.Holder{}
+	var unread error
 	err := each(ctx, c.store, api.KindWorkloadEndpoint, func(ep *api.WorkloadEndpoint) {
+		if api.Hollow(ep) {
+			unread = api.Fault(ep) // any address may be its own
+		}
 		if ep.Spec.Node == c.node {
 			return
 		}
@@ -158,7 +162,7 @@ func (c *claims) borrowed(ctx context.Context, p netip.Prefix) (map[netip.Addr]b
 			}
 		}
 	})
-	return held, err
+	return held, errors.Join(err, unread)
 }
 
 // rival says who else has a claim to some of a block, by the Snapshot; empty if nobody.

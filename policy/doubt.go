@@ -24,31 +24,10 @@ const (
 	Hollow
 )
 
-// Fault says what is wrong with an object that is not understood whole; nil if it is.
-func Fault(obj api.Object) error {
-	reason := api.Unreadable(obj)
-	if reason == "" {
-		return nil
-	}
-	c := &conversion{key: obj.Key()}
-	c.unread(obj)
-	return c.errs[0]
-}
-
 // unread notes that the object is not understood whole, if so.
 func (c *conversion) unread(obj api.Object) {
-	remedy := "is not understood whole (%s): apply it again, or delete it"
-	if api.Held(obj) {
-		remedy += "; until then what was read last counts, for as long as this agent runs"
-	}
-	switch kind := obj.Key().Kind; {
-	case !api.Hollow(obj):
-	case kind == api.KindHostEndpoint || kind == api.KindFelixConfiguration:
-		remedy += "; an agent that starts changes nothing of this host until then"
-	default:
-	}
-	if reason := api.Unreadable(obj); reason != "" {
-		c.fail("object", "in the datastore", remedy, reason)
+	if err := api.Fault(obj); err != nil {
+		c.errs, c.faulty = append(c.errs, err), true
 	}
 }
 

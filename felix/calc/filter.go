@@ -126,7 +126,7 @@ func (f *Filter) tier(snap api.Snapshot, key api.Key) {
 		f.compiler.DeleteTier(key.Name)
 		return
 	}
-	f.note(key, policy.Fault(t))
+	f.note(key, api.Fault(t))
 	f.compiler.SetTier(policy.TierOf(t))
 }
 
@@ -195,7 +195,7 @@ func (f *Filter) pod(snap api.Snapshot, p *Pod) {
 	}
 	item := f.item(snap, w)
 	if ok {
-		f.note(key, policy.Fault(stored))
+		f.note(key, api.Fault(stored))
 		if api.Hollow(stored) {
 			item.Doubt = policy.Hollow
 		}

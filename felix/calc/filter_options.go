@@ -19,7 +19,7 @@ func (f *Filter) configured(snap api.Snapshot) {
 	spec := &api.FelixConfigurationSpec{}
 	if cfg, ok := snap.FelixConfigurations.Get(api.DefaultName); ok {
 		spec = &cfg.Spec
-		f.note(cfg.Key(), policy.Fault(cfg))
+		f.note(cfg.Key(), api.Fault(cfg))
 	}
 	o := optionsOf(spec, f.options.Families)
 	o.Groups = f.options.Groups

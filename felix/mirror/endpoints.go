@@ -135,6 +135,10 @@ func (e *endpoints) put(ctx context.Context, c *copied, want, shown *api.Workloa
 		if c.same(want, have) {
 			return nil
 		}
+		if have != nil && api.Hollow(have) {
+			// People may have labelled it, which may forbid something.
+			return fmt.Errorf("write %s: %w", want.Key(), api.Fault(have))
+		}
 		have, err = e.write(ctx, want, have)
 		if err == nil {
 			*c = copied{have, shown, now, want, have}

@@ -120,6 +120,9 @@ func (b *Book) index() {
 
 func (b *Book) readEndpoints() {
 	for _, obj := range b.snap.WorkloadEndpoints.All() {
+		if err := api.Fault(obj); err != nil {
+			b.cannotRead(obj, err)
+		}
 		for _, text := range obj.Spec.IPNetworks {
 			p, err := netip.ParsePrefix(text)
 			if err != nil {

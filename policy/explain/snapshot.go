@@ -16,7 +16,7 @@ import (
 func Of(snap api.Snapshot) (*World, error) {
 	r := &reader{snap: snap, parts: Parts{Doubts: &policy.Doubts{}}}
 	for _, t := range snap.Tiers.All() {
-		r.note(policy.Fault(t))
+		r.note(api.Fault(t))
 		r.parts.Doubts.Tier(t.Name, t)
 		r.parts.Tiers = append(r.parts.Tiers, policy.TierOf(t))
 	}
@@ -141,7 +141,7 @@ func nodeAddresses(n *api.Node) []netip.Addr {
 func (r *reader) settings(snap api.Snapshot) {
 	felix := &api.FelixConfiguration{}
 	if have, ok := snap.FelixConfigurations.Get(api.DefaultName); ok {
-		r.note(policy.Fault(have))
+		r.note(api.Fault(have))
 		felix = have.DeepCopy()
 	}
 	api.Default(felix)
