@@ -101,25 +101,29 @@ func (r *rivals) compare(ctx context.Context, kind, name string) ([]Row, error) 
 	if err != nil {
 		return nil, err
 	}
-	rows := []Row{
-		Medians(name+", to iptables-restore started for the same text", ours.cpu, same.cpu, 0.3),
-		Medians("  time to kernel", ours.wall, same.wall, 0),
-		Medians(fmt.Sprintf("%s, to iptables-restore started for Felix's text among Felix's %d rules", name, r.rules), ours.cpu, felix.cpu, 0.3),
-		Medians("  time to kernel", ours.wall, felix.wall, 0),
+	var rows []Row
+	if len(same.cpu) > 0 {
+		rows = append(rows,
+			Medians(name+", to iptables-restore started for the same text", ours.cpu, same.cpu, 0.3),
+			Medians("  time to kernel", ours.wall, same.wall, 0))
 	}
+	rows = append(rows,
+		Medians(fmt.Sprintf("%s, to iptables-restore started for Felix's text among Felix's %d rules", name, r.rules), ours.cpu, felix.cpu, 0.3),
+		Medians("  time to kernel", ours.wall, felix.wall, 0))
 	if r.Input == inputs()[0] {
 		rows = append(rows, Below("  the CPU by itself", "ms", ours.cpu.Quantile(0.5), 5))
 	}
 	return rows, nil
 }
 
-// changes gives what changes of one kind cost us, a fork that writes the same, and one that writes what Felix does.
+// changes gives what changes of one kind cost us, a fork that writes the same, and one that writes what Felix does. Where
+// our chains stay as they are, nobody writes the same.
 func (r *rivals) changes(ctx context.Context, kind string) (ours, same, felix costs, err error) {
 	for i := range rulesChanges + 1 {
 		var changed guest.Changed
 		var fork, theirs guest.Cost
 		err := r.ours.Call(ctx, "Filter."+kind, guest.Nothing{}, &changed)
-		if err == nil {
+		if err == nil && changed.Text != "" {
 			err = r.same.Call(ctx, "Fork.Restore", guest.ForkConfig{Backend: r.Backend, Text: changed.Text}, &fork)
 		}
 		if err == nil {
@@ -130,7 +134,9 @@ func (r *rivals) changes(ctx context.Context, kind string) (ours, same, felix co
 		}
 		if i > 0 { // the first one of each kind makes acquaintances
 			ours.add(changed.Cost)
-			same.add(fork)
+			if changed.Text != "" {
+				same.add(fork)
+			}
 			felix.add(theirs)
 		}
 	}

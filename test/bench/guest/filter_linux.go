@@ -53,13 +53,16 @@ type FilterConfig struct {
 func (f *Filter) Begin(cfg FilterConfig, text *string) (err error) {
 	in := cfg.Input
 	f.input, f.held = in, map[chain.Key]*chain.Chain{}
-	f.compiler = compile.New(compile.Options{Families: []api.Family{api.IPv4}})
 	if f.handle, err = kernel.Open(); err != nil {
 		return err
 	}
-	if f.chains, err = f.handle.Chains(kernel.ChainsConfig{Backend: cfg.Backend}); err != nil {
+	chains := kernel.ChainsConfig{Backend: cfg.Backend}
+	if f.chains, err = f.handle.Chains(chains); err != nil {
 		return err
 	}
+	f.compiler = compile.New(compile.Options{
+		Families: []api.Family{api.IPv4}, Groups: f.handle.MatchesGroups(context.Background(), chains, api.IPv4) == nil,
+	})
 	f.step = reconcile.NewStep("chains", f.chains)
 	f.compiler.SetProfile(policy.ImpliedProfile("default"))
 	for j := range in.Policies {
@@ -170,6 +173,9 @@ func (f *Filter) write() ([]chain.Key, error) {
 	}
 	if _, err := f.step.ApplyChanged(ctx, f.compiler.Chains(), changes.Chains); err != nil {
 		return nil, err
+	}
+	for _, name := range changes.Groups { // which an agent writes with the interface's other settings
+		f.compiler.SetGroup(name, f.compiler.Group(name))
 	}
 	return changes.Chains, f.handle.Sets(0).Write(ctx, late)
 }
