@@ -153,7 +153,7 @@ func New(cfg Config, parts Parts) *Agent {
 		at: &attachments{
 			node: cfg.Node, endpoints: map[endpoint.ID]endpoint.Endpoint{}, journal: parts.Journal,
 			alloc: alloc, now: time.Now, log: parts.Log,
-			unfinished: map[endpoint.ID]struct{}{}, recovered: map[endpoint.ID]struct{}{}, guarded: map[endpoint.ID]bool{},
+			unfinished: unfinished{all: map[endpoint.ID]struct{}{}}, recovered: map[endpoint.ID]struct{}{}, guarded: map[endpoint.ID]bool{},
 		},
 		memos:  memos{enforcement: newEnforcement(cfg.Node)},
 		world:  world{registration: newRegistration(time.Now)},

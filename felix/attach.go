@@ -33,18 +33,21 @@ type attachments struct {
 	alloc     *ipam.Allocator
 	now       func() time.Time
 	log       *slog.Logger
-	// changed is set by every change of endpoints and cleared by the loop.
-	changed bool
-	// unfinished are restored attachments whose plugin had not said Ready: it may come back and go on,
-	// until the deadline.
-	unfinished map[endpoint.ID]struct{}
-	deadline   time.Time
+	// changed is set by every change of endpoints, and remade by every change of those that are Ready; the loop clears them.
+	changed, remade bool
+	unfinished      unfinished
 	// recovered are attachments of which only the kernel told; see learn.
 	recovered map[endpoint.ID]struct{}
 	// evidence of pods in the kernel when the agent started.
 	evidence evidence
 	// guarded are those of endpoints whose policy has been in the kernel.
 	guarded map[endpoint.ID]bool
+}
+
+// unfinished are restored attachments whose plugin had not said Ready: it may come back and go on, until the deadline.
+type unfinished struct {
+	all      map[endpoint.ID]struct{}
+	deadline time.Time
 }
 
 // comeback is how long after the agent's start a plugin may go on with an attachment that it had begun
@@ -61,20 +64,20 @@ func (at *attachments) restore() {
 			at.hold(ep)
 		}
 		if !ep.Ready {
-			at.unfinished[ep.ID] = struct{}{}
+			at.unfinished.all[ep.ID] = struct{}{}
 		}
 	}
-	at.deadline = at.now().Add(comeback)
-	at.changed = true
+	at.unfinished.deadline = at.now().Add(comeback)
+	at.changed, at.remade = true, true
 }
 
 // settle removes what no plugin came back for. What has its interface is finished all the same: the
 // word that it was Ready has been lost.
 func (at *attachments) settle(host dataplane.Host) {
-	if len(at.unfinished) == 0 || at.now().Before(at.deadline) {
+	if len(at.unfinished.all) == 0 || at.now().Before(at.unfinished.deadline) {
 		return
 	}
-	for id := range at.unfinished {
+	for id := range at.unfinished.all {
 		ep := at.endpoints[id]
 		var err error
 		if alias, none := endpoint.ParseAlias(host.Links[ep.Interface].Alias); none == nil && alias.Is(id) {
@@ -88,7 +91,7 @@ func (at *attachments) settle(host dataplane.Host) {
 			at.log.Error("settle attachment", "endpoint", id.String(), "error", err)
 		}
 	}
-	clear(at.unfinished)
+	clear(at.unfinished.all)
 }
 
 // hold makes the attachment's addresses its own.
@@ -173,7 +176,7 @@ func (at *attachments) repeat(ep endpoint.Endpoint, r socket.Request) (endpoint.
 	if err := sameRequest(ep, r); err != nil {
 		return ep, err
 	}
-	delete(at.unfinished, ep.ID)
+	delete(at.unfinished.all, ep.ID)
 	if !incomplete(ep) {
 		return ep, nil
 	}
@@ -238,8 +241,8 @@ func (at *attachments) put(ep endpoint.Endpoint) error {
 	if err := at.journal.Put(ep.ID.String(), ep); err != nil {
 		return fmt.Errorf("record attachment %s: %w", ep.ID, err)
 	}
+	at.changed, at.remade = true, at.remade || ep.Ready || at.endpoints[ep.ID].Ready
 	at.endpoints[ep.ID] = ep
-	at.changed = true
 	return nil
 }
 
@@ -261,11 +264,11 @@ func (at *attachments) forget(id endpoint.ID) error {
 	if err := at.journal.Delete(id.String()); err != nil {
 		return fmt.Errorf("remove attachment %s from the record: %w", id, err)
 	}
+	at.changed, at.remade = true, at.remade || at.endpoints[id].Ready
 	delete(at.endpoints, id)
-	delete(at.unfinished, id)
+	delete(at.unfinished.all, id)
 	delete(at.recovered, id)
 	delete(at.guarded, id)
-	at.changed = true
 	return nil
 }
 

@@ -25,8 +25,8 @@ func (at *attachments) police() {
 	if len(at.guarded) == len(at.endpoints) { // of which they are a part
 		return
 	}
-	for _, ep := range byInterface(at.endpoints) {
-		at.guarded[ep.ID] = true
+	for _, id := range byInterface(at.endpoints) {
+		at.guarded[id] = true
 	}
 }
 

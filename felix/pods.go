@@ -70,14 +70,15 @@ type pod struct {
 // connections and begins none.
 func (p pods) update(node string, eps map[endpoint.ID]endpoint.Endpoint) (objects []*api.WorkloadEndpoint, gone []netip.Addr) {
 	objects = make([]*api.WorkloadEndpoint, 0, len(eps))
-	for _, ep := range byInterface(eps) {
-		have, known := p[ep.ID]
+	for _, id := range byInterface(eps) {
+		ep := eps[id]
+		have, known := p[id]
 		if !known || !sameToPolicies(have.record, ep) {
 			if !slices.Equal(have.record.Addresses, ep.Addresses) {
 				gone = append(gone, have.record.Addresses...)
 			}
 			have = pod{ep, workloadEndpoint(node, ep)}
-			p[ep.ID] = have
+			p[id] = have
 		}
 		if !ep.Traits.Lost {
 			objects = append(objects, have.object)
@@ -93,13 +94,13 @@ func (p pods) update(node string, eps map[endpoint.ID]endpoint.Endpoint) (object
 	return objects, gone
 }
 
-// byInterface gives the attachments that policies see. Of two for one interface, which a crash in the middle of an ADD
+// byInterface gives those that policies see. Of two for one interface, which a crash in the middle of an ADD
 // leaves, it is the one that is reached, or may be soonest.
-func byInterface(eps map[endpoint.ID]endpoint.Endpoint) map[string]endpoint.Endpoint {
-	at := make(map[string]endpoint.Endpoint, len(eps))
-	for _, ep := range eps {
-		if other, taken := at[ep.Interface]; !taken || standsBack(other, ep) {
-			at[ep.Interface] = ep
+func byInterface(eps map[endpoint.ID]endpoint.Endpoint) map[string]endpoint.ID {
+	at := make(map[string]endpoint.ID, len(eps))
+	for id, ep := range eps {
+		if other, taken := at[ep.Interface]; !taken || standsBack(eps[other], ep) {
+			at[ep.Interface] = id
 		}
 	}
 	return at

@@ -127,7 +127,7 @@ func (at *attachments) adopt(f found) error {
 			return nil
 		}
 		at.log.Warn("attachment is ready by the kernel's word", "endpoint", known.ID.String())
-		delete(at.unfinished, known.ID)
+		delete(at.unfinished.all, known.ID)
 		known.Ready, known.MAC = true, f.MAC
 		return at.put(known)
 	}

@@ -134,7 +134,7 @@ type memos struct {
 	blocks  version[[]netip.Prefix]
 	lent    version[[]netip.Addr]
 	settled version[map[netip.Addr]bool]
-	// endpoints counts the changes of the record.
+	// endpoints counts the changes of the record, as far as what is Ready is concerned.
 	endpoints uint64
 
 	thrift thrift
@@ -155,8 +155,9 @@ func (a *Agent) state() (state dataplane.State, fresh bool) {
 		return l
 	})
 	w.learned, w.problems = l.routes, append(w.problems, l.problems...)
-	if a.at.changed {
+	if a.at.remade {
 		m.endpoints++
+		a.at.remade = false
 	}
 	done, before := settled(w.plan, w.rib), m.state.generation
 	state = m.state.get(stateInputs{

@@ -4,7 +4,9 @@ package ipam
 
 import (
 	"net/netip"
+	"strings"
 
+	"korat/api"
 	"korat/ipam/block"
 )
 
@@ -17,7 +19,11 @@ func foreignAt(b *block.Block, addr netip.Addr) bool {
 
 func foreign(b *block.Block, al block.Allocation) bool {
 	node := al.Attrs["node"]
-	return node != "" && affinityOf(node) != b.Affinity()
+	if node == "" {
+		return false
+	}
+	own, is := strings.CutPrefix(b.Affinity(), api.AffinityHost+":") // affinityOf would make a string each time
+	return !is || own != node
 }
 
 // merge gives what the datastore ought to hold, where it holds have: what this node's memory (ours) says, but

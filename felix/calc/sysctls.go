@@ -3,7 +3,6 @@
 package calc
 
 import (
-	"maps"
 	"net/netip"
 	"slices"
 
@@ -22,7 +21,8 @@ import (
 //
 // What it wants of IPv6 is in ipv6Sysctls.
 func Sysctls(in Inputs, live []endpoint.Endpoint) map[string]dataplane.SysctlValue {
-	sysctls := map[string]dataplane.SysctlValue{"net/ipv4/ip_forward": "1"}
+	sysctls := make(map[string]dataplane.SysctlValue, 2+6*len(live))
+	sysctls["net/ipv4/ip_forward"] = "1"
 	for _, ep := range live {
 		conf := "net/ipv4/conf/" + ep.Interface + "/"
 		sysctls[conf+"forwarding"] = "1"
@@ -30,7 +30,7 @@ func Sysctls(in Inputs, live []endpoint.Endpoint) map[string]dataplane.SysctlVal
 		sysctls[conf+"rp_filter"] = "1"
 		sysctls["net/ipv4/neigh/"+ep.Interface+"/proxy_delay"] = "0"
 	}
-	maps.Copy(sysctls, ipv6Sysctls(in, live))
+	ipv6Sysctls(in, live, sysctls)
 	return sysctls
 }
 
@@ -43,8 +43,7 @@ func Sysctls(in Inputs, live []endpoint.Endpoint) map[string]dataplane.SysctlVal
 //
 // Any pod's interface is to heed no router advertisement (accept_ra 0): the host's default route is not the
 // pod's to say. It has no settings where the kernel has no IPv6.
-func ipv6Sysctls(in Inputs, live []endpoint.Endpoint) map[string]dataplane.SysctlValue {
-	sysctls := map[string]dataplane.SysctlValue{}
+func ipv6Sysctls(in Inputs, live []endpoint.Endpoint, sysctls map[string]dataplane.SysctlValue) {
 	if wantsIPv6(in, live) {
 		sysctls["net/ipv6/conf/all/forwarding"] = "1"
 		for name, link := range in.Host.Links {
@@ -66,7 +65,6 @@ func ipv6Sysctls(in Inputs, live []endpoint.Endpoint) map[string]dataplane.Sysct
 			sysctls[conf+"proxy_ndp"] = "1"
 		}
 	}
-	return sysctls
 }
 
 func wantsIPv6(in Inputs, live []endpoint.Endpoint) bool {

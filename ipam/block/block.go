@@ -308,14 +308,21 @@ func (b *Block) Equal(o *Block) bool {
 // addr and ordinal convert between an address and its offset in the block. A block has at most
 // 16 host bits, so both families differ only in their last two bytes.
 func (b *Block) addr(ordinal int) netip.Addr {
-	raw := b.prefix.Addr().AsSlice()
-	low := raw[len(raw)-2:]
-	binary.BigEndian.PutUint16(low, binary.BigEndian.Uint16(low)+uint16(ordinal))
-	a, _ := netip.AddrFromSlice(raw)
-	return a
+	if base := b.prefix.Addr(); base.Is4() {
+		raw := base.As4()
+		raise(raw[2:], ordinal)
+		return netip.AddrFrom4(raw)
+	}
+	raw := b.prefix.Addr().As16()
+	raise(raw[14:], ordinal)
+	return netip.AddrFrom16(raw)
+}
+
+func raise(low []byte, by int) {
+	binary.BigEndian.PutUint16(low, binary.BigEndian.Uint16(low)+uint16(by))
 }
 
 func (b *Block) ordinal(a netip.Addr) int {
-	raw, base := a.AsSlice(), b.prefix.Addr().AsSlice()
-	return int(binary.BigEndian.Uint16(raw[len(raw)-2:]) - binary.BigEndian.Uint16(base[len(base)-2:]))
+	raw, base := a.As16(), b.prefix.Addr().As16()
+	return int(binary.BigEndian.Uint16(raw[14:]) - binary.BigEndian.Uint16(base[14:]))
 }
