@@ -232,7 +232,8 @@ func (g *group) identify(o Options) uint32 {
 		}
 	}
 	sum := sha256.Sum256(text)
-	return max(binary.BigEndian.Uint32(sum[:]), 1) // 0 is the group of interfaces that have none
+	// 0 is the group of interfaces that have none, and ip(8) takes no number of more than 31 bits.
+	return max(binary.BigEndian.Uint32(sum[:])>>1, 1)
 }
 
 // every says whether something is true of all lists of a source that are in use.

@@ -4,6 +4,7 @@ package compile_test
 
 import (
 	"fmt"
+	"slices"
 	"strings"
 	"testing"
 
@@ -49,7 +50,7 @@ func (s *story) name(pod, name string) {
 func (s *story) told() string {
 	c := s.Update()
 	root := chain.Key{Family: api.IPv4, Table: chain.Filter, Name: "cali-to-wl-dispatch"}
-	words := []string{fmt.Sprintf("%d chains:", len(c.Chains))}
+	var words []string
 	for _, r := range s.Chains()[root].Rules {
 		if r.Action.Verb == chain.SetMark || len(r.Conditions) == 0 || r.Action.Verb == chain.Drop {
 			continue
@@ -67,7 +68,8 @@ func (s *story) told() string {
 		}
 		words = append(words, from+" → "+to+";")
 	}
-	return strings.Join(append(words, c.Groups...), " ")
+	slices.Sort(words)
+	return fmt.Sprintf("%d chains: ", len(c.Chains)) + strings.Join(append(words, c.Groups...), " ")
 }
 
 // labelled is a policy for pods with a label.
@@ -92,27 +94,27 @@ func TestClasses(t *testing.T) {
 		// named is the pod whose class has the name that follows.
 		named string
 	}{
-		{"a pod comes", func() { s.pod("a1", "web") }, "5 chains: [0x39c1a55d] → ; calia1", "a1 web"},
+		{"a pod comes", func() { s.pod("a1", "web") }, "5 chains: [0x1ce0d2ae] → ; calia1", "a1 web"},
 		{"it has its group", func() { s.done("a1") }, "0 chains: [web] → web;", ""},
 		{"another one comes", func() { s.pod("a2", "web") }, "0 chains: [web] → web; calia2", ""},
-		{"one of another class comes", func() { s.done("a2"); s.pod("b1", "db") }, "4 chains: [web] → web; [0x59a244cd] → ; calib1", "b1 db"},
-		{"nothing", func() { s.done("b1") }, "0 chains: [web] → web; [db] → db;", ""},
-		{"one moves to another class", func() { s.pod("a2", "db") }, "2 chains: calia2 → db; [web] → web; [db] → db; calia2", ""},
-		{"it has its group there", func() { s.done("a2") }, "2 chains: [web] → web; [db] → db;", ""},
-		{"a policy has another rule", func() { s.SetPolicy(labelled("web", "web", 81)) }, "1 chains: [web] → web; [db] → db;", ""},
-		{"all of a class have one more policy", func() { s.SetPolicy(labelled("more", "db", 1)) }, "5 chains: [web] → web; [db] → ; [0x9f6e76da] → ; calia2 calib1", "b1 more"},
-		{"no change", func() {}, "0 chains: [web] → web; [db] → more; [more] → more;", ""},
-		{"one has its group", func() { s.done("a2") }, "0 chains: [web] → web; [db] → more; [more] → more;", ""},
-		{"one comes", func() { s.pod("b2", "db") }, "0 chains: [web] → web; [db] → more; [more] → more; calib2", ""},
-		{"the last has its group", func() { s.done("b1", "b2") }, "2 chains: [web] → web; [more] → more;", ""},
-		{"a pod goes before its interface", func() { s.DeleteLocal("b2") }, "2 chains: calib2 → Unknown interface; [web] → web; [more] → more; calib2", ""},
-		{"its interface goes", func() { s.SetGroup("calib2", 0) }, "2 chains: [web] → web; [more] → more;", ""},
+		{"one of another class comes", func() { s.done("a2"); s.pod("b1", "db") }, "4 chains: [0x2cd12266] → ; [web] → web; calib1", "b1 db"},
+		{"nothing", func() { s.done("b1") }, "0 chains: [db] → db; [web] → web;", ""},
+		{"one moves to another class", func() { s.pod("a2", "db") }, "2 chains: [db] → db; [web] → web; calia2 → db; calia2", ""},
+		{"it has its group there", func() { s.done("a2") }, "2 chains: [db] → db; [web] → web;", ""},
+		{"a policy has another rule", func() { s.SetPolicy(labelled("web", "web", 81)) }, "1 chains: [db] → db; [web] → web;", ""},
+		{"all of a class have one more policy", func() { s.SetPolicy(labelled("more", "db", 1)) }, "5 chains: [0x4fb73b6d] → ; [db] → ; [web] → web; calia2 calib1", "b1 more"},
+		{"no change", func() {}, "0 chains: [db] → more; [more] → more; [web] → web;", ""},
+		{"one has its group", func() { s.done("a2") }, "0 chains: [db] → more; [more] → more; [web] → web;", ""},
+		{"one comes", func() { s.pod("b2", "db") }, "0 chains: [db] → more; [more] → more; [web] → web; calib2", ""},
+		{"the last has its group", func() { s.done("b1", "b2") }, "2 chains: [more] → more; [web] → web;", ""},
+		{"a pod goes before its interface", func() { s.DeleteLocal("b2") }, "2 chains: [more] → more; [web] → web; calib2 → Unknown interface; calib2", ""},
+		{"its interface goes", func() { s.SetGroup("calib2", 0) }, "2 chains: [more] → more; [web] → web;", ""},
 		{"the last of a class goes before its interface", func() { s.DeleteLocal("a1") }, "4 chains: [more] → more; calia1", ""},
-		{"it is there again", func() { s.pod("a1", "web") }, "4 chains: [web] → web; [more] → more; calia1", ""},
-		{"somebody takes a group away", func() { s.SetGroup("calia1", 0) }, "0 chains: [web] → web; [more] → more;", ""},
-		{"somebody gives it another", func() { s.SetGroup("calia1", 5) }, "2 chains: [0x5] → web; [web] → web; [more] → more;", ""},
-		{"or one that is not its own", func() { s.SetGroup("calia1", s.Group("calib1")) }, "2 chains: calia1 → web; [web] → web; [more] → more;", ""},
-		{"an interface without a pod gets one", func() { s.SetGroup("calix", s.Group("calib1")) }, "2 chains: calia1 → web; calix → Unknown interface; [web] → web; [more] → more;", ""},
+		{"it is there again", func() { s.pod("a1", "web") }, "4 chains: [more] → more; [web] → web; calia1", ""},
+		{"somebody takes a group away", func() { s.SetGroup("calia1", 0) }, "0 chains: [more] → more; [web] → web;", ""},
+		{"somebody gives it another", func() { s.SetGroup("calia1", 5) }, "2 chains: [0x5] → web; [more] → more; [web] → web;", ""},
+		{"or one that is not its own", func() { s.SetGroup("calia1", s.Group("calib1")) }, "2 chains: [more] → more; [web] → web; calia1 → web;", ""},
+		{"an interface without a pod gets one", func() { s.SetGroup("calix", s.Group("calib1")) }, "2 chains: [more] → more; [web] → web; calia1 → web; calix → Unknown interface;", ""},
 		{"without groups", func() { s.options.Groups = false; s.SetOptions(s.options) }, "2 chains: calia1 → web; calia2 → more; calib1 → more; calia1 calia2 calib1", ""},
 	} {
 		step.do()

@@ -4,7 +4,6 @@ package compile
 
 import (
 	"slices"
-	"strconv"
 	"strings"
 
 	"korat/api"
@@ -177,27 +176,29 @@ func device(d api.PolicyType, name string) chain.Condition {
 	return chain.Out(name)
 }
 
-// A number of a group has so many digits, of so many bits each from the highest on; the last digit has one more, which
-// is 0.
+// digits is how many digits, of digitBits each, the number of a group has.
 const (
 	digits    = 11
 	digitBits = 3
 )
 
-// written gives the digits of a group.
+// written gives the digits of a group, the lowest first.
 func written(number uint32) string {
-	text := strconv.FormatUint(uint64(number)<<1, 1<<digitBits)
-	return strings.Repeat("0", digits-len(text)) + text
+	var text [digits]byte
+	for i := range text {
+		text[i] = '0' + byte(number&(1<<digitBits-1))
+		number >>= digitBits
+	}
+	return string(text[:])
 }
 
 // linkGroup matches the group, by its digits, of an interface by which endpoints send or receive; digits that end in "+"
-// are those that a group begins with.
+// are the lowest ones of several.
 func linkGroup(d api.PolicyType, entry string) chain.Condition {
 	stem, _ := strings.CutSuffix(entry, "+")
-	bits := digitBits * len(stem)
-	value, _ := strconv.ParseUint(stem, 1<<digitBits, 64) // digits alone
-	g := chain.LinkGroup{
-		Side: chain.Destination, Value: uint32(value << (digits*digitBits - bits) >> 1), Mask: ^uint32(0) << max(32-bits, 0),
+	g := chain.LinkGroup{Side: chain.Destination, Mask: uint32(1<<(digitBits*len(stem)) - 1)}
+	for i := range len(stem) {
+		g.Value |= uint32(stem[i]-'0') << (digitBits * i)
 	}
 	if d == api.Egress {
 		g.Side = chain.Source
