@@ -75,10 +75,12 @@ func LabelNamespace(ctx context.Context, st store.Store, namespace string, l Lab
 	key := api.Key{Kind: api.KindProfile, Name: policy.NamespaceProfile(namespace)}
 	return relabel(ctx, st, key, func(obj api.Object) (api.Object, error) {
 		prof, ok := obj.(*api.Profile)
-		if obj == nil {
-			prof, ok = impliedProfile(key.Name), true
-		}
-		if !ok {
+		switch {
+		case obj == nil && len(l.Set) == 0:
+			return nil, nil // there is nothing to remove
+		case obj == nil:
+			prof = impliedProfile(key.Name)
+		case !ok:
 			return nil, fmt.Errorf("%s is stored as a %T", key, obj)
 		}
 		labels, err := l.prefixed(namespaceLabels).edited(key, "spec.labelsToApply", prof.Spec.LabelsToApply)
@@ -96,7 +98,8 @@ func impliedProfile(name string) *api.Profile {
 	return prof
 }
 
-// relabel does the change on the object as it is, which is nil if there is none, until nobody else was faster.
+// relabel does the change on the object as it is, which is nil if there is none, until nobody else was faster. A change that
+// gives nil leaves it at none.
 func relabel(ctx context.Context, st store.Store, key api.Key, do func(api.Object) (api.Object, error)) (Outcome, error) {
 	for range tries {
 		done, err := relabelOnce(ctx, st, key, do)
@@ -119,6 +122,9 @@ func relabelOnce(ctx context.Context, st store.Store, key api.Key, do func(api.O
 	}
 	if next, err = do(next); err != nil {
 		return "", err
+	}
+	if next == nil {
+		return "unchanged", nil
 	}
 	if err := api.Validate(next); err != nil {
 		return "", err

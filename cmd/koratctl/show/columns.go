@@ -158,6 +158,7 @@ func endpointColumns() (narrow, more []column) {
 		of("ENDPOINT", func(o *api.WorkloadEndpoint) string { return o.Spec.Endpoint }),
 		of("MAC", func(o *api.WorkloadEndpoint) string { return o.Spec.MAC }),
 		of("CONTAINER", func(o *api.WorkloadEndpoint) string { return o.Spec.ContainerID }),
+		{"LABELS", func(o api.Object) string { return labels(o.GetLabels()) }},
 	}
 	return narrow, more
 }
