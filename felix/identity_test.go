@@ -193,7 +193,7 @@ func TestRegisterKeepsWhatIsTheUsers(t *testing.T) {
 		if have != c.want {
 			t.Errorf("have %s\nwant %s", have, c.want)
 		}
-		snap.Nodes = snap.Nodes.With("a", got)
+		snap.Nodes = snap.Nodes.With(got)
 		if again := id.register(snap, c.own); again != nil {
 			t.Errorf("a Node that is as it should be would be written again: %+v", again)
 		}

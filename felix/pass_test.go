@@ -87,10 +87,10 @@ func cluster(t testing.TB, n int) (*Agent, *still, *testWorld) {
 	for i := range n {
 		name, addr := fmt.Sprintf("n%d", i), netip.AddrFrom4([4]byte{192, 168, 100, byte(101 + i%100)})
 		block := netip.PrefixFrom(netip.AddrFrom4([4]byte{10, byte(i >> 8), byte(i), 0}), 24)
-		data.snap.Nodes = data.snap.Nodes.With(name, nodeObject(name, fmt.Sprintf("10.200.%d.%d/32", i>>8, i&255)))
+		data.snap.Nodes = data.snap.Nodes.With(nodeObject(name, fmt.Sprintf("10.200.%d.%d/32", i>>8, i&255)))
 		affinity := &api.BlockAffinity{Spec: api.BlockAffinitySpec{State: api.AffinityConfirmed, Node: name, CIDR: block.String()}}
 		affinity.Name = api.AffinityName(name, block)
-		data.snap.BlockAffinities = data.snap.BlockAffinities.With(affinity.Name, affinity)
+		data.snap.BlockAffinities = data.snap.BlockAffinities.With(affinity)
 		rib.Paths[block] = []bgp.Path{{NextHop: addr}}
 	}
 	w.speaker.rib = rib
@@ -163,7 +163,7 @@ func TestPassWithoutChange(t *testing.T) {
 	unchanged("nothing")
 	wep := &api.WorkloadEndpoint{}
 	wep.Namespace, wep.Name = "ns", "elsewhere"
-	data.snap.WorkloadEndpoints = data.snap.WorkloadEndpoints.With("ns/elsewhere", wep) // of which the follower tells the filter
+	data.snap.WorkloadEndpoints = data.snap.WorkloadEndpoints.With(wep) // of which the follower tells the filter
 	unchanged("another node's pod")
 
 	// What a policy says that is for nobody here is told, and costs no more.
@@ -211,7 +211,7 @@ func TestBlockOfAnotherNode(t *testing.T) {
 	block := netip.MustParsePrefix("10.77.0.0/24")
 	affinity := &api.BlockAffinity{Spec: api.BlockAffinitySpec{State: api.AffinityConfirmed, Node: "n7", CIDR: block.String()}}
 	affinity.Name = api.AffinityName("n7", block)
-	data.snap.BlockAffinities = data.snap.BlockAffinities.With(affinity.Name, affinity)
+	data.snap.BlockAffinities = data.snap.BlockAffinities.With(affinity)
 	mustPass(t, agent)
 	if after := agent.memos.plan.sessions.generation; after != before {
 		t.Errorf("sessions planned anew: generation %d, then %d", before, after)
