@@ -3,6 +3,7 @@
 package felix
 
 import (
+	"net/netip"
 	"strings"
 	"sync"
 	"testing"
@@ -120,4 +121,21 @@ func TestLostLabelsAreToldAgain(t *testing.T) {
 		t.Errorf("DEL: %v", reply.Error)
 	}
 	w.until("nothing is told of labels any more", func() bool { return !n.told("labels") })
+}
+
+// What goes on from before the labels were lost is judged as soon as they are known again.
+func TestFlowsOfAPodThatIsKnownAgain(t *testing.T) {
+	w := newWorld(t)
+	ep, stored := w.withLostLabels()
+	w.conntrack.open(netip.MustParseAddr("203.0.113.1"), ep.Addresses[0], 80)
+	n := w.start()
+	n.untilReady()
+	w.until("the status names it", func() bool { return n.told("pod ns/web: this node's record of it is lost") })
+	w.until("all flows have been judged", func() bool { return !n.Revoker.Standing() })
+	stored.SetResourceVersion("")
+	if _, err := w.store.Create(t.Context(), stored); err != nil {
+		t.Fatal(err)
+	}
+	w.until("it has its policy again", func() bool { return w.dispatched(ep.Interface) })
+	w.until("what its policy forbids is cut", func() bool { return !strings.Contains(w.conntrack.dump(), "mark=0") })
 }

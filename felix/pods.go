@@ -67,14 +67,14 @@ type pod struct {
 
 // update brings them up to date, and gives all objects, and the addresses that were those of pods which have them no more.
 // A pod of which the labels are lost is none of the objects: what is at an interface that policies do not know gets no new
-// connections and begins none.
+// connections and begins none. Once they are known again its addresses are as another pod's: nobody has judged its flows.
 func (p pods) update(node string, eps map[endpoint.ID]endpoint.Endpoint) (objects []*api.WorkloadEndpoint, gone []netip.Addr) {
 	objects = make([]*api.WorkloadEndpoint, 0, len(eps))
 	for _, id := range byInterface(eps) {
 		ep := eps[id]
 		have, known := p[id]
-		if !known || !sameToPolicies(have.record, ep) {
-			if !slices.Equal(have.record.Addresses, ep.Addresses) {
+		if !known || !sameToPolicies(have.record, ep) || have.record.Traits.Lost != ep.Traits.Lost {
+			if have.record.Traits.Lost || !slices.Equal(have.record.Addresses, ep.Addresses) {
 				gone = append(gone, have.record.Addresses...)
 			}
 			have = pod{ep, workloadEndpoint(node, ep)}
