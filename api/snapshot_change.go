@@ -62,7 +62,7 @@ func (t *Table[T]) object(key Key) (Object, bool) {
 
 func (t *Table[T]) objects() iter.Seq[Object] {
 	return func(yield func(Object) bool) {
-		for obj := range t.from(0, 0) {
+		for obj := range t.Objects() {
 			if !yield(obj) {
 				return
 			}

@@ -66,13 +66,16 @@ func (t Table[T]) Len() int {
 // All yields names and objects in order.
 func (t Table[T]) All() iter.Seq2[string, T] {
 	return func(yield func(string, T) bool) {
-		for obj := range t.from(0, 0) {
+		for obj := range t.Objects() {
 			if !yield(obj.Key().TableName(), obj) {
 				return
 			}
 		}
 	}
 }
+
+// Objects yields the objects in order, without making their names.
+func (t Table[T]) Objects() iter.Seq[T] { return t.from(0, 0) }
 
 // Under yields those whose name begins with prefix, in order, without a look at the others.
 func (t Table[T]) Under(prefix string) iter.Seq2[string, T] {
@@ -253,7 +256,7 @@ func (t Table[T]) replaced(objs []T, join func(have, obj T) T) (Table[T], []Key)
 		}
 		next = append(next, obj)
 	}
-	for old := range t.from(0, 0) {
+	for old := range t.Objects() {
 		if _, stays := slices.BinarySearchFunc(next, old, compareObjects); !stays {
 			changed = append(changed, old.Key())
 		}

@@ -13,7 +13,7 @@ const (
 	rest         = time.Second
 	longestStart = 30 * time.Second
 	// usualGC is Go's own percentage of garbage (GOGC), and startGC the one until the start is over.
-	usualGC, startGC = 100, 25
+	usualGC, startGC = 100, 50
 	// large is how many bytes live in an agent that has much to give back.
 	large = 64 << 20
 )

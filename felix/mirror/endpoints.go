@@ -88,7 +88,7 @@ func (e *endpoints) scan(ctx context.Context, have table, wanted map[api.Key]boo
 		return left
 	}
 	seen := have
-	for _, ep := range have.All() {
+	for ep := range have.Objects() {
 		if ep.Spec.Node != e.node || wanted[ep.Key()] {
 			continue
 		}

@@ -88,7 +88,7 @@ func (n *names) renew(c Cluster, now time.Time) {
 	}
 	n.pods, n.nodes = snap.WorkloadEndpoints, snap.Nodes
 	n.byAddress, n.byInterface = map[netip.Addr]string{}, map[string]string{}
-	for _, w := range snap.WorkloadEndpoints.All() {
+	for w := range snap.WorkloadEndpoints.Objects() {
 		name := api.PodName(w)
 		for _, text := range w.Spec.IPNetworks {
 			if p, err := netip.ParsePrefix(text); err == nil {

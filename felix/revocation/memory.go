@@ -43,7 +43,7 @@ func (m *memory) holders(job *Job, of map[netip.Addr]struct{}) []explain.Network
 	if len(of) == 0 {
 		return nil
 	}
-	for _, w := range job.Snapshot.WorkloadEndpoints.All() {
+	for w := range job.Snapshot.WorkloadEndpoints.Objects() {
 		if !holds(w.Spec.IPNetworks, of) {
 			continue
 		}

@@ -68,27 +68,39 @@ func (s *Store) Pages(ctx context.Context, kind api.Kind, each func([]api.Object
 	}
 	start := kindPath(kind)
 	end := clientv3.GetPrefixRangeEnd(start)
-	revision := int64(0)
-	for {
-		page, err := s.page(ctx, start, end, revision)
-		if err != nil {
+	page, err := s.page(ctx, start, end, 0)
+	if err != nil {
+		return "", fmt.Errorf("list %s: %w", kind, err)
+	}
+	revision := page.Header.Revision
+	for page.More {
+		start = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
+		next := make(chan error, 1)
+		var following *clientv3.GetResponse
+		go func() { // while this one is decoded
+			var err error
+			following, err = s.page(ctx, start, end, revision)
+			next <- err
+		}()
+		each(s.objects(kind, page))
+		if err := <-next; err != nil {
 			return "", fmt.Errorf("list %s: %w", kind, err)
 		}
-		if revision == 0 {
-			revision = page.Header.Revision
-		}
-		objs := make([]api.Object, 0, len(page.Kvs))
-		for _, kv := range page.Kvs {
-			if obj, ok := s.readable(kind, kv); ok {
-				objs = append(objs, obj)
-			}
-		}
-		each(objs)
-		if !page.More {
-			return formatRevision(revision), nil
-		}
-		start = string(page.Kvs[len(page.Kvs)-1].Key) + "\x00"
+		page = following
 	}
+	each(s.objects(kind, page))
+	return formatRevision(revision), nil
+}
+
+// objects gives those of a page that can be read.
+func (s *Store) objects(kind api.Kind, page *clientv3.GetResponse) []api.Object {
+	objs := make([]api.Object, 0, len(page.Kvs))
+	for _, kv := range page.Kvs {
+		if obj, ok := s.readable(kind, kv); ok {
+			objs = append(objs, obj)
+		}
+	}
+	return objs
 }
 
 // present gives the datastore's revision.
