@@ -93,6 +93,9 @@ func (a *Args) setPod(pairs map[string]string) error {
 	if fault := badDNSName(namespace, 63); fault != "" {
 		return fmt.Errorf("K8S_POD_NAMESPACE=%s: %s", quote(namespace), fault)
 	}
+	if strings.Contains(namespace, ".") {
+		return fmt.Errorf("K8S_POD_NAMESPACE=%s: a namespace has no dots in its name: no policy could be in it", quote(namespace))
+	}
 	if fault := badDNSName(pod, maxName); fault != "" {
 		return fmt.Errorf("K8S_POD_NAME=%s: %s", quote(pod), fault)
 	}

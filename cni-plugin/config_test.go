@@ -241,6 +241,7 @@ func TestParseArgsRefuses(t *testing.T) {
 		"K8S_POD_NAMESPACE=a;K8S_POD_NAME=-b":     `K8S_POD_NAME="-b": want lower-case letters`,
 		"K8S_POD_NAMESPACE=a;K8S_POD_NAME=b\nc":   `K8S_POD_NAME="b\nc": want lower-case letters`,
 		"K8S_POD_NAMESPACE=..;K8S_POD_NAME=b":     `K8S_POD_NAMESPACE="..": want lower-case letters`,
+		"K8S_POD_NAMESPACE=a.b;K8S_POD_NAME=b":    `K8S_POD_NAMESPACE="a.b": a namespace has no dots in its name`,
 		"K8S_POD_NAMESPACE=a/b;K8S_POD_NAME=b":    `K8S_POD_NAMESPACE="a/b": want lower-case letters`,
 		"K8S_POD_NAMESPACE=-a;K8S_POD_NAME=b":     `K8S_POD_NAMESPACE="-a": want lower-case letters`,
 		"K8S_POD_NAMESPACE=a b;K8S_POD_NAME=b":    `K8S_POD_NAMESPACE="a b": want lower-case letters`,
