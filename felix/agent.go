@@ -230,7 +230,7 @@ func (a *Agent) await(ctx context.Context, resync *resync, suspects <-chan struc
 			a.observe(ctx, kernel.Everything())
 		case <-resync.interfaces.C:
 			invalidate(a.steps[:setsBefore], kernel.Everything())
-			invalidate(a.steps[neighboursStep:routesStep], kernel.Everything())
+			invalidate(a.steps[linksAt:routesStep], kernel.Everything())
 			a.observe(ctx, kernel.Everything())
 			a.releaseOrphans()
 		case <-resync.sets.C:
@@ -363,13 +363,20 @@ func (a *Agent) again() {
 
 // apply computes and writes the kernel's state.
 func (a *Agent) apply(ctx context.Context) error {
-	state, fresh := a.state()
+	state, fresh, err := a.state(ctx)
+	if err != nil {
+		a.again()
+		return err
+	}
 	a.world.want = state
-	err := a.applyAll(ctx, state, fresh)
+	err = a.applyAll(ctx, state, fresh)
 	a.revoke()
 	if err != nil {
 		a.again()
 		return err
+	}
+	if a.links().ahead() && a.heard == nil {
+		a.heard = time.After(hearing)
 	}
 	if a.retry == nil {
 		a.pause.Reset()

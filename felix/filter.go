@@ -16,20 +16,20 @@ import (
 
 // packetFilter gives what policies ask of the packet filter. A pod's part of it is there from its ADD on, before its
 // interface is made.
-func (a *Agent) packetFilter() dataplane.Filter {
+func (a *Agent) packetFilter(ctx context.Context) dataplane.Filter {
 	families := []api.Family{api.IPv4}
 	if a.world.host.HasIPv6() {
 		families = api.Families()
 	}
 	f := a.memos.filter
 	f.Families(families)
+	a.chooseTables(ctx, families)
 	f.Host(a.world.host, a.memos.host.number)
 	if a.at.changed {
 		objects, gone := a.memos.pods.update(a.Node, a.at.endpoints)
 		f.Own(a.world.snap, objects)
 		a.memos.leave(gone)
 	}
-	a.chooseTables()
 	return a.memos.update()
 }
 
@@ -45,8 +45,13 @@ type limited interface {
 	Limit(maxMembers int) (changed bool)
 }
 
+// grouping is a table of chains whose rules may be able to match link groups, in all of the families.
+type grouping interface {
+	Groups(ctx context.Context, families []api.Family) (able bool, err error)
+}
+
 // chooseTables takes over FelixConfiguration's iptablesBackend and maxIpsetSize.
-func (a *Agent) chooseTables() {
+func (a *Agent) chooseTables(ctx context.Context, families []api.Family) {
 	var spec api.FelixConfigurationSpec
 	if cfg, ok := a.world.snap.FelixConfigurations.Get(api.DefaultName); ok {
 		spec = cfg.Spec
@@ -54,16 +59,23 @@ func (a *Agent) chooseTables() {
 	if table, ok := a.Tables.Sets.(limited); ok && table.Limit(spec.MaxIpsetSize) {
 		a.steps[setsBefore].invalidate(kernel.Everything())
 	}
-	table, ok := a.Tables.Chains.(chooser)
-	if !ok {
-		return
+	if table, ok := a.Tables.Chains.(chooser); ok {
+		changed, err := table.Want(spec.IptablesBackend)
+		if changed {
+			a.steps[chainsStep].invalidate(kernel.Everything())
+		}
+		if err != nil {
+			a.Log.Warn("packet filter", "error", err)
+		}
 	}
-	changed, err := table.Want(spec.IptablesBackend)
-	if changed {
-		a.steps[chainsStep].invalidate(kernel.Everything())
-	}
-	if err != nil {
-		a.Log.Warn("packet filter", "error", err)
+	if table, ok := a.Tables.Chains.(grouping); ok {
+		a.report.begin("chains")
+		able, err := table.Groups(ctx, families)
+		a.report.begin("")
+		if err == nil { // else the chains' step finds the same
+			a.links().enable(able)
+			a.memos.filter.Groups(able)
+		}
 	}
 }
 

@@ -118,7 +118,7 @@ func newOrderly(t *testing.T) (*orderly, heldSets) {
 
 // begin is the start of an agent.
 func (o *orderly) begin() {
-	o.steps = newSteps(Tables{Sets: notedSets{o}, Chains: notedChains{o}})[setsBefore:neighboursStep]
+	o.steps = newSteps(Tables{Sets: notedSets{o}, Chains: notedChains{o}})[setsBefore:linksAt]
 }
 
 // pass writes what has changed.

@@ -3,6 +3,7 @@
 package felix
 
 import (
+	"context"
 	"maps"
 	"net/netip"
 	"slices"
@@ -142,7 +143,10 @@ type memos struct {
 }
 
 // state computes what the kernel should hold; fresh says that it is not what the last pass had.
-func (a *Agent) state() (state dataplane.State, fresh bool) {
+func (a *Agent) state(ctx context.Context) (state dataplane.State, fresh bool, err error) {
+	if err := a.lookAtLinks(ctx); err != nil {
+		return state, false, err
+	}
 	w, m := &a.world, &a.memos
 	blocks, lent := a.at.alloc.Blocks(), a.at.alloc.Lent()
 	host, own := m.host.of(w.host, dataplane.Host.Equal), m.blocks.of(blocks, slices.Equal)
@@ -168,8 +172,10 @@ func (a *Agent) state() (state dataplane.State, fresh bool) {
 			HoldLearned: !w.rib.Complete, Settled: done,
 		})
 	})
-	state.Filter = a.packetFilter()
-	return state, m.state.generation != before || state.Filter.Changed()
+	state.Filter = a.packetFilter(ctx)
+	links, regrouped := a.links().grouped(state.Links, m.filter)
+	state.Links = links
+	return state, m.state.generation != before || state.Filter.Changed() || regrouped, nil
 }
 
 // settled are the planned peers that have told everything: a route via one of them that the RIB does

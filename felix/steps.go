@@ -28,17 +28,10 @@ type Tables struct {
 
 // newSteps lists the kernel's tables in the order in which they are written: what a pod needs to be
 // handled rightly comes before what makes it reachable. A set is there before the rules that name it, and loses
-// members and goes after they do.
+// members and goes after they do. So is an interface's group what rules lead from, and written after them.
 func newSteps(t Tables) []step {
 	sets := newSets(t.Sets)
 	return []step{
-		&tableStep[string, dataplane.Link]{
-			Step: reconcile.NewStep("links", t.Links),
-			want: func(s dataplane.State) map[string]dataplane.Link { return s.Links },
-			keep: func(dataplane.State) func(string, dataplane.Link) bool { return keepLink },
-			any:  kernel.Notice.TouchesLinks,
-			one:  kernel.Notice.TouchesLink,
-		},
 		&tableStep[string, dataplane.SysctlValue]{
 			Step: reconcile.NewStep("sysctls", t.Sysctls),
 			want: func(s dataplane.State) map[string]dataplane.SysctlValue { return s.Sysctls },
@@ -54,6 +47,13 @@ func newSteps(t Tables) []step {
 			more:    kernel.Notice.TouchesChains,
 		}},
 		setsStep{sets: sets, name: "sets, what is not needed any more", last: true},
+		&linksStep{tableStep: &tableStep[string, dataplane.Link]{
+			Step: reconcile.NewStep("links", t.Links),
+			want: func(s dataplane.State) map[string]dataplane.Link { return s.Links },
+			keep: func(dataplane.State) func(string, dataplane.Link) bool { return keepLink },
+			any:  kernel.Notice.TouchesLinks,
+			one:  kernel.Notice.TouchesLink,
+		}},
 		&tableStep[dataplane.NeighbourKey, dataplane.Neighbour]{
 			Step: reconcile.NewStep("neighbours", t.Neighbours),
 			want: func(s dataplane.State) map[dataplane.NeighbourKey]dataplane.Neighbour { return s.Neighbours },
@@ -71,16 +71,16 @@ func newSteps(t Tables) []step {
 	}
 }
 
-// Where parts of newSteps' list begin: what hangs on interfaces, the packet filter, neighbours and routes.
+// Where parts of newSteps' list begin: what hangs on interfaces, the packet filter, interfaces, neighbours and routes.
 const (
-	setsBefore     = 2
-	chainsStep     = 3
-	neighboursStep = 5
-	routesStep     = 6
+	setsBefore = 1
+	chainsStep = 2
+	linksAt    = 4
+	routesStep = 6
 )
 
 // ofFilter says whether a step is one of the packet filter's.
-func ofFilter(i int) bool { return setsBefore <= i && i < neighboursStep }
+func ofFilter(i int) bool { return setsBefore <= i && i < linksAt }
 
 // step is one kernel table of any type.
 type step interface {
@@ -161,14 +161,14 @@ func (a *Agent) applyAll(ctx context.Context, state dataplane.State, fresh bool)
 	if state.Filter.Changed() {
 		a.Revoker.Supersede()
 	}
-	var errs []error
 	closed, less := false, false
+	errs := []error{a.enroll(ctx, state)}
 	for i, s := range a.steps {
 		if closed && a.waits(ctx, i) {
 			s.invalidate(kernel.Everything())
 			continue
 		}
-		if i == neighboursStep {
+		if i == linksAt {
 			state, less = a.reachable(state, closed)
 		}
 		if !fresh && !less && !s.due() {
@@ -187,12 +187,18 @@ func (a *Agent) applyAll(ctx context.Context, state dataplane.State, fresh bool)
 }
 
 // reachable gives the state with no pod of which the policy has never been in the kernel, and says whether it left some out.
+// Interfaces then keep the groups that they have: the rules may be those for these.
 func (a *Agent) reachable(state dataplane.State, closed bool) (dataplane.State, bool) {
-	if closed {
-		return a.at.policed(state)
+	if !closed {
+		a.at.police()
+		return state, false
 	}
-	a.at.police()
-	return state, false
+	state, less := a.at.policed(state)
+	links := a.links().regroup(state.Links, func(string) bool { return false })
+	if !maps.Equal(links, state.Links) {
+		state.Links, less = links, true
+	}
+	return state, less
 }
 
 func (a *Agent) applyStep(ctx context.Context, i int, state dataplane.State) error {

@@ -22,6 +22,8 @@ type AutoChains struct {
 	chains *Chains
 	// choice is why chains is of the backend that it is of.
 	choice Choice
+	// unread says that nothing has been read of chains yet.
+	unread bool
 	// swept says that the other backend has nothing of ours any more.
 	swept bool
 	// distrusted is what Distrust was told.
@@ -66,7 +68,7 @@ func (a *AutoChains) open(ctx context.Context) error {
 	if a.chains, err = a.h.Chains(ChainsConfig{Backend: choice.Backend}); err != nil {
 		return err
 	}
-	a.swept, a.choice, a.groups = false, choice, map[api.Family]error{}
+	a.unread, a.swept, a.choice, a.groups = true, false, choice, map[api.Family]error{}
 	a.chains.Distrust(a.distrusted)
 	a.log.Info("packet filter", "backend", string(choice.Backend), "reason", choice.Reason)
 	if choice.Warning != "" {
@@ -123,13 +125,14 @@ func (a *AutoChains) Read(ctx context.Context) (map[chain.Key]*chain.Chain, erro
 
 // ReadChanged implements reconcile.DigestReader.
 func (a *AutoChains) ReadChanged(ctx context.Context, since uint64) (map[chain.Key]*chain.Chain, uint64, error) {
-	if a.chains == nil {
-		since = 0
-	}
 	if err := a.open(ctx); err != nil {
 		return nil, 0, err
 	}
+	if a.unread { // since is another backend's
+		since = 0
+	}
 	have, digest, err := a.chains.ReadChanged(ctx, since)
+	a.unread = a.unread && err != nil
 	if err == nil && have == nil { // nothing has changed since it was as wanted
 		a.sweep(ctx)
 	}
