@@ -8,6 +8,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"unicode"
 
 	"korat/felix/endpoint"
 )
@@ -15,7 +16,6 @@ import (
 // The syntax of Kubernetes' labels, and of the names of ports (RFC 6335, section 5.1, in lower case).
 const (
 	labelName  = `[A-Za-z0-9]([A-Za-z0-9._-]{0,61}[A-Za-z0-9])?`
-	labelKey   = `^([a-z0-9]([a-z0-9.-]{0,251}[a-z0-9])?/)?` + labelName + `$`
 	labelValue = `^(` + labelName + `)?$`
 	portName   = `^[a-z0-9]([a-z0-9-]{0,13}[a-z0-9])?$`
 )
@@ -34,7 +34,7 @@ func readLabels(c *Config, raw json.RawMessage) error {
 		where := "[" + strconv.Itoa(i) + "]"
 		_, twice := labels[p.Key]
 		switch {
-		case !regexp.MustCompile(labelKey).MatchString(p.Key):
+		case !isLabelKey(p.Key):
 			return at(where, invalid("key %s: want letters, digits, '-', '_' and '.', after an optional DNS name and '/'", quote(p.Key)))
 		case slices.ContainsFunc(ownedPrefixes(), func(prefix string) bool { return strings.HasPrefix(p.Key, prefix) }):
 			return at(where, invalid("key %s: korat sets it itself: remove it", quote(p.Key)))
@@ -47,6 +47,14 @@ func readLabels(c *Config, raw json.RawMessage) error {
 	}
 	c.Asked.Traits.Labels = labels
 	return nil
+}
+
+func isLabelKey(key string) bool {
+	domain, name, found := strings.Cut(key, "/")
+	if !found {
+		name = key
+	}
+	return regexp.MustCompile(`^`+labelName+`$`).MatchString(name) && (!found || badDNSName(domain, maxName) == "")
 }
 
 // readPorts reads args.cni.ports, which is korat's own: the pod's named ports, that policies may name.
@@ -63,12 +71,14 @@ func readPorts(c *Config, raw json.RawMessage) error {
 		}
 		p.Protocol = strings.ToUpper(p.Protocol)
 		switch {
-		case !regexp.MustCompile(portName).MatchString(p.Name):
-			return at(where, invalid("name %s: want at most 15 lower-case letters, digits and inner dashes", quote(p.Name)))
+		case !regexp.MustCompile(portName).MatchString(p.Name) || !strings.ContainsFunc(p.Name, unicode.IsLetter):
+			return at(where, invalid("name %s: want at most 15 lower-case letters, digits and inner dashes, and a letter among them", quote(p.Name)))
 		case !slices.Contains([]string{"TCP", "UDP", "SCTP"}, p.Protocol):
 			return at(where, invalid("protocol %s: want TCP, UDP or SCTP", quote(p.Protocol)))
 		case p.Port == 0:
 			return at(where, invalid("port 0: want 1 to 65535"))
+		case slices.Contains(ports[:i], *p):
+			return at(where, invalid("%s port %d has the name %s twice: remove one", p.Protocol, p.Port, quote(p.Name)))
 		}
 	}
 	c.Asked.Traits.Ports = ports
