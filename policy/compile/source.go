@@ -26,8 +26,8 @@ type source struct {
 	// groups are those of the endpoints that it applies to. Without one there are no lists.
 	groups map[*group]struct{}
 	lists  map[slot]*list
-	// verdicts are the IDs by which reports name its rules.
-	verdicts []string
+	// named are the IDs by which reports name its rules.
+	named []string
 }
 
 // slot is a direction in a family.

@@ -89,19 +89,21 @@ func (c *Compiler) compile(s *source) bool {
 
 // name notes the IDs by which reports name a source's rules, and unname forgets them.
 func (c *Compiler) name(s *source, d api.PolicyType) []string {
-	ids := verdicts(s.id, d, s.rules(d))
+	ids := s.verdicts(d)
 	for i, id := range ids {
-		c.verdicts[id] = Origin{What: ByRule, Direction: d, Policy: s.id, Rule: i}
+		if id != "" {
+			c.verdicts[id] = Origin{What: ByRule, Direction: d, Policy: s.id, Rule: i}
+			s.named = append(s.named, id)
+		}
 	}
-	s.verdicts = append(s.verdicts, ids...)
 	return ids
 }
 
 func (c *Compiler) unname(s *source) {
-	for _, id := range s.verdicts {
+	for _, id := range s.named {
 		delete(c.verdicts, id)
 	}
-	s.verdicts = nil
+	s.named = nil
 }
 
 // forget drops what is known of sources that apply to no endpoint any more.

@@ -49,18 +49,25 @@ func (o Origin) verdict() string {
 	return hash(verdictLength, strconv.Itoa(int(o.What)), string(o.Direction), o.Tier)
 }
 
-// verdicts gives IDs to the rules of one direction: by what they say, and not by their numbers, so that a rule which
-// moves keeps its own.
-func verdicts(id policy.ID, d api.PolicyType, rules []policy.Rule) []string {
+// verdicts gives IDs to the rules of one direction that packets are reported of, and "" to others: by what they say, and
+// not by their numbers, so that a rule which moves keeps its own.
+func (s *source) verdicts(d api.PolicyType) []string {
+	rules := s.rules(d)
 	all := make([]string, len(rules))
 	seen := map[string]int{}
 	for i := range rules {
+		if !s.reports(rules[i].Action) {
+			continue
+		}
 		text := signature(&rules[i])
-		all[i] = hash(verdictLength, string(id.Kind), id.Namespace, id.Name, string(d), text, strconv.Itoa(seen[text]))
+		all[i] = hash(verdictLength, string(s.id.Kind), s.id.Namespace, s.id.Name, string(d), text, strconv.Itoa(seen[text]))
 		seen[text]++
 	}
 	return all
 }
+
+// reports says whether packets are reported that a rule with this action applies to.
+func (s *source) reports(a api.Action) bool { return s.staged() || a != api.Allow && a != api.Pass }
 
 // signature writes all of a rule that matters to packets.
 func signature(r *policy.Rule) string {
