@@ -25,7 +25,7 @@ type loan struct {
 	prefix netip.Prefix
 	uid    string
 	stored *api.IPAMBlock
-	// newest is the latest of the object's copies by its number; nil if that can't be read.
+	// newest is the latest of the object's copies by its number; nil if that can't be read, or is brief.
 	newest *block.Block
 	// back are the addresses that go back, until a copy shows that they did.
 	back map[netip.Addr]Return
@@ -95,11 +95,15 @@ func (l *loan) copy(obj *api.IPAMBlock) {
 	if l.stored == obj {
 		return
 	}
-	b, _ := parse(l.prefix, obj)
-	if l.uid == string(obj.UID) && l.newest != nil && (b == nil || b.Sequence() < l.newest.Sequence()) {
+	b, err := parse(l.prefix, obj)
+	known := err == nil || isBrief(obj)
+	if l.uid == string(obj.UID) && l.newest != nil && (!known || obj.Spec.SequenceNumber < l.newest.Sequence()) {
 		return
 	}
 	l.uid, l.stored, l.newest = string(obj.UID), obj, b
+	if isBrief(obj) {
+		clear(l.back) // nothing of it is this node's
+	}
 	for addr, r := range l.back {
 		if b == nil {
 			break

@@ -49,7 +49,8 @@ type member struct {
 	link   *post
 	record map[string][]netip.Addr
 	// seen are the Snapshots that came since its start.
-	seen []api.Snapshot
+	seen  []api.Snapshot
+	sight sight
 	// down: its agent does not run.
 	down bool
 }
@@ -84,7 +85,7 @@ func TestLendingWalk(t *testing.T) {
 		}
 		c.st = filled(t, four, six, reservation("10.0.0.5", "fd00::6"), settings(false, cooldown))
 		for _, name := range []string{"a", "b", "c", "d", "e"} {
-			m := &member{name: name, record: map[string][]netip.Addr{}}
+			m := &member{name: name, record: map[string][]netip.Addr{}, sight: sight{}}
 			c.start(m)
 			c.nodes = append(c.nodes, m)
 		}
@@ -122,7 +123,7 @@ func (c *cluster) start(m *member) {
 
 // look brings a Snapshot, which may be up to lag older than the newest.
 func (c *cluster) look(m *member, lag int) {
-	m.seen = append(m.seen, picture(c.t, c.st))
+	m.seen = append(m.seen, m.sight.of(c.t, m.name, picture(c.t, c.st)))
 	m.alloc.Update(m.seen[max(0, len(m.seen)-1-lag)])
 	m.alloc.SetExhausted(m.keeper.Exhausted())
 }

@@ -26,7 +26,8 @@ type host struct {
 	// record is the journal: handle → addresses.
 	record map[string][]netip.Addr
 	// seen are the Snapshots that it has had; a restart may begin with an old one.
-	seen []api.Snapshot
+	seen  []api.Snapshot
+	sight sight
 }
 
 // world is several nodes on one datastore.
@@ -57,7 +58,7 @@ func TestWalk(t *testing.T) {
 		w := &world{t: t, r: rand.New(rand.NewPCG(seed, 7)), live: map[netip.Addr]string{}}
 		w.st = filled(t, pool("p", "10.0.0.0/27", 30), pool("q", "10.1.0.0/28", 29), reservation("10.0.0.7", "10.1.0.0/30"))
 		for _, name := range []string{"a", "b", "c"} {
-			h := &host{name: name, record: map[string][]netip.Addr{}}
+			h := &host{name: name, record: map[string][]netip.Addr{}, sight: sight{}}
 			w.restart(h)
 			w.hosts = append(w.hosts, h)
 		}
@@ -91,7 +92,7 @@ func (w *world) restart(h *host) {
 
 // look brings the newest Snapshot; one that half lags if only the first of two kinds has come yet.
 func (w *world) look(h *host) {
-	s := picture(w.t, w.st)
+	s := h.sight.of(w.t, h.name, picture(w.t, w.st))
 	if len(h.seen) > 0 && w.r.IntN(4) == 0 {
 		s.IPAMBlocks = h.seen[len(h.seen)-1].IPAMBlocks
 	}

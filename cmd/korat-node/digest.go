@@ -16,6 +16,7 @@ import (
 	"korat/api"
 	"korat/api/store"
 	"korat/api/store/etcd"
+	"korat/ipam"
 )
 
 // digest makes less of what the agent of a node need not know whole, which is most of what a large cluster has: of other nodes'
@@ -43,29 +44,23 @@ func (d *digest) restore(key api.Key, value []byte) (api.Object, error) {
 			return ep, nil
 		}
 	case api.KindIPAMBlock:
-		if blk := d.block(key, value); blk != nil {
+		if blk := ipam.Brief(d.node, key, value); blk != nil {
 			return blk, nil
 		}
 	}
 	return api.Restore(key, value)
 }
 
-// metadata is what is read of an object's.
-type metadata struct {
-	Name        string            `json:"name"`
-	Namespace   string            `json:"namespace"`
-	UID         types.UID         `json:"uid"`
-	Labels      map[string]string `json:"labels"`
-	Annotations map[string]string `json:"annotations"`
-}
-
-func (m metadata) of(key api.Key) bool { return m.Name == key.Name && m.Namespace == key.Namespace }
-
 // endpoint gives what is kept of another node's pod; nil for one that is to be kept whole.
 func (d *digest) endpoint(key api.Key, value []byte) *api.WorkloadEndpoint {
 	var have struct {
-		Metadata metadata `json:"metadata"`
-		Spec     struct {
+		Metadata struct {
+			Name      string            `json:"name"`
+			Namespace string            `json:"namespace"`
+			UID       types.UID         `json:"uid"`
+			Labels    map[string]string `json:"labels"`
+		} `json:"metadata"`
+		Spec struct {
 			Orchestrator       string             `json:"orchestrator"`
 			Node               string             `json:"node"`
 			IPNetworks         []string           `json:"ipNetworks"`
@@ -74,52 +69,19 @@ func (d *digest) endpoint(key api.Key, value []byte) *api.WorkloadEndpoint {
 			Ports              []api.EndpointPort `json:"ports"`
 		} `json:"spec"`
 	}
-	if kjson.UnmarshalCaseSensitivePreserveInts(value, &have) != nil || !have.Metadata.of(key) || have.Spec.Node == d.node {
+	meta, spec := &have.Metadata, &have.Spec
+	if kjson.UnmarshalCaseSensitivePreserveInts(value, &have) != nil || meta.Name != key.Name || meta.Namespace != key.Namespace || spec.Node == d.node {
 		return nil
 	}
 	brief := &api.WorkloadEndpoint{Spec: api.WorkloadEndpointSpec{
-		Orchestrator: shared(have.Spec.Orchestrator), Node: shared(have.Spec.Node), IPNetworks: slices.Clip(have.Spec.IPNetworks),
-		ServiceAccountName: shared(have.Spec.ServiceAccountName), Profiles: slices.Clip(have.Spec.Profiles), Ports: slices.Clip(have.Spec.Ports),
+		Orchestrator: shared(spec.Orchestrator), Node: shared(spec.Node), IPNetworks: slices.Clip(spec.IPNetworks),
+		ServiceAccountName: shared(spec.ServiceAccountName), Profiles: slices.Clip(spec.Profiles), Ports: slices.Clip(spec.Ports),
 	}}
 	for i, name := range brief.Spec.Profiles {
 		brief.Spec.Profiles[i] = shared(name)
 	}
-	brief.Namespace, brief.Name, brief.UID = shared(have.Metadata.Namespace), have.Metadata.Name, have.Metadata.UID
-	brief.Labels = d.shareLabels(have.Metadata.Labels)
-	return brief
-}
-
-// block gives what is kept of another node's block; nil for one that is to be kept whole: one that has addresses of this node's pods,
-// or may lend some, which its annotations say.
-func (d *digest) block(key api.Key, value []byte) *api.IPAMBlock {
-	var have struct {
-		Metadata metadata `json:"metadata"`
-		Spec     struct {
-			CIDR           string  `json:"cidr"`
-			Affinity       *string `json:"affinity"`
-			SequenceNumber uint64  `json:"sequenceNumber"`
-			Attributes     []struct {
-				Secondary struct {
-					Node string `json:"node"`
-				} `json:"secondary"`
-			} `json:"attributes"`
-		} `json:"spec"`
-	}
-	if kjson.UnmarshalCaseSensitivePreserveInts(value, &have) != nil || !have.Metadata.of(key) || len(have.Metadata.Annotations) > 0 {
-		return nil
-	}
-	if have.Spec.Affinity == nil || *have.Spec.Affinity == api.AffinityHost+":"+d.node {
-		return nil
-	}
-	for _, holder := range have.Spec.Attributes {
-		if holder.Secondary.Node == d.node {
-			return nil
-		}
-	}
-	brief := &api.IPAMBlock{Spec: api.IPAMBlockSpec{
-		CIDR: have.Spec.CIDR, Affinity: have.Spec.Affinity, SequenceNumber: have.Spec.SequenceNumber,
-	}}
-	brief.Name, brief.UID = have.Metadata.Name, have.Metadata.UID
+	brief.Namespace, brief.Name, brief.UID = shared(meta.Namespace), meta.Name, meta.UID
+	brief.Labels = d.shareLabels(meta.Labels)
 	return brief
 }
 

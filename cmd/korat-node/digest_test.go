@@ -4,7 +4,6 @@ package main
 
 import (
 	"encoding/json"
-	"fmt"
 	"maps"
 	"reflect"
 	"strconv"
@@ -89,30 +88,21 @@ func TestDigestUnreadable(t *testing.T) {
 	}
 }
 
-// What an agent keeps of a block is its range and its owner, unless the block is its own, has addresses of its pods, or lends.
+// Another node's block is brief, and the node's own is whole.
 func TestDigestBlock(t *testing.T) {
-	const manifest = `
+	obj, text := value(t, `
 apiVersion: projectcalico.org/v3
 kind: IPAMBlock
-metadata: {name: 10-0-0-0-30, uid: u%s}
-spec:
-  {cidr: 10.0.0.0/30, affinity: "host:b", allocations: [0, 1, null, null], unallocated: [2, 3], sequenceNumber: 7, sequenceNumberForAllocation: {"0": 5, "1": 6},
-   attributes: [{handle_id: h0, secondary: {node: b, pod: p}}, {handle_id: h1, secondary: {node: c}}]}
-`
-	obj, text := value(t, fmt.Sprintf(manifest, ""))
-	want := &api.IPAMBlock{Spec: api.IPAMBlockSpec{CIDR: "10.0.0.0/30", Affinity: new("host:b"), SequenceNumber: 7}}
-	want.Name, want.UID = "10-0-0-0-30", "u"
+metadata: {name: 10-0-0-0-32}
+spec: {cidr: 10.0.0.0/32, affinity: "host:b", allocations: [null], unallocated: [0], attributes: [], sequenceNumber: 7}
+`)
+	want := &api.IPAMBlock{Spec: api.IPAMBlockSpec{CIDR: "10.0.0.0/32", Affinity: new("host:b"), SequenceNumber: 7}}
+	want.Name = "10-0-0-0-32"
 	if diff := cmp.Diff(api.Object(want), restored(t, newDigest("a"), obj.Key(), text)); diff != "" {
 		t.Errorf("another node's: %s", diff)
 	}
-	for _, node := range []string{"b", "c"} {
-		if diff := cmp.Diff(obj, restored(t, newDigest(node), obj.Key(), text)); diff != "" {
-			t.Errorf("what node %s has of it is left out: %s", node, diff)
-		}
-	}
-	obj, text = value(t, fmt.Sprintf(manifest, `, annotations: {korat.io/lending: "true"}`))
-	if diff := cmp.Diff(obj, restored(t, newDigest("a"), obj.Key(), text)); diff != "" {
-		t.Errorf("of one that lends something is left out: %s", diff)
+	if diff := cmp.Diff(obj, restored(t, newDigest("b"), obj.Key(), text)); diff != "" {
+		t.Errorf("the node's own: %s", diff)
 	}
 }
 
