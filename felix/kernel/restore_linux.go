@@ -189,7 +189,7 @@ func (r *restore) close() error {
 // interrupt kills the program, and ends what waits for it even if the kernel doesn't let it end.
 func (r *restore) interrupt() {
 	_ = r.process.Kill()
-	r.expire(past())
+	r.expire()
 }
 
 // late says why a program that has not answered for some time is waited for no longer.

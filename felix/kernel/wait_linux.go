@@ -23,40 +23,45 @@ type waiter struct {
 	cause error
 }
 
+// pipeRoom is what the program's pipe takes at once, as the program has read all before (pipe(7): PIPE_BUF).
+const pipeRoom = 4096
+
 // wait begins to wait. The function that it gives ends it.
 func (r *restore) wait(ctx context.Context, patience time.Duration) (*waiter, func()) {
 	now := time.Now()
 	w := &waiter{restore: r, patience: patience, begun: now, until: now.Add(patience)}
-	w.arm(now)
-	unhook := context.AfterFunc(ctx, func() { r.expire(past()) })
+	unhook := context.AfterFunc(ctx, r.expire)
 	return w, func() {
 		unhook()
-		r.expire(time.Time{})
+		_ = r.out.SetReadDeadline(time.Time{}) // which else would wake this process for nothing
 		r.locked.Store(nil)
 	}
 }
 
-// past is a deadline that has ended.
-func past() time.Time { return time.Unix(1, 0) }
-
-// expire sets the deadlines of what is written and read.
-func (r *restore) expire(at time.Time) {
-	_ = r.in.SetWriteDeadline(at)
-	_ = r.out.SetReadDeadline(at)
+// expire ends what is written and read.
+func (r *restore) expire() {
+	past := time.Unix(1, 0)
+	_ = r.in.SetWriteDeadline(past)
+	_ = r.out.SetReadDeadline(past)
 }
 
-// arm sets the next look.
-func (w *waiter) arm(now time.Time) {
+// arm sets the deadline until the next look, and says whether to wait.
+func (w *waiter) arm(ctx context.Context, now time.Time, set func(time.Time) error) bool {
 	next := now.Add(lookPeriod)
 	if w.until.Before(next) {
 		next = w.until
 	}
-	w.expire(next)
+	_ = set(next)
+	if w.cause = ctx.Err(); w.cause != nil { // if it ends after this, it ends the deadline as well
+		w.interrupt()
+		return false
+	}
+	return true
 }
 
 // again says whether to go on after an error: after a deadline there may be more patience, or another's lock to wait for.
 // If not, it interrupts the program.
-func (w *waiter) again(ctx context.Context, err error) bool {
+func (w *waiter) again(ctx context.Context, err error, set func(time.Time) error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
@@ -68,9 +73,7 @@ func (w *waiter) again(ctx context.Context, err error) bool {
 		}
 		w.until = now.Add(w.patience)
 	}
-	w.arm(now)
-	if w.cause = ctx.Err(); w.cause != nil { // if it ends after this, it ends the deadlines as well
-		w.interrupt()
+	if !w.arm(ctx, now, set) {
 		return false
 	}
 	if by := lockedBy(w.lock, w.process.Pid); by != "" && now.Sub(w.begun) >= lookPeriod {
@@ -81,9 +84,12 @@ func (w *waiter) again(ctx context.Context, err error) bool {
 
 // write writes a text, and says how much of it.
 func (w *waiter) write(ctx context.Context, text []byte) (n int, err error) {
+	if len(text) > pipeRoom && !w.arm(ctx, w.begun, w.in.SetWriteDeadline) {
+		return 0, w.cause
+	}
 	for {
 		some, err := w.in.Write(text[n:])
-		if n += some; err == nil || !w.again(ctx, err) {
+		if n += some; err == nil || !w.again(ctx, err, w.in.SetWriteDeadline) {
 			return n, err
 		}
 	}
@@ -91,6 +97,9 @@ func (w *waiter) write(ctx context.Context, text []byte) (n int, err error) {
 
 // await reads until the program has printed a line.
 func (w *waiter) await(ctx context.Context, want string) error {
+	if !w.arm(ctx, time.Now(), w.out.SetReadDeadline) {
+		return w.cause
+	}
 	for line := ""; ; {
 		some, err := w.answers.ReadString('\n')
 		switch line += some; {
@@ -98,7 +107,7 @@ func (w *waiter) await(ctx context.Context, want string) error {
 			return nil
 		case err == nil:
 			line = ""
-		case !w.again(ctx, err):
+		case !w.again(ctx, err, w.out.SetReadDeadline):
 			return err
 		}
 	}
