@@ -3,6 +3,7 @@
 package speaker
 
 import (
+	"errors"
 	"fmt"
 	"maps"
 	"net/netip"
@@ -175,6 +176,33 @@ func TestSessionHash(t *testing.T) {
 		change(&p)
 		if sessionHash(p) == sessionHash(base) {
 			t.Errorf("a change of the %s goes unnoticed", name)
+		}
+	}
+}
+
+// TestCalm reads the peers less often only while there is nothing to be expected of it.
+func TestCalm(t *testing.T) {
+	up, other := netip.MustParseAddr("10.0.0.2"), netip.MustParseAddr("10.0.0.3")
+	established := bgp.Session{State: stateName(gobgp.PeerState_ESTABLISHED)}
+	for name, c := range map[string]struct {
+		change func(*session)
+		want   bool
+	}{
+		"nothing new":       {func(*session) {}, true},
+		"no answer":         {func(s *session) { s.listErr = errors.New("no answer") }, false},
+		"something new":     {func(s *session) { s.changed = true }, false},
+		"a plan to apply":   {func(s *session) { s.due = true }, false},
+		"a session is down": {func(s *session) { s.c.table.setSession(other, bgp.Session{State: stateIdle}) }, false},
+	} {
+		client := New(Config{})
+		client.Want(bgp.Plan{Peers: map[netip.Addr]bgp.Peer{up: {Address: up}, other: {Address: other}}}, false)
+		client.table.setSession(up, established)
+		client.table.setSession(other, established)
+		s := newSession(client, nil)
+		s.changed, s.due = false, false
+		c.change(s)
+		if have := s.calm(); have != c.want {
+			t.Errorf("%s: calm: %t", name, have)
 		}
 	}
 }

@@ -207,9 +207,22 @@ func (s *session) next(ctx context.Context, k *clock, events <-chan event) (move
 		// A speaker that is gone ends the event stream; one that is only slow is asked again.
 		s.listErr = s.list(ctx)
 		s.fail()
-		k.listed()
+		k.listed(s.calm())
 	}
 	return false, nil
+}
+
+// calm says that the last reading has found nothing new, and that all sessions are established.
+func (s *session) calm() bool {
+	if s.listErr != nil || s.changed || s.due {
+		return false
+	}
+	for peer := range s.c.wishNow().plan.Peers {
+		if !s.c.table.session(peer).Established() {
+			return false
+		}
+	}
+	return true
 }
 
 // fail says how things stand.
