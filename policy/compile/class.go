@@ -5,22 +5,50 @@ package compile
 import (
 	"crypto/sha256"
 	"encoding/binary"
+	"iter"
 	"slices"
+	"strings"
 
 	"korat/api"
 )
+
+// A group has a number for each direction: in the bits from egressBits on that of where what pods get leads to, below that of
+// where what they send does. ip(8) takes no group of more than 31 bits.
+const (
+	egressBits  = 14
+	ingressBits = 31 - egressBits
+)
+
+// number is that of one direction in a group. None is 0, which is in the group of interfaces that have none.
+type number struct {
+	direction api.PolicyType
+	value     uint32
+}
+
+// numbersIn gives the numbers of a group, somebody else's included.
+func numbersIn(group uint32) iter.Seq[number] {
+	return func(yield func(number) bool) {
+		in, out := number{api.Ingress, group >> egressBits}, number{api.Egress, group & (1<<egressBits - 1)}
+		if in.value != 0 && !yield(in) {
+			return
+		}
+		if out.value != 0 {
+			yield(out)
+		}
+	}
+}
 
 // wire is the host's end of a pod's interface.
 type wire struct {
 	// have is its group in the kernel, want the one that it is to have.
 	have, want uint32
-	// number is that of the class of its endpoint, and to where that leads; both are zero if there is no endpoint.
-	number uint32
-	to     lead
+	// group is that of where its endpoint leads to; both are zero if there is no endpoint.
+	group uint32
+	to    lead
 }
 
-// class is what has one number. It goes by what the endpoints' policies and profiles are called, and so is the same on the
-// next start, and never comes to mean others.
+// class is what has one number in one direction: the number is a hash of the names of the chains that it leads to, and
+// these of what they say. So it is the same on the next start, and never comes to mean anything else.
 type class struct {
 	// wished counts where the endpoints lead that are to have the number, and worn where those do that have it in the
 	// kernel, who are its wearers.
@@ -60,7 +88,7 @@ func (c *Compiler) Group(name string) uint32 {
 // that have come to lead elsewhere.
 func (c *Compiler) rewire() map[string]struct{} {
 	d := c.dispatch
-	look, unsettled := d.touched, map[uint32]struct{}{}
+	look, unsettled := d.touched, map[number]struct{}{}
 	d.touched = map[string]struct{}{}
 	for name := range look {
 		w := d.wires[name]
@@ -70,57 +98,57 @@ func (c *Compiler) rewire() map[string]struct{} {
 		}
 		d.count(name, w, -1, unsettled)
 		before := w.to
-		w.have, w.number, w.to = 0, 0, lead{}
+		*w = wire{want: w.want}
 		if c.options.ofPods(name) {
 			w.have = d.told[name]
 		}
 		if l := d.endpoint(name); l != nil && l.group != nil {
-			w.number, w.to = l.group.number, l.group.lead()
+			w.to = l.group.lead()
+			w.group = w.to.group()
 			if before != (lead{}) && before != w.to {
 				c.todo.affected.local(l)
 			}
 		}
 		d.count(name, w, 1, unsettled)
 	}
-	for number := range unsettled {
-		d.settle(number, c.options.Groups, look)
+	for n := range unsettled {
+		d.settle(n, c.options.Groups, look)
 	}
 	return look
 }
 
 // count counts an interface in its classes, or no more.
-func (d *dispatch) count(name string, w *wire, by int, unsettled map[uint32]struct{}) {
-	if w.number != 0 {
-		d.class(w.number).wished.add(w.to, by)
-		unsettled[w.number] = struct{}{}
+func (d *dispatch) count(name string, w *wire, by int, unsettled map[number]struct{}) {
+	for n := range numbersIn(w.group) {
+		d.class(n).wished.add(w.to.in(n.direction), by)
+		unsettled[n] = struct{}{}
 	}
-	if w.have == 0 {
-		return
-	}
-	cl := d.class(w.have)
-	unsettled[w.have] = struct{}{}
-	if w.to != (lead{}) {
-		cl.worn.add(w.to, by)
-	}
-	if by > 0 {
-		cl.wearers[name] = struct{}{}
-	} else {
-		delete(cl.wearers, name)
+	for n := range numbersIn(w.have) {
+		cl := d.class(n)
+		unsettled[n] = struct{}{}
+		if w.to != (lead{}) {
+			cl.worn.add(w.to.in(n.direction), by)
+		}
+		if by > 0 {
+			cl.wearers[name] = struct{}{}
+		} else {
+			delete(cl.wearers, name)
+		}
 	}
 }
 
-func (d *dispatch) class(number uint32) *class {
-	cl := d.classes[number]
+func (d *dispatch) class(n number) *class {
+	cl := d.classes[n]
 	if cl == nil {
 		cl = &class{wished: tally{}, worn: tally{}, wearers: map[string]struct{}{}}
-		d.classes[number] = cl
+		d.classes[n] = cl
 	}
 	return cl
 }
 
 // settle finds where a number leads, and adds the interfaces for which that makes a difference to those to look at.
-func (d *dispatch) settle(number uint32, groups bool, look map[string]struct{}) {
-	cl := d.classes[number]
+func (d *dispatch) settle(n number, groups bool, look map[string]struct{}) {
+	cl := d.classes[n]
 	to, named := cl.leads()
 	if !groups {
 		to = lead{}
@@ -132,24 +160,26 @@ func (d *dispatch) settle(number uint32, groups bool, look map[string]struct{}) 
 	}
 	if named != cl.named {
 		for name, w := range d.wires {
-			if w.number == number {
-				look[name] = struct{}{}
+			for own := range numbersIn(w.group) {
+				if own == n {
+					look[name] = struct{}{}
+				}
 			}
 		}
 	}
 	cl.to, cl.named = to, named
-	if to == (lead{}) {
-		d.groups.remove(written(number))
+	if key, t := written(n), d.groups(n.direction); to == (lead{}) {
+		t.remove(key)
 	} else {
-		d.groups.set(written(number), to)
+		t.set(key, to)
 	}
 	if len(cl.wished) == 0 && len(cl.wearers) == 0 {
-		delete(d.classes, number)
+		delete(d.classes, n)
 	}
 }
 
-// leads gives where the number leads: to where its endpoints do. If they lead to several places, as two classes have come
-// to the same number, they go by their names. Without endpoints it is a number of earlier, and leads to where those do that
+// leads gives where the number leads: to where its endpoints do. If they lead to several places, which have come to the same
+// number, they go by their names. Without endpoints it is a number of earlier, and leads to where those do that
 // have it still, if that is one place: policies that are other ones for all of a class change no more than the class's
 // rule, and the interfaces get their new group at leisure.
 func (cl *class) leads() (to lead, named bool) {
@@ -171,12 +201,18 @@ func (cl *class) leads() (to lead, named bool) {
 // leads there. While it has none, as that of a pod that has just come, they are dropped.
 func (d *dispatch) route(name string, groups bool) {
 	w := d.wires[name]
-	want, named := w.number, false
-	if cl := d.classes[w.number]; cl != nil && (cl.named || !groups) {
-		want, named = 0, true
+	want, named := w.group, false
+	for n := range numbersIn(w.group) {
+		if !groups || d.classes[n].named {
+			want, named = 0, true
+		}
 	}
-	if cl := d.classes[w.have]; cl != nil && cl.to != w.to {
-		named = true
+	if w.have != 0 {
+		var to lead
+		for n := range numbersIn(w.have) {
+			to = to.with(d.classes[n].to)
+		}
+		named = named || to != w.to
 	}
 	if named {
 		d.names.set(name, w.to)
@@ -210,40 +246,34 @@ func (g *group) lead() lead {
 	return to
 }
 
-// identify gives the number of the group's class. Of profiles only those have a part in it that may decide: so that pods
-// of many namespaces without rules of their own are of one class. Groups of one class have the same chains.
-func (g *group) identify(o Options) uint32 {
-	var text []byte
-	add := func(sort byte, name string) {
-		text = append(text, sort)
-		text = binary.BigEndian.AppendUint32(text, uint32(len(name)))
-		text = append(text, name...)
-	}
-	for _, s := range g.policies {
-		add('p', s.id.String())
-	}
-	for _, s := range g.profiles {
-		if s.every(o, func(l *list) bool { return l.decides == api.Allow }) {
-			add('a', "")
-			break
-		}
-		if !s.every(o, func(l *list) bool { return l.empty || l.decides == api.Pass }) {
-			add('r', s.id.Name)
+// in gives where it leads in one direction.
+func (l lead) in(d api.PolicyType) lead {
+	for at := range allSlots() {
+		if at.direction != d {
+			l[at.number()] = ""
 		}
 	}
-	sum := sha256.Sum256(text)
-	// 0 is the group of interfaces that have none, and ip(8) takes no number of more than 31 bits.
-	return max(binary.BigEndian.Uint32(sum[:])>>1, 1)
+	return l
 }
 
-// every says whether something is true of all lists of a source that are in use.
-func (s *source) every(o Options, is func(*list) bool) bool {
-	for at := range o.slots() {
-		if !is(s.lists[at]) {
-			return false
+// with adds where another leads.
+func (l lead) with(o lead) lead {
+	for n, name := range o {
+		if name != "" {
+			l[n] = name
 		}
 	}
-	return true
+	return l
+}
+
+// group gives the group of interfaces that are led there.
+func (l lead) group() uint32 {
+	value := func(d api.PolicyType, bits int) uint32 {
+		in := l.in(d)
+		sum := sha256.Sum256([]byte(strings.Join(in[:], "\n")))
+		return max(binary.BigEndian.Uint32(sum[:])>>(32-bits), 1)
+	}
+	return value(api.Ingress, ingressBits)<<egressBits | value(api.Egress, egressBits)
 }
 
 // takeRegrouped gives the interfaces whose wanted groups have changed, in order.

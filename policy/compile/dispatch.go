@@ -14,27 +14,37 @@ import (
 // their link groups.
 type dispatch struct {
 	claims
-	names, groups *tree
+	names *tree
+	// toGroups and fromGroups are over the numbers of the directions.
+	toGroups, fromGroups *tree
 	// told are the groups that interfaces have in the kernel, by the interfaces' names.
-	told  map[string]uint32
-	wires map[string]*wire
-	// classes are by their numbers.
-	classes map[uint32]*class
+	told    map[string]uint32
+	wires   map[string]*wire
+	classes map[number]*class
 	// touched are names whose endpoints or groups may be others, or lead elsewhere.
 	touched map[string]struct{}
 	// regrouped are those whose interfaces are to have another group.
 	regrouped []string
-	// apart says that the tree of groups has a root of its own. It is that of names else, unless branches of that lead
-	// there, too.
+	// apart says that the trees of groups have roots of their own, as branches of names lead there, too. Else these are those
+	// of names.
 	apart bool
 }
 
 func newDispatch() *dispatch {
 	return &dispatch{
-		claims: claims{map[string][]*endpoint{}}, names: newTree(device), groups: newTree(linkGroup),
-		told: map[string]uint32{}, wires: map[string]*wire{}, classes: map[uint32]*class{}, touched: map[string]struct{}{},
+		claims: claims{map[string][]*endpoint{}}, names: newTree(device), toGroups: newTree(linkGroup), fromGroups: newTree(linkGroup),
+		told: map[string]uint32{}, wires: map[string]*wire{}, classes: map[number]*class{}, touched: map[string]struct{}{},
 	}
 }
+
+func (d *dispatch) groups(direction api.PolicyType) *tree {
+	if direction == api.Egress {
+		return d.fromGroups
+	}
+	return d.toGroups
+}
+
+func (d *dispatch) trees() []*tree { return []*tree{d.names, d.toGroups, d.fromGroups} }
 
 // touchAll says that everything may lead elsewhere.
 func (d *dispatch) touchAll() {
@@ -44,8 +54,9 @@ func (d *dispatch) touchAll() {
 	for name := range d.wires {
 		d.touched[name] = struct{}{}
 	}
-	d.names.touchAll()
-	d.groups.touchAll()
+	for _, t := range d.trees() {
+		t.touchAll()
+	}
 }
 
 // redispatch lets the interfaces that were touched lead to the chains of their endpoints.
@@ -56,13 +67,16 @@ func (c *Compiler) redispatch() {
 	}
 	if apart := c.options.Groups && d.names.folded(); apart != d.apart {
 		d.apart = apart
-		d.names.stale[""], d.groups.stale[""] = struct{}{}, struct{}{}
+		for _, t := range d.trees() {
+			t.stale[""] = struct{}{}
+		}
 	}
-	if _, stale := d.groups.stale[""]; stale && !d.apart {
+	if !d.apart && (d.toGroups.isStale("") || d.fromGroups.isStale("")) {
 		d.names.stale[""] = struct{}{}
 	}
-	c.writeTree(d.names)
-	c.writeTree(d.groups)
+	for _, t := range d.trees() {
+		c.writeTree(t)
+	}
 }
 
 // writeTree writes the branches of a tree that have changed.
@@ -98,10 +112,11 @@ func (c *Compiler) writeTree(t *tree) {
 // nobody knows yet.
 func (c *Compiler) branch(t *tree, prefix string, at slot) []chain.Rule {
 	d := c.dispatch
+	groups := d.groups(at.direction)
 	switch {
-	case t == d.groups && prefix == "" && !d.apart:
+	case t != d.names && (t != groups || prefix == "" && !d.apart):
 		return nil
-	case t == d.groups:
+	case t != d.names:
 		return append(c.entries(t, prefix, at), c.unknown(at.direction)...)
 	case prefix != "" && !c.options.Groups:
 		return append(c.entries(t, prefix, at), c.unknown(at.direction)...)
@@ -112,9 +127,9 @@ func (c *Compiler) branch(t *tree, prefix string, at slot) []chain.Rule {
 	}
 	rules = append(rules, c.entries(t, prefix, at)...)
 	if d.apart {
-		return append(rules, rule(gotoChain(c.branchName(d.groups, "", at.direction))))
+		return append(rules, rule(gotoChain(c.branchName(groups, "", at.direction))))
 	}
-	return slices.Concat(rules, c.entries(d.groups, "", at), c.unknown(at.direction))
+	return slices.Concat(rules, c.entries(groups, "", at), c.unknown(at.direction))
 }
 
 // entries gives the rules of a branch's entries.
@@ -154,9 +169,9 @@ func (c *Compiler) branchName(t *tree, prefix string, d api.PolicyType) string {
 		stem, groups = fromWorkloads, fromGroup
 	}
 	switch {
-	case t == c.dispatch.groups && prefix == "":
+	case t != c.dispatch.names && prefix == "":
 		return groups + "s"
-	case t == c.dispatch.groups:
+	case t != c.dispatch.names:
 		return groups + "-" + prefix
 	case prefix == "":
 		return stem
@@ -176,29 +191,37 @@ func device(d api.PolicyType, name string) chain.Condition {
 	return chain.Out(name)
 }
 
-// digits is how many digits, of digitBits each, the number of a group has.
-const (
-	digits    = 11
-	digitBits = 3
-)
+// digitBits is of how many bits a digit of a number is.
+const digitBits = 3
 
-// written gives the digits of a group, the lowest first.
-func written(number uint32) string {
-	var text [digits]byte
-	for i := range text {
-		text[i] = '0' + byte(number&(1<<digitBits-1))
-		number >>= digitBits
+// bits is of how many bits a number of a direction is in a group, and from which on they are there. In somebody else's
+// group that of Ingress may have one more bit.
+func bits(d api.PolicyType) (shift, length int) {
+	if d == api.Egress {
+		return 0, egressBits
 	}
-	return string(text[:])
+	return egressBits, 32 - egressBits
 }
 
-// linkGroup matches the group, by its digits, of an interface by which endpoints send or receive; digits that end in "+"
+// written gives the digits of a number, the lowest first.
+func written(n number) string {
+	_, length := bits(n.direction)
+	text := make([]byte, (length+digitBits-1)/digitBits)
+	for i := range text {
+		text[i] = '0' + byte(n.value&(1<<digitBits-1))
+		n.value >>= digitBits
+	}
+	return string(text)
+}
+
+// linkGroup matches the number, by its digits, of an interface by which endpoints send or receive; digits that end in "+"
 // are the lowest ones of several.
 func linkGroup(d api.PolicyType, entry string) chain.Condition {
 	stem, _ := strings.CutSuffix(entry, "+")
-	g := chain.LinkGroup{Side: chain.Destination, Mask: uint32(1<<(digitBits*len(stem)) - 1)}
+	shift, length := bits(d)
+	g := chain.LinkGroup{Side: chain.Destination, Mask: (1<<min(digitBits*len(stem), length) - 1) << shift}
 	for i := range len(stem) {
-		g.Value |= uint32(stem[i]-'0') << (digitBits * i)
+		g.Value |= uint32(stem[i]-'0') << (digitBits*i + shift)
 	}
 	if d == api.Egress {
 		g.Side = chain.Source

@@ -21,8 +21,6 @@ type group struct {
 	policies, profiles []*source
 	locals             map[*endpoint]struct{}
 	chains             map[place]*sharedChain
-	// number is that of the class of pods' endpoints.
-	number uint32
 }
 
 // sharedChain is a chain of endpoints. Groups whose rules come to the same share one.
@@ -135,7 +133,7 @@ func (c *Compiler) byTier(policies []*source) iter.Seq2[policy.Tier, []*source] 
 // rebuild makes the chains of the groups that were touched, and forgets groups without endpoints.
 func (c *Compiler) rebuild() {
 	for g := range c.todo.groups {
-		before, number := g.chains, g.number
+		before := g.chains
 		g.chains = map[place]*sharedChain{}
 		if len(g.locals) > 0 {
 			c.buildGroup(g)
@@ -146,7 +144,7 @@ func (c *Compiler) rebuild() {
 				c.todo.sources[s] = struct{}{}
 			}
 		}
-		moved := len(before) != len(g.chains) || number != g.number
+		moved := len(before) != len(g.chains)
 		for at, sh := range before {
 			sh.refs--
 			moved = moved || g.chains[at] != sh
@@ -162,9 +160,6 @@ func (c *Compiler) rebuild() {
 }
 
 func (c *Compiler) buildGroup(g *group) {
-	if !g.host {
-		g.number = g.identify(c.options)
-	}
 	for _, f := range c.options.Families {
 		places := workloadPlaces(f)
 		if g.host {

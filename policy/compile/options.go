@@ -93,6 +93,8 @@ func (o Options) slots() iter.Seq[slot] {
 	}
 }
 
+func allSlots() iter.Seq[slot] { return Options{Families: api.Families()}.slots() }
+
 // deny is how packets are denied. The REJECT target is for filter alone.
 func (o Options) deny(t chain.Table) chain.Action {
 	if o.Reject && t == chain.Filter {

@@ -61,6 +61,12 @@ func (t *tree) touchAll() {
 	}
 }
 
+// isStale says whether a branch is to be written.
+func (t *tree) isStale(prefix string) bool {
+	_, stale := t.stale[prefix]
+	return stale
+}
+
 // folded says whether there are other branches than the root.
 func (t *tree) folded() bool { return len(t.branches) > 1 }
 
@@ -77,7 +83,7 @@ func (t *tree) set(key string, to lead) {
 	if lf.to == to {
 		return
 	}
-	for at := range (Options{Families: api.Families()}).slots() {
+	for at := range allSlots() {
 		if n := at.number(); to[n] != lf.to[n] {
 			lf.rules[n] = rule(gotoChain(to[n]), t.matches(at.direction, key))
 		}

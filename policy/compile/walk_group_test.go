@@ -44,7 +44,8 @@ func (w *walk) regroup() string {
 		return w.settle()
 	}
 	name := pick(w, names...)
-	w.group(name, pick(w, w.have.Group(name), w.have.Group(pick(w, names...)), w.groups[pick(w, names...)], 0, w.Uint32()))
+	mixed := w.have.Group(pick(w, names...))&0x3fff | w.have.Group(pick(w, names...))&^0x3fff
+	w.group(name, pick(w, mixed, w.have.Group(name), w.have.Group(pick(w, names...)), w.groups[pick(w, names...)], 0, w.Uint32()))
 	return fmt.Sprintf("group of %s = %#x", name, w.groups[name])
 }
 
@@ -79,7 +80,7 @@ func (w *walk) ways(t *testing.T) {
 			}
 			want := "Unknown interface"
 			key, leads := w.have.ChainAt(at)
-			if leads && (w.groups[name] != 0 || !w.options.Groups) {
+			if leads && (w.groups[name] != 0 || w.have.Group(name) == 0) {
 				want = "goto " + key.Name
 			}
 			root := map[api.PolicyType]string{api.Ingress: "cali-to-wl-dispatch", api.Egress: "cali-from-wl-dispatch"}[at.Direction]
