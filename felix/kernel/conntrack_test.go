@@ -354,3 +354,37 @@ func (h podHost) manyFlows(n int) {
 		h.t.Fatal(err)
 	}
 }
+
+// A flow is found again in whatever zone of the connection tracking it is, of one direction or of both.
+func TestFlowsInZones(t *testing.T) {
+	for _, zone := range []string{"--zone", "--zone-orig", "--zone-reply"} {
+		t.Run(zone, func(t *testing.T) {
+			t.Parallel()
+			h := newPodHost(t)
+			h.Run("iptables", "-w", "-t", "raw", "-A", "PREROUTING", "-j", "CT", zone, "7")
+			h.serve("udp", "10.0.2.2:53")
+			h.dial("udp", "10.0.1.2:40002", "10.0.2.2:53")
+			conntrack := h.handle.Conntrack()
+			var flows []kernel.Flow
+			read := func() {
+				t.Helper()
+				flows = nil
+				err := conntrack.Read(t.Context(), addrs("10.0.1.2"), func(f kernel.Flow) { flows = append(flows, f) })
+				if err != nil || len(flows) != 1 {
+					t.Fatal(flows, err)
+				}
+			}
+			read()
+			if err := conntrack.Mark(t.Context(), flows, 0x10000, 0xffff0000); err != nil {
+				t.Error(err)
+			}
+			if read(); flows[0].Mark != 0x10000 {
+				t.Errorf("not marked: %v", flows[0])
+			}
+			if err := conntrack.Delete(t.Context(), flows); err != nil {
+				t.Error(err)
+			}
+			equal(t, "left", "", h.listed("ipv4"))
+		})
+	}
+}

@@ -23,8 +23,9 @@ type Flow struct {
 	Status          FlowStatus
 	TCPState        TCPState
 	Mark            uint32
-	// Zone is the connection tracking's zone, if it is that of both directions.
-	Zone uint16
+	// Zone is the connection tracking's zone, if it is that of both directions, and OriginalZone if it is that of the
+	// original one alone.
+	Zone, OriginalZone uint16
 	// ID tells it from a later one with the same Original.
 	ID uint32
 	// Master is, of a flow that another one has announced (FTP's data), how that one began; else its addresses are
@@ -91,6 +92,8 @@ func (f Flow) String() string {
 	}
 	if f.Zone != 0 {
 		zone = fmt.Sprintf(" zone=%d", f.Zone)
+	} else if f.OriginalZone != 0 {
+		zone = fmt.Sprintf(" zone-orig=%d", f.OriginalZone)
 	}
 	return fmt.Sprintf("%d%s %s%s %s%s mark=%d%s", f.Protocol, state, f.Original.text(f.Protocol), unreplied,
 		f.Reply.text(f.Protocol), assured, f.Mark, zone)
@@ -116,8 +119,9 @@ const (
 	ctaFilterReplyFlags = 2
 	// filterSource is the kernel's CTA_FILTER_F_CTA_IP_SRC: the source address must match.
 	filterSource = 1 << 0
-	// ctaTupleMaster is CTA_TUPLE_MASTER, and ctaMarkMask CTA_MARK_MASK.
+	// ctaTupleMaster is CTA_TUPLE_MASTER, ctaTupleZone CTA_TUPLE_ZONE, and ctaMarkMask CTA_MARK_MASK.
 	ctaTupleMaster = 14
+	ctaTupleZone   = 3
 	ctaMarkMask    = 21
 	ctaICMPID      = 4
 	ctaICMPType    = 5
@@ -186,6 +190,9 @@ func (t Tuple) whole() bool {
 func encodeStart(b *buffer, f Flow) {
 	at := b.open(nl.CTA_TUPLE_ORIG | nested)
 	encodeTuple(b, f.Protocol, f.Original)
+	if f.OriginalZone != 0 {
+		b.attrBig16(ctaTupleZone, f.OriginalZone)
+	}
 	b.close(at)
 	if f.Zone != 0 {
 		b.attrBig16(nl.CTA_ZONE, f.Zone)
@@ -254,6 +261,7 @@ func decodeFlow(body []byte) (f Flow, ok bool) {
 		switch typ {
 		case nl.CTA_TUPLE_ORIG:
 			f.Protocol, f.Original = decodeTuple(value)
+			f.OriginalZone = zoneOf(value)
 		case nl.CTA_TUPLE_REPLY:
 			_, f.Reply = decodeTuple(value)
 		case ctaTupleMaster:
@@ -285,6 +293,16 @@ func decodeTCPState(info []byte) (s TCPState) {
 		}
 	}
 	return s
+}
+
+// zoneOf gives a tuple's zone if it is that of its direction alone.
+func zoneOf(tuple []byte) (zone uint16) {
+	for typ, value := range attributes(tuple, 0) {
+		if typ == ctaTupleZone {
+			zone = big16Of(value)
+		}
+	}
+	return zone
 }
 
 func decodeTuple(data []byte) (p policy.Protocol, t Tuple) {
