@@ -183,8 +183,11 @@ func (s *stage) explain(ctx context.Context, scene scene) error {
 		explained := output(ctx, s.out, "host "+host.Name, host, "koratctl", "explain",
 			"--from", "default/"+s.parties[i].name, "--to", "default/"+s.parties[j].name, "--port", fmt.Sprint(webPort), "--proto", "tcp")
 		// Exit code 1 says denied.
-		if denied := exitCode(explained) == 1; denied == scene.allows(s.parties[i], s.parties[j], webPort) || explained != nil && !denied {
-			err = errors.Join(err, fmt.Errorf("koratctl explain says otherwise of %s to %s: %w", s.parties[i].name, s.parties[j].name, explained))
+		switch denied := exitCode(explained) == 1; {
+		case explained != nil && !denied:
+			err = errors.Join(err, explained)
+		case denied == scene.allows(s.parties[i], s.parties[j], webPort):
+			err = errors.Join(err, fmt.Errorf("koratctl explain says otherwise of %s to %s", s.parties[i].name, s.parties[j].name))
 		}
 	}
 	return err
