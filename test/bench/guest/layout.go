@@ -20,19 +20,20 @@ import (
 type Layouts struct {
 	// Ours are of pods with a policy, and Calico's of the same as Felix lays them out.
 	Ours, Calico string
-	// Dispatch are ours of pods of which every classSize have a policy of their own, without what is in the raw table. Tree
-	// is as Felix does that: a chain for each of the characters that names go on with. Both let each pod's chain accept
-	// everything.
+	// Dispatch are ours of pods without a policy, without what is in the raw table. Tree is as Felix does that: a
+	// chain for each of the characters that names go on with. Both let each pod's chain accept everything.
 	Dispatch, Tree string
+	// Workloads are as Dispatch, but of workloadSize pods each have a policy of their own, which lets UDP in.
+	Workloads string
 }
 
-// classSize is how many pods are of one workload.
-const classSize = 5
+// workloadSize is how many pods are of one workload.
+const workloadSize = 5
 
 // Layouts gives them, and makes the sets that they need. The policy allows UDP and TCP to one port, out for all pods,
 // and in from pods with a label.
 func (p *Path) Layouts(_ Nothing, l *Layouts) error {
-	ours, err := p.compiler(true)
+	ours, err := p.compiler(p.policed)
 	if err != nil {
 		return err
 	}
@@ -53,16 +54,22 @@ func (p *Path) Layouts(_ Nothing, l *Layouts) error {
 	if l.Ours, err = render.Text(api.IPv4, ours.Chains()); err != nil {
 		return err
 	}
-	plain, err := p.compiler(false)
-	if err != nil {
-		return err
+	p.groups = map[string]map[string]uint32{l.Ours: groupsOf(ours, p.ends)}
+	for _, d := range []struct {
+		text   *string
+		police func(*compile.Compiler) error
+	}{{&l.Dispatch, unpoliced}, {&l.Workloads, p.workloads}} {
+		c, err := p.compiler(d.police)
+		if err != nil {
+			return err
+		}
+		text, err := render.Text(api.IPv4, c.Chains())
+		if err != nil {
+			return err
+		}
+		*d.text = text[strings.Index(text, "*filter"):]
+		p.groups[*d.text] = groupsOf(c, p.ends)
 	}
-	text, err := render.Text(api.IPv4, plain.Chains())
-	if err != nil {
-		return err
-	}
-	l.Dispatch = text[strings.Index(text, "*filter"):]
-	p.groups = map[string]map[string]uint32{l.Ours: groupsOf(ours, p.ends), l.Dispatch: groupsOf(plain, p.ends)}
 	l.Calico = p.calico(set)
 	l.Tree = p.tree()
 	return nil
@@ -77,37 +84,17 @@ func groupsOf(c *compile.Compiler, ends []end) map[string]uint32 {
 	return all
 }
 
-// compiler gives our chains for all pods, with one policy or with those of workloads, which allow everything.
-func (p *Path) compiler(policed bool) (*compile.Compiler, error) {
+// compiler gives our chains for all pods, with the policies that it is told of.
+func (p *Path) compiler(police func(*compile.Compiler) error) (*compile.Compiler, error) {
 	c := compile.New(compile.Options{Families: []api.Family{api.IPv4}, Groups: true})
 	c.SetProfile(policy.ImpliedProfile("default"))
-	clients, err := selector.Parse("has(client)")
-	if err != nil {
+	if err := police(c); err != nil {
 		return nil, err
-	}
-	if policed {
-		at := policy.Entity{Ports: []policy.PortRange{{First: pathPort, Last: pathPort}}}
-		web := &policy.Policy{
-			ID: policy.ID{Kind: policy.KindGlobal, Name: "web"}, Tier: policy.TierDefault, Order: 100,
-			AppliesIngress: true, AppliesEgress: true,
-		}
-		for _, proto := range []policy.Protocol{policy.UDP, policy.TCP} {
-			web.Ingress = append(web.Ingress, policy.Rule{
-				Action: api.Allow, Protocol: proto, Source: policy.Entity{Selector: &clients}, Destination: at,
-			})
-			web.Egress = append(web.Egress, policy.Rule{Action: api.Allow, Protocol: proto, Destination: at})
-		}
-		c.SetPolicy(web)
-	}
-	if !policed {
-		if err := p.workloads(c); err != nil {
-			return nil, err
-		}
 	}
 	for i, name := range p.names {
 		it := policy.Item{
-			Labels: map[string]string{"client": "yes", "workload": strconv.Itoa(i / classSize)}, Parents: []string{"kns.default"},
-			Prefixes: []netip.Prefix{netip.PrefixFrom(pathAddress(i), 32)},
+			Labels:  map[string]string{"client": "yes", "workload": strconv.Itoa(i / workloadSize)},
+			Parents: []string{"kns.default"}, Prefixes: []netip.Prefix{netip.PrefixFrom(pathAddress(i), 32)},
 		}
 		c.SetPeer(name, it)
 		c.SetLocal(name, compile.Local{Interface: name, Labels: it.Labels, Parents: it.Parents, Profiles: it.Parents})
@@ -116,17 +103,39 @@ func (p *Path) compiler(policed bool) (*compile.Compiler, error) {
 	return c, nil
 }
 
-// workloads gives the pods of each workload a policy of its own.
+func unpoliced(*compile.Compiler) error { return nil }
+
+// policed tells of one policy for all pods.
+func (p *Path) policed(c *compile.Compiler) error {
+	clients, err := selector.Parse("has(client)")
+	if err != nil {
+		return err
+	}
+	at := policy.Entity{Ports: []policy.PortRange{{First: pathPort, Last: pathPort}}}
+	web := &policy.Policy{
+		ID: policy.ID{Kind: policy.KindGlobal, Name: "web"}, Tier: policy.TierDefault, Order: 100,
+		AppliesIngress: true, AppliesEgress: true,
+	}
+	for _, proto := range []policy.Protocol{policy.UDP, policy.TCP} {
+		web.Ingress = append(web.Ingress, policy.Rule{
+			Action: api.Allow, Protocol: proto, Source: policy.Entity{Selector: &clients}, Destination: at,
+		})
+		web.Egress = append(web.Egress, policy.Rule{Action: api.Allow, Protocol: proto, Destination: at})
+	}
+	c.SetPolicy(web)
+	return nil
+}
+
+// workloads tells of a policy for the pods of each workload.
 func (p *Path) workloads(c *compile.Compiler) error {
-	for k := range (len(p.names) + classSize - 1) / classSize {
+	for k := range (len(p.names) + workloadSize - 1) / workloadSize {
 		own, err := selector.Parse(fmt.Sprintf("workload == '%d'", k))
 		if err != nil {
 			return err
 		}
 		c.SetPolicy(&policy.Policy{
 			ID: policy.ID{Kind: policy.KindGlobal, Name: fmt.Sprint("workload-", k)}, Tier: policy.TierDefault, Order: 100,
-			Selector: own, AppliesIngress: true, AppliesEgress: true,
-			Ingress: []policy.Rule{{Action: api.Allow}}, Egress: []policy.Rule{{Action: api.Allow}},
+			Selector: own, AppliesIngress: true, Ingress: []policy.Rule{{Action: api.Allow, Protocol: policy.UDP}},
 		})
 	}
 	return nil
