@@ -25,7 +25,7 @@ func TestReleaseByHand(t *testing.T) {
 		cooldown := time.Duration(c.r.IntN(2)*30) * time.Second
 		c.st = filled(t, pool("p", "10.0.0.0/28", 30), pool("six", "fd00::/124", 126), settings(false, cooldown))
 		for _, name := range []string{"a", "b", "c", "d", "e"} {
-			m := &member{name: name, record: map[string][]netip.Addr{}}
+			m := &member{name: name, record: map[string][]netip.Addr{}, sight: sight{}}
 			c.start(m)
 			c.nodes = append(c.nodes, m)
 		}
