@@ -29,8 +29,7 @@ type report struct {
 	hostErr  error
 	// poolErr is why the default pool of a family was not created.
 	poolErr perFamily[error]
-	// learnedErr is why some learned routes are not in the kernel, and filterErr why some chains or sets are not.
-	learnedErr, filterErr string
+	logged  logged
 
 	mu      sync.Mutex
 	work    work
@@ -40,6 +39,10 @@ type report struct {
 	// born is when the agent started.
 	born time.Time
 }
+
+// logged is what the log has been told last: why some learned routes are not in the kernel, why some chains or sets are not, and
+// what is wrong with objects.
+type logged struct{ learned, filter, objects string }
 
 // speakerStart is how long a speaker may take to come up without that being worth details.
 const speakerStart = 5 * time.Second
@@ -189,9 +192,9 @@ func (a *Agent) publish(began time.Time, err error) {
 	if err := a.memos.revoked.Err; err != nil {
 		problems = append(problems, "flows that policies forbid may go on: "+err.Error())
 	}
-	a.logOnce("policy", &r.filterErr, trouble.filter)
+	a.logOnce("policy", &r.logged.filter, textOf(trouble.filter))
 	problems = slices.Concat(problems, a.memos.filter.Problems(), a.lost(), bypasses(w.host))
-	a.logOnce("learned routes", &r.learnedErr, trouble.learned)
+	a.logOnce("learned routes", &r.logged.learned, textOf(trouble.learned))
 	policies := a.policyStatus(trouble.filter)
 	m.policy.set(policies, a.memos.filter.Faults())
 	status := a.statusOf(problems, policies)
@@ -202,15 +205,19 @@ func (a *Agent) publish(began time.Time, err error) {
 }
 
 // logOnce says once what is wrong, and remembers it in told.
-func (a *Agent) logOnce(what string, told *string, err error) {
-	text := ""
-	if err != nil {
-		text = err.Error()
+func (a *Agent) logOnce(what string, told *string, now string) {
+	if now != "" && now != *told {
+		a.Log.Warn("left undone", "what", what, "error", now)
 	}
-	if text != "" && text != *told {
-		a.Log.Warn("left undone", "what", what, "error", text)
+	*told = now
+}
+
+// textOf gives nothing for no error.
+func textOf(err error) string {
+	if err == nil {
+		return ""
 	}
-	*told = text
+	return err.Error()
 }
 
 // logReadiness says once when the node becomes ready or stops being so.
