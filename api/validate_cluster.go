@@ -52,7 +52,9 @@ func (c *checker) clusterRule(field string, r ClusterPolicyRule) {
 		c.fail(field+".name", r.Name, "must have at most %d characters", maxClusterRuleName)
 	}
 	c.choice(field+".action", r.Action, ClusterActionAccept, string(Deny), string(Pass))
-	c.items(field+".protocols", len(r.Protocols), 0)
+	if r.Protocols != nil { // none at all is every protocol, and an empty list a mistake
+		c.items(field+".protocols", len(r.Protocols), 1)
+	}
 	for i, p := range r.Protocols {
 		at := index(field+".protocols", i)
 		c.oneSet(at, part{"tcp", p.TCP != nil}, part{"udp", p.UDP != nil}, part{"sctp", p.SCTP != nil},
