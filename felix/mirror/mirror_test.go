@@ -6,6 +6,7 @@ import (
 	"context"
 	"errors"
 	"log/slog"
+	"strings"
 	"sync"
 	"testing"
 	"time"
@@ -145,4 +146,37 @@ func TestStaleNodeIsNotWritten(t *testing.T) {
 	if got := stored.(*api.Node).Spec.BGP; got.ASNumber == nil || got.IPv4Address != "10.0.0.1/24" {
 		t.Errorf("stored %+v: the other author's change was undone", got)
 	}
+}
+
+// An endpoint that nobody can read any more is written again with the labels that were read last. If none were, somebody may
+// have given it some that forbid something: it stays as it is, and that is told.
+func TestUnreadableEndpoint(t *testing.T) {
+	onFakeClock(t, func(s *still) {
+		last := wep("a", "web", ours)
+		last.Labels = map[string]string{"quarantine": "yes"}
+		s.plant(last)
+		stored, err := s.store.Store.Get(t.Context(), last.Key())
+		if err != nil {
+			t.Fatal(err)
+		}
+		broken, err := api.Restore(last.Key(), []byte("{"))
+		if err != nil {
+			t.Fatal(err)
+		}
+		broken.SetResourceVersion(stored.GetResourceVersion())
+		s.See(api.Snapshot{InSync: true}.With(broken))
+		s.Want(nil, []*api.WorkloadEndpoint{wep("a", "web", ours)})
+		s.later(calm)
+		if err := s.Err(); err == nil || !strings.Contains(err.Error(), web+": object") {
+			t.Errorf("error %v", err)
+		}
+		s.did()
+		s.See(api.Snapshot{InSync: true}.With(api.Hold(stored, broken)))
+		s.later(maxPause + calm)
+		s.did("update " + web)
+		have, err := s.store.Store.Get(t.Context(), last.Key())
+		if err != nil || have.GetLabels()["quarantine"] != "yes" || api.Unreadable(have) != "" || s.Err() != nil {
+			t.Errorf("have %v, %v, error %v", have, err, s.Err())
+		}
+	})
 }
