@@ -170,7 +170,6 @@ func New(cfg Config, parts Parts) *Agent {
 // Run is the loop: it returns when ctx is done or the kernel can't be listened to any more, and leaves
 // everything in the kernel in place.
 func (a *Agent) Run(ctx context.Context) error {
-	a.memos.thrift.start()
 	a.at.restore()
 	if err := a.look(ctx); err != nil {
 		return err
