@@ -6,6 +6,7 @@ import (
 	"cmp"
 	"maps"
 	"net/netip"
+	"reflect"
 	"slices"
 
 	"korat/api"
@@ -117,5 +118,10 @@ func standsBack(a, b endpoint.Endpoint) bool {
 func sameToPolicies(a, b endpoint.Endpoint) bool {
 	return a.ContainerID == b.ContainerID && a.MAC == b.MAC &&
 		a.Namespace == b.Namespace && a.Pod == b.Pod && a.Interface == b.Interface && slices.Equal(a.Addresses, b.Addresses) &&
-		maps.Equal(a.Traits.Labels, b.Traits.Labels) && slices.Equal(a.Traits.Ports, b.Traits.Ports)
+		sameLabels(a.Traits.Labels, b.Traits.Labels) && slices.Equal(a.Traits.Ports, b.Traits.Ports)
+}
+
+// sameLabels is mostly asked about one and the same map.
+func sameLabels(a, b map[string]string) bool {
+	return reflect.ValueOf(a).Pointer() == reflect.ValueOf(b).Pointer() || maps.Equal(a, b)
 }

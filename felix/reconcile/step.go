@@ -174,9 +174,11 @@ func (s *Step[K, V]) read(ctx context.Context, want map[K]V, r *Result) (err err
 		return nil
 	}
 	keys := slices.Collect(maps.Keys(s.doubt))
-	for k := range want {
-		if _, known := s.have[k]; !known {
-			keys = append(keys, k)
+	if s.met == nil || !same(s.met, want) { // else it has told of all
+		for k := range want {
+			if _, known := s.have[k]; !known {
+				keys = append(keys, k)
+			}
 		}
 	}
 	if len(keys) == 0 {
