@@ -63,7 +63,7 @@ func (s *story) told() string {
 		if g, ok := r.Conditions[0].(chain.LinkGroup); ok {
 			number := fmt.Sprintf("%#x", g.Value)
 			if from = "[" + s.names[number] + "]"; s.names[number] == "" {
-				from = "[" + number + "]"
+				from = "[new]"
 			}
 		}
 		words = append(words, from+" → "+to+";")
@@ -94,15 +94,15 @@ func TestClasses(t *testing.T) {
 		// named is the pod whose class has the name that follows.
 		named string
 	}{
-		{"a pod comes", func() { s.pod("a1", "web") }, "5 chains: [0x4d2b4000] → ; calia1", "a1 web"},
+		{"a pod comes", func() { s.pod("a1", "web") }, "5 chains: [new] → ; calia1", "a1 web"},
 		{"it has its group", func() { s.done("a1") }, "0 chains: [web] → web;", ""},
 		{"another one comes", func() { s.pod("a2", "web") }, "0 chains: [web] → web; calia2", ""},
-		{"one of another class comes", func() { s.done("a2"); s.pod("b1", "db") }, "3 chains: [0x75404000] → ; [web] → web; calib1", "b1 db"},
+		{"one of another class comes", func() { s.done("a2"); s.pod("b1", "db") }, "3 chains: [new] → ; [web] → web; calib1", "b1 db"},
 		{"nothing", func() { s.done("b1") }, "0 chains: [db] → db; [web] → web;", ""},
 		{"one moves to another class", func() { s.pod("a2", "db") }, "2 chains: [db] → db; [web] → web; calia2 → db; calia2", ""},
 		{"it has its group there", func() { s.done("a2") }, "2 chains: [db] → db; [web] → web;", ""},
 		{"a policy has another rule", func() { s.SetPolicy(labelled("web", "web", 81)) }, "1 chains: [db] → db; [web] → web;", ""},
-		{"all of a class have one more policy", func() { s.SetPolicy(labelled("more", "db", 1)) }, "4 chains: [0x50740000] → ; [db] → ; [web] → web; calia2 calib1", "b1 more"},
+		{"all of a class have one more policy", func() { s.SetPolicy(labelled("more", "db", 1)) }, "4 chains: [db] → ; [new] → ; [web] → web; calia2 calib1", "b1 more"},
 		{"no change", func() {}, "0 chains: [db] → more; [more] → more; [web] → web;", ""},
 		{"one has its group", func() { s.done("a2") }, "0 chains: [db] → more; [more] → more; [web] → web;", ""},
 		{"one comes", func() { s.pod("b2", "db") }, "0 chains: [db] → more; [more] → more; [web] → web; calib2", ""},

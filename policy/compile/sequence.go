@@ -32,7 +32,8 @@ type sequence struct {
 	note string
 }
 
-// add adds a rule. The first of each part has a comment.
+// add adds a rule. The first one of what ends a part has a comment: those on the way to policies go without, as a comment
+// costs each packet that its rule applies to.
 func (q *sequence) add(a chain.Action, conds ...chain.Condition) {
 	q.rules = append(q.rules, chain.NewRule(q.note, a, conds...))
 	q.note = ""
@@ -52,7 +53,6 @@ func (q *sequence) tier(t policy.Tier, policies []*source) {
 	if q.done {
 		return
 	}
-	q.note = "tier " + t.Name
 	q.stale, q.passes = q.stale || q.passes, false
 	enforced := false
 	var lists []*list
@@ -71,7 +71,7 @@ func (q *sequence) tier(t policy.Tier, policies []*source) {
 		}
 	}
 	q.end(t, enforced)
-	q.note, q.over = "", false
+	q.over = false
 }
 
 // list lets a policy decide, and says whether anything gets past it.
@@ -85,9 +85,6 @@ func (q *sequence) list(l *list) bool {
 		q.allows, q.over = false, true
 		return false
 	case l.decides == api.Allow:
-		if len(q.uses) == 0 {
-			q.note = "" // so that the chain is that of endpoints whose profiles allow everything
-		}
 		q.add(q.allow)
 		q.done = true
 		return false
