@@ -174,7 +174,7 @@ func (f *Filter) write() ([]chain.Key, error) {
 	if _, err := f.step.ApplyChanged(ctx, f.compiler.Chains(), changes.Chains); err != nil {
 		return nil, err
 	}
-	f.compiler.TakeAffected() // for revocation, which judges flows
+	f.compiler.TakeAffected()             // for revocation, which judges flows
 	for _, name := range changes.Groups { // which an agent writes with the interface's other settings
 		f.compiler.SetGroup(name, f.compiler.Group(name))
 	}
