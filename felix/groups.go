@@ -78,6 +78,9 @@ func (a *Agent) lookAtLinks(ctx context.Context) error {
 
 // tell tells the packet filter of the groups that are not as they were.
 func (t *linksStep) tell(have map[string]dataplane.Link, f *calc.Filter) {
+	if t.told != nil && maps.Equal(have, t.told) {
+		return
+	}
 	for name, l := range have {
 		if t.told[name].Group != l.Group {
 			f.SetGroup(name, l.Group)
