@@ -22,10 +22,13 @@ type compilation struct {
 	filter *calc.Filter
 	// known are the keys of what it was told of last.
 	known []api.Key
+	// interfaces are those that have had link groups.
+	interfaces map[string]bool
 }
 
 func newCompilation() *compilation {
-	c := &compilation{filter: calc.NewFilter(thisNode)}
+	c := &compilation{filter: calc.NewFilter(thisNode), interfaces: map[string]bool{}}
+	c.filter.Groups(true)
 	c.filter.Families(api.Families())
 	c.filter.Host(dataplane.Host{Links: map[string]dataplane.HostLink{uplink: {Addresses: []netip.Prefix{
 		netip.MustParsePrefix(hostIPv4 + "/24"), netip.MustParsePrefix(hostIPv6 + "/64"),
@@ -39,6 +42,7 @@ func (c *compilation) of(snap api.Snapshot, keys []api.Key, every int) dataplane
 	for _, w := range snap.WorkloadEndpoints.All() {
 		if w.Spec.Node == thisNode {
 			own = append(own, w)
+			c.interfaces[w.Spec.InterfaceName] = true
 		}
 	}
 	c.filter.Own(snap, own)
@@ -46,10 +50,23 @@ func (c *compilation) of(snap api.Snapshot, keys []api.Key, every int) dataplane
 		c.filter.Changed(snap, map[api.Key]struct{}{key: {}})
 		if i%every == every-1 {
 			c.filter.Update()
+			c.regroup(i / every % 2)
 		}
 	}
 	c.known = slices.Clone(keys)
+	c.filter.Update()
+	c.regroup(0)
+	c.regroup(1)
 	return c.filter.Update()
+}
+
+// regroup gives every other interface the link group that it is to have, as an agent does sooner or later.
+func (c *compilation) regroup(which int) {
+	for i, name := range slices.Sorted(maps.Keys(c.interfaces)) {
+		if i%2 == which {
+			c.filter.SetGroup(name, c.filter.Group(name))
+		}
+	}
 }
 
 // computed gives what a new one makes of a Snapshot.
