@@ -10,7 +10,8 @@
 //	source.go     a policy or a profile, and the chains of its rules
 //	expansion.go  one rule → conditions
 //	group.go      endpoints with the same policies, and the chains that they share
-//	dispatch.go   interfaces → chains of endpoints
+//	class.go      link groups of interfaces
+//	dispatch.go   interfaces and groups → chains of endpoints, in trees (tree.go)
 //	frame.go      the chains that are always there
 //	member.go     sets, and who is in them
 //
