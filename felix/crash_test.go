@@ -109,6 +109,12 @@ func (t mishapTable[K, V]) Write(ctx context.Context, d reconcile.Diff[K, V]) er
 	})
 }
 
+// mishapChains are chains to whose writes something happens.
+type mishapChains struct {
+	mishapTable[chain.Key, *chain.Chain]
+	grouping
+}
+
 // firstHalf gives half of the entries, in an order that is the same each time.
 func firstHalf[K comparable, V any](all map[K]V) map[K]V {
 	keys := slices.SortedFunc(maps.Keys(all), func(a, b K) int { return strings.Compare(fmt.Sprint(a), fmt.Sprint(b)) })
@@ -169,7 +175,7 @@ func (d *drill) begin() {
 		Journal: mishapJournal{record, m},
 		Tables: Tables{
 			Links: mishapTable[string, dataplane.Link]{d.links, m}, Sysctls: mishapTable[string, dataplane.SysctlValue]{d.sysctls, m},
-			Sets: mishapSets{d.sets, m}, Chains: mishapTable[chain.Key, *chain.Chain]{d.chains, m},
+			Sets: mishapSets{d.sets, m}, Chains: mishapChains{mishapTable[chain.Key, *chain.Chain]{&d.chains.Table, m}, d.chains},
 			Neighbours: mishapTable[dataplane.NeighbourKey, dataplane.Neighbour]{d.neighbours, m},
 			Routes:     mishapTable[dataplane.RouteKey, dataplane.Route]{d.routes, m},
 		},
@@ -272,7 +278,6 @@ func (d *drill) remove(name string) {
 	if _, there := d.kernel.link(name); !there {
 		return
 	}
-	d.links.Change(func(t *reconciletest.Table[string, dataplane.Link]) { delete(t.Have, name) })
 	d.sysctls.Change(func(t *reconciletest.Table[string, dataplane.SysctlValue]) {
 		maps.DeleteFunc(t.Have, func(key string, _ dataplane.SysctlValue) bool { return strings.Contains(key, "/"+name+"/") })
 	})

@@ -15,7 +15,6 @@ import (
 	"korat/cni-plugin/socket"
 	"korat/felix/kernel"
 	"korat/felix/reconcile"
-	"korat/felix/reconcile/reconciletest"
 	"korat/policy"
 	"korat/policy/chain"
 )
@@ -86,7 +85,7 @@ func TestSetsGoLater(t *testing.T) {
 
 // closing are chains that note which sets they are to distrust.
 type closing struct {
-	*reconciletest.Table[chain.Key, *chain.Chain]
+	*fakeChains
 	mu         sync.Mutex
 	distrusted map[string]error
 }
@@ -111,7 +110,7 @@ func (c *closing) distrusts() string {
 // Chains that look into a set which could not be filled are given to the table once more, which closes them.
 func TestSetThatLacksMembers(t *testing.T) {
 	w := newWorld(t)
-	table := &closing{Table: w.chains}
+	table := &closing{fakeChains: w.chains}
 	w.chainTable = table
 	w.plant(webPolicy)
 	n := w.start()
@@ -161,14 +160,14 @@ func TestChainsWaitForSets(t *testing.T) {
 
 // stuck is a table whose writes take until it is let go.
 type stuck struct {
-	*reconciletest.Table[chain.Key, *chain.Chain]
+	*fakeChains
 	let chan struct{}
 }
 
 // Write implements reconcile.Table.
 func (s stuck) Write(ctx context.Context, d reconcile.Diff[chain.Key, *chain.Chain]) error {
 	<-s.let
-	return s.Table.Write(ctx, d)
+	return s.fakeChains.Write(ctx, d)
 }
 
 // Who waits for a loop that is held up is told so in time, with the step, and nothing is left of what was asked.
@@ -177,6 +176,7 @@ func TestHeldUp(t *testing.T) {
 		w := newWorld(t)
 		let := make(chan struct{}, 1000)
 		w.chainTable = stuck{w.chains, let}
+		w.chains.named.Store(true) // else a pod like others needs no other chains
 		for range 100 {
 			let <- struct{}{}
 		}

@@ -3,11 +3,14 @@
 package felix
 
 import (
+	"cmp"
 	"errors"
+	"slices"
 	"strings"
 	"testing"
 
 	"korat/api"
+	"korat/felix/dataplane"
 	"korat/felix/endpoint"
 	"korat/felix/kernel"
 	"korat/felix/reconcile/reconciletest"
@@ -44,8 +47,45 @@ spec:
 `
 
 // dispatched says whether packets to an interface are led anywhere.
-func (w *testWorld) dispatched(device string) bool {
-	return strings.Contains(w.chains.Dump(), "out "+device+" ")
+func (w *testWorld) dispatched(device string) bool { return w.led(device, w.group(device)) != "" }
+
+// group gives the one that an interface has.
+func (w *testWorld) group(device string) (group uint32) {
+	w.links.Change(func(t *reconciletest.Table[string, dataplane.Link]) { group = t.Have[device].Group })
+	return group
+}
+
+// led gives the chain of endpoints that packets to an interface of a group are led to: by its name, or else by its group.
+func (w *testWorld) led(device string, group uint32) string {
+	byName, byGroup := "", ""
+	w.chains.Change(func(t *reconciletest.Table[chain.Key, *chain.Chain]) {
+		for key, c := range t.Have {
+			if !strings.HasPrefix(key.Name, "cali-to-wl-dispatch") {
+				continue
+			}
+			for _, r := range c.Rules {
+				if to := r.Action.Chain(); slices.Contains(r.Conditions, chain.Condition(chain.Out(device))) {
+					byName = to
+				} else if strings.HasPrefix(to, "cali-tw-") && group != 0 && inGroup(r, group) {
+					byGroup = to
+				}
+			}
+		}
+	})
+	return cmp.Or(byName, byGroup)
+}
+
+func inGroup(r chain.Rule, group uint32) bool {
+	return slices.ContainsFunc(r.Conditions, func(c chain.Condition) bool {
+		g, is := c.(chain.LinkGroup)
+		return is && group&g.Mask == g.Value
+	})
+}
+
+// meant says whether packets to an interface are led anywhere once it has the group that it is to have.
+func (n *node) meant(device string) bool {
+	group, err := inquire(n.w.t.Context(), n.Agent, func() uint32 { return n.memos.filter.Group(device) })
+	return err == nil && n.w.led(device, group) != ""
 }
 
 func (w *testWorld) isMember(address string) bool {
@@ -93,12 +133,12 @@ func TestPolicyIsThereWhenAddReturns(t *testing.T) {
 	}
 	// By now its interface does not exist.
 	w.until("policy is there before the interface", func() bool {
-		return w.dispatched(ep.Interface) && w.isMember(ep.Addresses[0].String()+"/32")
+		return n.meant(ep.Interface) && w.isMember(ep.Addresses[0].String()+"/32")
 	})
 	if err := n.detach(ep.ID); err != nil {
 		t.Fatal(err)
 	}
-	if w.dispatched(ep.Interface) || w.isMember(ep.Addresses[0].String()+"/32") {
+	if n.meant(ep.Interface) || w.isMember(ep.Addresses[0].String()+"/32") {
 		t.Errorf("after DEL there are still chains or members:\n%s", w.chains.Dump())
 	}
 }

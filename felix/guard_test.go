@@ -210,7 +210,7 @@ func TestChainsThatAreGoneDoNotWaitForSets(t *testing.T) {
 		if err != nil {
 			t.Fatal(err)
 		}
-		w.until("they are kept up", func() bool { return w.dispatched(more.Interface) && !w.reached(more) })
+		w.until("they are kept up", func() bool { return n.meant(more.Interface) && !w.reached(more) })
 		w.sets.change(func(s *fakeSets) { s.broken = nil })
 		n.untilReady()
 	}

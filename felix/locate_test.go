@@ -13,14 +13,13 @@ import (
 	"korat/api"
 	"korat/cni-plugin/socket"
 	"korat/felix/kernel"
-	"korat/felix/reconcile/reconciletest"
 	"korat/policy"
 	"korat/policy/chain"
 )
 
 // countedChains are chains whose rules have counted: each as many packets as its number, from 1.
 type countedChains struct {
-	*reconciletest.Table[chain.Key, *chain.Chain]
+	*fakeChains
 	// stale says that the kernel has others than are wanted, and failing that it does not say.
 	stale   bool
 	failing error
@@ -70,7 +69,7 @@ func (n *node) located(checks ...Check) string {
 // TestLocate asks where in the kernel rules are that decide.
 func TestLocate(t *testing.T) {
 	w := newWorld(t)
-	table := &countedChains{Table: w.chains}
+	table := &countedChains{fakeChains: w.chains}
 	w.chainTable = table
 	w.plant(webPolicy + "  - {action: Deny, protocol: UDP}\n")
 	n := w.start()

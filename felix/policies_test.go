@@ -46,13 +46,10 @@ func (w *testWorld) attached(a *Agent, name, app, address string) endpoint.Endpo
 // leads gives the policies that packets to a pod meet.
 func (w *testWorld) leads(ep endpoint.Endpoint) string {
 	var all []string
-	dump := w.chains.Dump()
-	_, rest, found := strings.Cut(dump, "out "+ep.Interface+" → goto ")
-	if !found {
+	name := w.led(ep.Interface, w.group(ep.Interface))
+	if name == "" {
 		return "unknown"
 	}
-	name, _, _ := strings.Cut(rest, "\n")
-	name = strings.Fields(name)[0]
 	w.chains.Change(func(tab *reconciletest.Table[chain.Key, *chain.Chain]) {
 		for _, r := range tab.Have[chain.Key{Family: api.IPv4, Table: chain.Filter, Name: name}].Rules {
 			if to, is := strings.CutPrefix(r.Action.Chain(), "cali-pi-"); is {

@@ -57,7 +57,7 @@ type testWorld struct {
 	links   *reconciletest.Table[string, dataplane.Link]
 	sysctls *reconciletest.Table[string, dataplane.SysctlValue]
 	sets    *fakeSets
-	chains  *reconciletest.Table[chain.Key, *chain.Chain]
+	chains  *fakeChains
 	// chainTable is what the agent has instead, if anything.
 	chainTable reconcile.Table[chain.Key, *chain.Chain]
 	neighbours *reconciletest.Table[dataplane.NeighbourKey, dataplane.Neighbour]
@@ -76,15 +76,17 @@ func newWorld(t testing.TB) *testWorld {
 		t: t, store: memory.New(), dir: t.TempDir(), resync: time.Minute,
 		ipv4:       Source{Method: autodetect.FirstFound(api.IPv4)},
 		bootstrap:  Bootstrap{IPv4: DefaultPool{CIDR: netip.MustParsePrefix("172.17.0.0/16"), BlockSize: 24}},
-		kernel:     &fakeKernel{wake: make(chan struct{}, 1), host: dataplane.Host{Links: map[string]dataplane.HostLink{}, DefaultRoute: true}},
 		speaker:    &fakeSpeaker{wake: make(chan struct{}, 1), rib: bgp.RIB{Running: true, Complete: true}},
-		links:      &reconciletest.Table[string, dataplane.Link]{},
+		links:      &reconciletest.Table[string, dataplane.Link]{Have: map[string]dataplane.Link{}},
 		sysctls:    &reconciletest.Table[string, dataplane.SysctlValue]{},
 		sets:       &fakeSets{have: map[policy.SetKey]kernel.Members{}},
-		chains:     &reconciletest.Table[chain.Key, *chain.Chain]{},
+		chains:     &fakeChains{},
 		neighbours: &reconciletest.Table[dataplane.NeighbourKey, dataplane.Neighbour]{},
 		routes:     &reconciletest.Table[dataplane.RouteKey, dataplane.Route]{},
 		conntrack:  &fakeConntrack{},
+	}
+	w.kernel = &fakeKernel{
+		wake: make(chan struct{}, 1), links: w.links, host: dataplane.Host{Links: map[string]dataplane.HostLink{}, DefaultRoute: true},
 	}
 	w.kernel.addLink("eth0", dataplane.HostLink{
 		Index: 2, MTU: 1400, Up: true, Running: true,
@@ -267,6 +269,19 @@ type fakeKernel struct {
 	notice kernel.Notice
 	// fails is what Observe fails with.
 	fails error
+	// links are those of pods as their table has them.
+	links *reconciletest.Table[string, dataplane.Link]
+}
+
+// fakeChains are chains whose rules can match link groups, unless they are named.
+type fakeChains struct {
+	reconciletest.Table[chain.Key, *chain.Chain]
+	named atomic.Bool
+}
+
+// Groups implements grouping.
+func (c *fakeChains) Groups(context.Context, []api.Family) (able bool, err error) {
+	return !c.named.Load(), nil
 }
 
 func (k *fakeKernel) Observe(context.Context) (dataplane.Host, error) {
@@ -294,9 +309,17 @@ func (k *fakeKernel) Wake() <-chan struct{} { return k.wake }
 
 func (k *fakeKernel) addLink(name string, l dataplane.HostLink) {
 	k.mu.Lock()
+	if old := k.host.Links[name]; old.Index != l.Index {
+		k.forget(name)
+	}
 	k.host.Links[name] = l
 	k.mu.Unlock()
 	k.tell(kernel.Notice{Links: map[string]bool{name: false}})
+}
+
+// forget lets a link have nothing of another one of its name.
+func (k *fakeKernel) forget(name string) {
+	k.links.Change(func(t *reconciletest.Table[string, dataplane.Link]) { delete(t.Have, name) })
 }
 
 // change does something to the kernel of which there is no notice.
@@ -309,6 +332,7 @@ func (k *fakeKernel) change(do func(*fakeKernel)) {
 func (k *fakeKernel) removeLink(name string) {
 	k.mu.Lock()
 	delete(k.host.Links, name)
+	k.forget(name)
 	k.mu.Unlock()
 	k.tell(kernel.Notice{Links: map[string]bool{name: true}})
 }
