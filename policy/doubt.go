@@ -275,3 +275,16 @@ func (it *Item) Inherit(snap api.Snapshot) {
 		}
 	}
 }
+
+// LabelUnknown is that of what Closing is for.
+const LabelUnknown = "korat.internal/unknown"
+
+// Closing is a policy that denies everything, before all others, to host endpoints with LabelUnknown: those of which it is not known
+// which policies are for them.
+func Closing() *Policy {
+	is, _ := selector.Has(LabelUnknown) // it is a label's name
+	return &Policy{
+		ID: ID{Kind: KindGlobal, Name: unknownTier}, Tier: unknownTier, Selector: is, Stage: Forward,
+		AppliesIngress: true, AppliesEgress: true, Ingress: denied(), Egress: denied(),
+	}
+}

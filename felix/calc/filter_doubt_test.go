@@ -35,6 +35,7 @@ spec:
   selector: app == 'web'
   ingress:
   - {action: Deny, source: {selector: role == 'bad'}}
+  - {action: Deny, source: {services: {namespace: ns, name: db}}}
   - {action: Allow, source: {notSelector: role == 'bad'}}
 ---
 apiVersion: projectcalico.org/v3
@@ -51,13 +52,19 @@ apiVersion: projectcalico.org/v3
 kind: Profile
 metadata: {name: kns.ns}
 spec: {ingress: [{action: Allow}], egress: [{action: Allow}]}
+---
+apiVersion: discovery.k8s.io/v1
+kind: EndpointSlice
+metadata: {name: db-1, namespace: ns, labels: {kubernetes.io/service-name: db}}
+addressType: IPv4
+endpoints: [{addresses: [10.0.0.9]}]
 `
 
 // What becomes unreadable closes rules that it might concern, whether they are known before or after; once it is readable, or
 // gone, all is as it was.
 func TestDoubts(t *testing.T) {
 	set, tier := api.Key{Kind: api.KindGlobalNetworkSet, Name: "bad"}, api.Key{Kind: api.KindTier, Name: "mine"}
-	profile := api.Key{Kind: api.KindProfile, Name: "kns.ns"}
+	profile, slice := api.Key{Kind: api.KindProfile, Name: "kns.ns"}, api.Key{Kind: api.KindEndpointSlice, Namespace: "ns", Name: "db-1"}
 	newWorld := func() (*told, *api.WorkloadEndpoint) {
 		w := newTold(t, doubtPolicies)
 		web := w.pod("web", "c1", "10.0.0.1", "web")
@@ -89,13 +96,16 @@ func TestDoubts(t *testing.T) {
 		{"tier", "{", tier, func(rules string) bool {
 			return strings.Contains(rules, "tier mine") && !strings.Contains(rules, "cali40s:") && !strings.Contains(rules, "cali-allow")
 		}},
+		{"slice", "{", slice, func(rules string) bool {
+			return strings.Contains(rules, "cali40s:") && !strings.Contains(rules, "cali40svcnoport:")
+		}},
 		{"profile", "{", profile, func(rules string) bool { return !strings.Contains(rules, "tier mine") }},
 		{"pod", "{", pod, func(rules string) bool { return !strings.Contains(rules, "tier mine") }},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
 			w, web := newWorld()
 			before, objects := rules(w), w.snap
-			if !strings.Contains(before, "cali40s:") || !strings.Contains(before, "cali-allow") || !strings.Contains(before, "tier mine") {
+			if !strings.Contains(before, "cali40s:") || !strings.Contains(before, "cali40svcnoport:") || !strings.Contains(before, "cali-allow") || !strings.Contains(before, "tier mine") {
 				t.Fatalf("the test tests nothing: %s", before)
 			}
 			w.stored(tt.key, tt.value)
@@ -105,7 +115,7 @@ func TestDoubts(t *testing.T) {
 			}
 			again := &told{T: t, Filter: NewFilter("a"), snap: w.snap}
 			again.Own(w.snap, []*api.WorkloadEndpoint{web})
-			for _, kind := range []api.Kind{api.KindGlobalNetworkPolicy, api.KindWorkloadEndpoint, api.KindGlobalNetworkSet, api.KindTier, api.KindProfile} {
+			for _, kind := range []api.Kind{api.KindGlobalNetworkPolicy, api.KindWorkloadEndpoint, api.KindGlobalNetworkSet, api.KindTier, api.KindProfile, api.KindEndpointSlice} {
 				for obj := range w.snap.Objects(kind) {
 					again.Changed(w.snap, map[api.Key]struct{}{obj.Key(): {}})
 				}
@@ -119,5 +129,31 @@ func TestDoubts(t *testing.T) {
 				t.Errorf("readable again: %s\nwant %s\nproblems %v", have, before, w.Problems())
 			}
 		})
+	}
+}
+
+// A host endpoint whose profile nobody can read has a policy before all others, which denies.
+func TestHostEndpointInDoubt(t *testing.T) {
+	const mine = "\n---\napiVersion: projectcalico.org/v3\nkind: Profile\nmetadata: {name: mine}\nspec: {labelsToApply: {up: 'yes'}}\n"
+	w := newTold(t, hostPolicies+mine+hostEndpointText("e", "node: a, interfaceName: eth0, profiles: [mine]", "other: 'yes'"))
+	const whole = "eth0: pi-gnp/other pi-gnp/up"
+	if have := w.policed(); have != whole {
+		t.Fatalf("have %s, want %s", have, whole)
+	}
+	objects, key := w.snap, api.Key{Kind: api.KindProfile, Name: "mine"}
+	w.stored(key, "{")
+	have := w.policed()
+	first, problem, _ := strings.Cut(have, "\n")
+	name, of := strings.CutPrefix(first, "eth0: ")
+	if !of || strings.Contains(name, " ") || !strings.Contains(problem, "Profile/mine: object") {
+		t.Errorf("in doubt: %s", have)
+	}
+	if have := w.chain(chain.Filter, "cali-"+name); strings.Contains(have, "cali-allow") || !strings.HasSuffix(have, " → DROP") {
+		t.Errorf("the policy %s: %s", name, have)
+	}
+	w.snap = objects
+	w.Changed(w.snap, map[api.Key]struct{}{key: {}})
+	if have := w.policed(); have != whole || w.chain(chain.Filter, "cali-"+name) != "" {
+		t.Errorf("readable again: have %s, want %s", have, whole)
 	}
 }

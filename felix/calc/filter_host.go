@@ -78,7 +78,7 @@ func (f *Filter) hostEndpoint(snap api.Snapshot, key api.Key) {
 	o, exists := snap.HostEndpoints.Get(key.Name)
 	switch {
 	case exists && o.Spec.Node == h.node:
-		item, _ := policy.ItemOf(o) // what is wrong with it has been noted above
+		item := f.item(snap, o)
 		h.own[key.Name] = &hostEndpoint{Item: item, key: key, iface: o.Spec.InterfaceName}
 	case h.own[key.Name] != nil:
 		delete(h.own, key.Name)
@@ -88,10 +88,25 @@ func (f *Filter) hostEndpoint(snap api.Snapshot, key api.Key) {
 	f.placeHosts()
 }
 
+// unknown says whether it is not known which policies are for some of them.
+func (h *hosts) unknown() bool {
+	for _, e := range h.own {
+		if e.Doubt > policy.Partial {
+			return true
+		}
+	}
+	return false
+}
+
 // placeHosts tells the compiler which endpoints are for which interfaces.
 func (f *Filter) placeHosts() {
 	h := &f.hosts
 	now := h.place()
+	if h.unknown() {
+		f.compiler.SetPolicy(policy.Closing())
+	} else {
+		f.compiler.DeletePolicy(policy.Closing().ID)
+	}
 	for id := range h.told {
 		if _, still := now[id]; !still {
 			f.compiler.DeleteLocal(id)
@@ -115,9 +130,11 @@ func (h *hosts) place() map[string]compile.Local {
 			return
 		}
 		taken[iface] = e
-		locals[localID(e, iface)] = compile.Local{
-			Interface: iface, Host: true, Labels: e.Labels, Parents: e.Parents, Profiles: e.Parents,
+		l := compile.Local{Interface: iface, Host: true, Labels: e.Labels, Parents: e.Parents, Profiles: e.Parents}
+		if e.Doubt > policy.Partial {
+			l.Labels, l.Parents, l.Profiles = map[string]string{policy.LabelUnknown: ""}, nil, nil
 		}
+		locals[localID(e, iface)] = l
 	}
 	names := slices.Sorted(maps.Keys(h.own))
 	for _, name := range names {

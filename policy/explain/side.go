@@ -11,8 +11,7 @@ import (
 func (e *evaluation) check(ep *Endpoint, d api.PolicyType, stage Stage) Side {
 	s := e.side(ep, d, stage)
 	if ep.Doubt > policy.Partial {
-		s.Decided = Decision{Action: api.Deny, Why: "its labels are not known, nor which policies are for it: see the warnings"}
-		return s
+		return unknownLabels(s)
 	}
 	passed := false // by the rule or the default of a tier that applied
 	for _, t := range e.applying(appliedKey{ep, d, stage}) {
@@ -35,6 +34,17 @@ func (e *evaluation) check(ep *Endpoint, d api.PolicyType, stage Stage) Side {
 	default:
 		e.byProfiles(&s, ep, passed)
 	}
+	return s
+}
+
+// unknownLabels is the check of an endpoint of which nobody knows which policies are for it.
+func unknownLabels(s Side) Side {
+	if s.Stage == PreDNAT || s.Stage == Untracked {
+		s.open, s.Allowed = true, true
+		s.Decided = Decision{Action: api.Pass, Why: "its labels are not known: a later stage denies"}
+		return s
+	}
+	s.Decided = Decision{Action: api.Deny, Why: "its labels are not known, nor which policies are for it"}
 	return s
 }
 

@@ -4,6 +4,7 @@ package differential
 
 import (
 	"context"
+	"maps"
 	"sync"
 
 	"korat/api"
@@ -17,6 +18,9 @@ type watched struct {
 	seen api.Snapshot
 	// held says that the agent gets no news.
 	held bool
+	// broken are objects as the agent gets them instead of those that there are, and mended the keys of those that it has got so.
+	broken []api.Object
+	mended []api.Key
 	// news is closed when the agent asks for a Snapshot, as it does after each change.
 	news chan struct{}
 }
@@ -30,9 +34,27 @@ func (w *watched) Take() (api.Snapshot, map[api.Key]struct{}) {
 	if w.held {
 		return w.seen, nil
 	}
-	var changed map[api.Key]struct{}
-	w.seen, changed = w.Follower.Take()
-	return w.seen, changed
+	seen, news := w.Follower.Take()
+	changed := map[api.Key]struct{}{}
+	maps.Copy(changed, news)
+	for _, key := range w.mended {
+		changed[key] = struct{}{}
+	}
+	w.mended = nil
+	for _, obj := range w.broken {
+		seen = seen.With(obj)
+		changed[obj.Key()] = struct{}{}
+		w.mended = append(w.mended, obj.Key())
+	}
+	w.seen = seen
+	return seen, changed
+}
+
+// spoil gives the agent other objects than there are; none of them ends that.
+func (w *watched) spoil(objs ...api.Object) {
+	w.mu.Lock()
+	defer w.mu.Unlock()
+	w.broken = objs
 }
 
 // hold keeps what changes from the agent until release, so that it gets all of it at once.

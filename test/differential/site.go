@@ -298,6 +298,11 @@ func (s *Site) apply(c Change) error {
 		return err
 	}
 	s.data.release()
+	return s.settled()
+}
+
+// settled waits until the agent has made the kernel as it is to be by now.
+func (s *Site) settled() error {
 	_, err := s.ask(socket.Request{Verb: socket.VerbCheck, ID: s.pods[0].ID}) // it is answered once a later pass is over
 	return err
 }

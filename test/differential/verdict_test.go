@@ -139,6 +139,12 @@ func (s *Site) compare(flows []Flow, m *mix) {
 	s.t.Helper()
 	world, err := explain.Of(s.data.taken())
 	s.must(err)
+	s.agree(world, flows, m)
+}
+
+// agree wants the World's verdict on each flow.
+func (s *Site) agree(world *explain.World, flows []Flow, m *mix) {
+	s.t.Helper()
 	have := s.send(flows)
 	for i, f := range flows {
 		want := world.Allowed(f.question())
