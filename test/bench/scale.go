@@ -59,13 +59,9 @@ func scale(ctx context.Context, s *Suite) (rows []Row, err error) {
 		return rows, err
 	}
 	rows = append(rows, more...)
-	// An agent leaves out of its Snapshot what pods others have; every block is in it.
-	for _, c := range []struct {
-		kind   api.Kind
-		passes int
-	}{{api.KindWorkloadEndpoint, 0}, {api.KindIPAMBlock, scaleChanges}} {
-		s.say("scale: %d changes of a %s", scaleChanges, c.kind)
-		row, err := s.changes(ctx, h.guest, agent, c.kind, c.passes)
+	for _, kind := range []api.Kind{api.KindWorkloadEndpoint, api.KindIPAMBlock} {
+		s.say("scale: %d changes of a %s", scaleChanges, kind)
+		row, err := s.changes(ctx, h.guest, agent, kind)
 		if err != nil {
 			return rows, err
 		}
@@ -86,9 +82,9 @@ func memory(pid int) ([]Row, error) {
 	}, err
 }
 
-// changes measures what one change that is none of this node's business costs its agent, which makes at least
-// so many passes for all of them.
-func (s *Suite) changes(ctx context.Context, g *guest.Guest, agent *lab.Agent, kind api.Kind, least int) (Row, error) {
+// changes measures what one change that is none of this node's business costs its agent, which makes a pass for each
+// of them.
+func (s *Suite) changes(ctx context.Context, g *guest.Guest, agent *lab.Agent, kind api.Kind) (Row, error) {
 	passes, err := metric(ctx, agent.Host, "korat_passes_total")
 	if err != nil {
 		return Row{}, err
@@ -118,7 +114,7 @@ func (s *Suite) changes(ctx context.Context, g *guest.Guest, agent *lab.Agent, k
 	}
 	made := now - passes
 	s.say("scale: %.1f passes of the agent for each", made/scaleChanges)
-	if made < float64(least)*9/10 {
+	if made < scaleChanges*9.0/10 {
 		return Row{}, fmt.Errorf("%d changes of a %s made only %v passes: too close together to tell what one costs", scaleChanges, kind, made)
 	}
 	name := fmt.Sprintf("CPU of the agent for one change of a %s elsewhere", kind)
