@@ -59,27 +59,29 @@ func (w *waiter) arm(ctx context.Context, now time.Time, set func(time.Time) err
 	return true
 }
 
-// again says whether to go on after an error: after a deadline there may be more patience, or another's lock to wait for.
-// If not, it interrupts the program.
+// again says whether to go on after an error: after a deadline there may be more patience, which begins anew while another
+// one holds the lock. If not, it interrupts the program.
 func (w *waiter) again(ctx context.Context, err error, set func(time.Time) error) bool {
 	if !errors.Is(err, os.ErrDeadlineExceeded) {
 		return false
 	}
 	now := time.Now()
-	if !now.Before(w.until) {
-		if w.cause = w.late(now.Sub(w.begun)); w.cause != nil {
+	waited := now.Sub(w.begun)
+	by := lockedBy(w.lock, w.process.Pid)
+	if by != "" && waited >= lookPeriod {
+		w.locked.Store(&by)
+	}
+	if by != "" && waited >= lockPatience || by == "" && !now.Before(w.until) {
+		if w.cause = w.late(waited); w.cause != nil {
 			w.interrupt()
 			return false
 		}
+		by = "another program" // has taken it just now
+	}
+	if by != "" {
 		w.until = now.Add(w.patience)
 	}
-	if !w.arm(ctx, now, set) {
-		return false
-	}
-	if by := lockedBy(w.lock, w.process.Pid); by != "" && now.Sub(w.begun) >= lookPeriod {
-		w.locked.Store(&by)
-	}
-	return true
+	return w.arm(ctx, now, set)
 }
 
 // write writes a text, and says how much of it.
