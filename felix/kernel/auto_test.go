@@ -97,22 +97,24 @@ func TestRefusedHookKeepsTheOther(t *testing.T) {
 func TestChangeOfBackendIsRead(t *testing.T) {
 	t.Parallel()
 	h := newFilterHost(t, kernel.NFT)
-	table := h.handle.AutoChains(slog.New(slog.DiscardHandler))
-	defer table.Close()
-	step := reconcile.NewStep("chains", table)
 	for _, to := range []kernel.Backend{kernel.NFT, kernel.Legacy, kernel.NFT} {
-		if _, err := table.Want(string(to)); err != nil {
-			t.Fatal(err)
-		}
-		if able, err := table.Groups(t.Context(), api.Families()); !able || err != nil {
-			t.Errorf("%s: rules match groups: %t, %v", to, able, err)
-		}
-		step.Invalidate()
-		apply(t, step, both(small))
-		here, there := h.on(to), h.on(otherOf(to))
-		equal(t, string(to), tables(smallText), tables(here.saved(api.IPv4)))
-		if text := there.saved(api.IPv4); strings.Contains(text, "cali") {
-			t.Errorf("%s: left in the other: %s", to, text)
+		table := h.handle.AutoChains(slog.New(slog.DiscardHandler))
+		defer table.Close()
+		step := reconcile.NewStep("chains", table)
+		for _, b := range []kernel.Backend{otherOf(to), to} {
+			if _, err := table.Want(string(b)); err != nil {
+				t.Fatal(err)
+			}
+			if able, err := table.Groups(t.Context(), api.Families()); !able || err != nil {
+				t.Errorf("%s: rules match groups: %t, %v", b, able, err)
+			}
+			step.Invalidate()
+			apply(t, step, both(small))
+			here, there := h.on(b), h.on(otherOf(b))
+			equal(t, string(b), tables(smallText), tables(here.saved(api.IPv4)))
+			if text := there.saved(api.IPv4); strings.Contains(text, "cali") {
+				t.Errorf("%s: left in the other: %s", b, text)
+			}
 		}
 	}
 }
