@@ -8,6 +8,7 @@
 package audit
 
 import (
+	"errors"
 	"net/netip"
 	"slices"
 	"strings"
@@ -120,8 +121,8 @@ func (b *Book) index() {
 
 func (b *Book) readEndpoints() {
 	for _, obj := range b.snap.WorkloadEndpoints.All() {
-		if err := api.Fault(obj); err != nil {
-			b.cannotRead(obj, err)
+		if reason := api.Unreadable(obj); reason != "" {
+			b.cannotRead(obj, errors.New(reason))
 		}
 		for _, text := range obj.Spec.IPNetworks {
 			p, err := netip.ParsePrefix(text)

@@ -138,11 +138,16 @@ func TestUnreadable(t *testing.T) {
 	other.Name = "other"
 	pool := &api.IPPool{Spec: api.IPPoolSpec{CIDR: "x"}}
 	pool.Name = "x"
-	snap = snap.With(obj).With(named).With(odd).With(other).With(pool)
+	hollow, err := api.Restore(api.Key{Kind: api.KindWorkloadEndpoint, Namespace: "ns", Name: "w"}, []byte("{"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	snap = snap.With(obj).With(named).With(odd).With(other).With(pool).With(hollow)
 	want := `unreadable object: BlockAffinity/other: spec.node "a" and spec.cidr 10.0.0.12/30 do not fit its name
 unreadable object: IPAMBlock/10-0-0-8-30: block 10.0.0.8/30: spec.unallocated lacks addresses that spec.allocations says are free
 unreadable object: IPAMBlock/stray: spec.cidr 10.0.0.12/30 does not fit its name: want "10-0-0-12-30"
 unreadable object: IPPool/x: netip.ParsePrefix("x"): no '/'
+unreadable object: WorkloadEndpoint/ns/w: unexpected end of JSON input
 allocation without endpoint: IPAMBlock/10-0-0-8-30 10.0.0.8: held by pod ns/pod-c8 (handle "net.c8.eth0") on node a since 2026-03-01T10:00:00Z
 allocation without endpoint: IPAMBlock/10-0-0-12-30 10.0.0.12: held by pod ns/pod-c8 (handle "net.c8.eth0") on node a since 2026-03-01T10:00:00Z
 block without affinity: IPAMBlock/stray: it belongs to node a, which has no affinity to it
