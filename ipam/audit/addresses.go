@@ -112,6 +112,9 @@ func (b *Book) endpointFindings() []Finding {
 		}
 	}
 	for _, ep := range b.snap.WorkloadEndpoints.All() {
+		if api.Hollow(ep) {
+			continue // which is another finding
+		}
 		if !b.hasNode(ep.Spec.Node) {
 			all = append(all, Finding{
 				Kind: EndpointWithoutNode, Object: ep.Key().String(),
