@@ -30,7 +30,7 @@ func (w *world) node(name, addr string, as api.ASNumber) *world {
 			n.Spec.BGP.ASNumber = &as
 		}
 	}
-	w.s.Nodes = w.s.Nodes.With(name, n)
+	w.s.Nodes = w.s.Nodes.With(n)
 	return w
 }
 
@@ -42,33 +42,34 @@ func (w *world) node6(name, addr string) *world {
 	}
 	n = n.DeepCopy()
 	n.Spec.BGP.IPv6Address = addr
-	w.s.Nodes = w.s.Nodes.With(name, n)
+	w.s.Nodes = w.s.Nodes.With(n)
 	return w
 }
 
 func (w *world) peer(name string, spec api.BGPPeerSpec) *world {
-	w.s.BGPPeers = w.s.BGPPeers.With(name, &api.BGPPeer{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec})
+	w.s.BGPPeers = w.s.BGPPeers.With(&api.BGPPeer{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: spec})
 	return w
 }
 
 func (w *world) config(spec api.BGPConfigurationSpec) *world {
-	w.s.BGPConfigurations = w.s.BGPConfigurations.With("default", &api.BGPConfiguration{Spec: spec})
+	w.s.BGPConfigurations = w.s.BGPConfigurations.With(&api.BGPConfiguration{ObjectMeta: metav1.ObjectMeta{Name: api.DefaultName}, Spec: spec})
 	return w
 }
 
 func (w *world) pool(cidr string, hidden bool) *world {
-	w.s.IPPools = w.s.IPPools.With(cidr, &api.IPPool{Spec: api.IPPoolSpec{CIDR: cidr, DisableBGPExport: hidden}})
+	w.s.IPPools = w.s.IPPools.With(&api.IPPool{ObjectMeta: metav1.ObjectMeta{Name: cidr}, Spec: api.IPPoolSpec{CIDR: cidr, DisableBGPExport: hidden}})
 	return w
 }
 
 func (w *world) block(cidr, claimant, state, owner string) *world {
-	w.s.BlockAffinities = w.s.BlockAffinities.With(claimant+"-"+cidr, &api.BlockAffinity{
+	w.s.BlockAffinities = w.s.BlockAffinities.With(&api.BlockAffinity{
+		ObjectMeta: metav1.ObjectMeta{Name: claimant + "-" + cidr},
 		Spec: api.BlockAffinitySpec{State: state, Node: claimant, CIDR: cidr},
 	})
 	if owner != "" {
 		affinity := "host:" + owner
 		name := api.BlockName(netip.MustParsePrefix(cidr))
-		w.s.IPAMBlocks = w.s.IPAMBlocks.With(name, &api.IPAMBlock{Spec: api.IPAMBlockSpec{CIDR: cidr, Affinity: &affinity}})
+		w.s.IPAMBlocks = w.s.IPAMBlocks.With(&api.IPAMBlock{ObjectMeta: metav1.ObjectMeta{Name: name}, Spec: api.IPAMBlockSpec{CIDR: cidr, Affinity: &affinity}})
 	}
 	return w
 }
@@ -79,7 +80,7 @@ func (w *world) pods(cidr string) *world {
 	blk, _ := w.s.IPAMBlocks.Get(name)
 	blk = blk.DeepCopy()
 	blk.Spec.Allocations = []*int{nil, new(0)}
-	w.s.IPAMBlocks = w.s.IPAMBlocks.With(name, blk)
+	w.s.IPAMBlocks = w.s.IPAMBlocks.With(blk)
 	return w
 }
 
