@@ -64,7 +64,7 @@ func (w *world) pool(cidr string, hidden bool) *world {
 func (w *world) block(cidr, claimant, state, owner string) *world {
 	w.s.BlockAffinities = w.s.BlockAffinities.With(&api.BlockAffinity{
 		ObjectMeta: metav1.ObjectMeta{Name: claimant + "-" + cidr},
-		Spec: api.BlockAffinitySpec{State: state, Node: claimant, CIDR: cidr},
+		Spec:       api.BlockAffinitySpec{State: state, Node: claimant, CIDR: cidr},
 	})
 	if owner != "" {
 		affinity := "host:" + owner
