@@ -20,7 +20,7 @@ type IPPoolSpec struct {
 	// IPIPMode and VXLANMode must be Never until tunnels are supported.
 	IPIPMode  string `json:"ipipMode,omitempty"`
 	VXLANMode string `json:"vxlanMode,omitempty"`
-	// NATOutgoing must be false until NAT is supported.
+	// NATOutgoing says that what the pool's pods send to addresses outside of all pools gets the address of their node.
 	NATOutgoing bool `json:"natOutgoing,omitempty"`
 	// Disabled stops new assignments; existing addresses stay routed.
 	Disabled bool `json:"disabled,omitempty"`

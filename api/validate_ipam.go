@@ -38,9 +38,6 @@ func (c *checker) ipPool(s *IPPoolSpec) {
 	}
 	c.oneOf("spec.ipipMode", s.IPIPMode, EncapNever)
 	c.oneOf("spec.vxlanMode", s.VXLANMode, EncapNever)
-	if s.NATOutgoing {
-		c.fail("spec.natOutgoing", s.NATOutgoing, "must be false: NAT is not supported by korat yet")
-	}
 	c.nodeSelector("spec.nodeSelector", s.NodeSelector)
 	c.oneOf("spec.namespaceSelector", s.NamespaceSelector, SelectAll)
 	if len(s.AllowedUses) == 0 {

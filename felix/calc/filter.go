@@ -43,7 +43,7 @@ func Heeds(kind api.Kind) bool {
 	case api.KindTier, api.KindProfile, api.KindNetworkPolicy, api.KindGlobalNetworkPolicy, api.KindStagedNetworkPolicy,
 		api.KindStagedGlobalNetworkPolicy, api.KindKubernetesNetworkPolicy, api.KindClusterNetworkPolicy, api.KindNetworkSet,
 		api.KindGlobalNetworkSet, api.KindWorkloadEndpoint, api.KindHostEndpoint, api.KindEndpointSlice,
-		api.KindFelixConfiguration:
+		api.KindFelixConfiguration, api.KindIPPool:
 		return true
 	default:
 		return false
@@ -115,6 +115,8 @@ func (f *Filter) changed(snap api.Snapshot, key api.Key) {
 		f.endpointSlice(snap, key)
 	case api.KindFelixConfiguration:
 		f.configured(snap)
+	case api.KindIPPool:
+		f.pools(snap, key)
 	default:
 		f.policy(snap, key)
 	}

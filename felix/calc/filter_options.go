@@ -22,7 +22,17 @@ func (f *Filter) configured(snap api.Snapshot) {
 		f.note(cfg.Key(), api.Fault(cfg))
 	}
 	o := optionsOf(spec, f.options.Families)
-	o.Groups = f.options.Groups
+	o.Groups, o.Pools = f.options.Groups, f.options.Pools
+	f.configure(o, o.Families)
+}
+
+// pools takes over the IPPools, one of which has changed.
+func (f *Filter) pools(snap api.Snapshot, key api.Key) {
+	if pool, ok := snap.IPPools.Get(key.Name); ok {
+		f.note(key, api.Fault(pool))
+	}
+	o := f.options
+	o.Pools = policy.Pools(snap)
 	f.configure(o, o.Families)
 }
 

@@ -99,10 +99,11 @@ func TestGoldensSayEverything(t *testing.T) {
 		"filter cali-from-wl-dispatch", "filter cali-to-wl-dispatch", "filter cali-fw", "filter cali-tw", "filter cali-cidr-block",
 		"filter cali-from-groups", "filter cali-to-groups", "filter cali-from-group", "filter cali-to-group",
 		"filter cali-fh", "filter cali-th", "filter cali-fhfw", "filter cali-thfw", "filter cali-from-hep-forward", "filter cali-to-hep-forward",
+		"nat cali-POSTROUTING", "nat cali-nat-outgoing",
 		"filter cali-pi", "filter cali-po", "filter cali-pri", "filter cali-pro",
 		"set cali40s", "set cali60s", "set cali40n", "set cali60n", "set cali40x", "set cali60x", "set cali40p", "set cali60p",
 		"set cali40svc", "set cali60svc", "set cali40svcnoport", "set cali60svcnoport",
-		"-j accept", "-j drop", "-j reject", "-j return", "-j jump", "-j goto", "-j mark", "-j report", "-j log", "-j notrack",
+		"-j accept", "-j drop", "-j reject", "-j return", "-j jump", "-j goto", "-j mark", "-j report", "-j log", "-j notrack", "-j masquerade",
 	} {
 		if !have[want] {
 			t.Errorf("no case has %q", want)
@@ -124,5 +125,6 @@ func verb(a chain.Action) string {
 	return map[chain.Verb]string{
 		chain.Accept: "accept", chain.Drop: "drop", chain.Reject: "reject", chain.Return: "return", chain.Jump: "jump",
 		chain.Goto: "goto", chain.SetMark: "mark", chain.Report: "report", chain.KernelLog: "log", chain.NoTrack: "notrack",
+		chain.Masquerade: "masquerade",
 	}[a.Verb]
 }

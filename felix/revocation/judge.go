@@ -241,9 +241,9 @@ func (j *judge) parts(ends map[netip.Addr]struct{}) explain.Parts {
 	rules, node := &j.job.Rules, j.job.Node
 	parts := explain.Parts{
 		Tiers: rules.Tiers, Policies: rules.Policies, Doubts: rules.Doubts, Sets: j.memory.holders(j.job, ends),
-		Services:       services(j.job.Snapshot, rules.Policies, ends),
-		EndpointToHost: map[compile.ToHost]string{compile.ToHostDrop: "Drop", compile.ToHostAccept: "Accept"}[rules.Options.ToHost],
+		Services: services(j.job.Snapshot, rules.Policies, ends),
 	}
+	parts.EndpointToHost = map[compile.ToHost]string{compile.ToHostDrop: "Drop", compile.ToHostAccept: "Accept"}[rules.Options.ToHost]
 	for _, p := range j.job.Pods {
 		parts.Endpoints = append(parts.Endpoints, explain.Endpoint{
 			Item: p.Item, Profiles: p.Profiles, Namespace: p.Object.Namespace, Name: p.Object.Name,

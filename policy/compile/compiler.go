@@ -5,6 +5,7 @@ package compile
 import (
 	"iter"
 	"maps"
+	"reflect"
 	"slices"
 
 	"korat/api"
@@ -48,9 +49,11 @@ type todo struct {
 	groups  map[*group]struct{}
 	shared  map[*sharedChain]struct{}
 	lists   map[*list]struct{}
-	// frame says that the chains that are always there are to be made anew; framed are those that there are.
-	frame  bool
-	framed map[chain.Key]*chain.Chain
+	// frame says that the chains that are always there are to be made anew; framed are those that there are, and framedSets
+	// what they look into.
+	frame      bool
+	framed     map[chain.Key]*chain.Chain
+	framedSets []use
 	// serial is that of the last source.
 	serial uint32
 	// affected is for who takes it.
@@ -89,10 +92,16 @@ func (c *Compiler) stopped(policyID, localID string) {
 	c.todo.locals[l] = struct{}{}
 }
 
-// SetOptions replaces the Options. It touches everything.
+// SetOptions replaces the Options. It touches everything, unless only the Pools are others, on which no policy depends.
 func (c *Compiler) SetOptions(o Options) {
+	before := c.options
 	c.options = o.defaulted()
-	c.todo.frame, c.todo.affected.All = true, true
+	c.todo.frame = true
+	before.Pools = c.options.Pools
+	if reflect.DeepEqual(before, c.options) {
+		return
+	}
+	c.todo.affected.All = true
 	c.dispatch.touchAll()
 	c.hosts.stale = true
 	for _, l := range c.locals {

@@ -43,6 +43,8 @@ const (
 	// workloadToHost is of what pods send to their own node, serviceLoops of what is for services.
 	workloadToHost = "cali-wl-to-host"
 	serviceLoops   = "cali-cidr-block"
+	// natOutgoing is of what pods send out of all pools.
+	natOutgoing = "cali-nat-outgoing"
 	// knownConnections is of packets of connections that there are already, and of those that belong to none.
 	knownConnections = "cali-tracked"
 	fromHost         = "cali-from-host-endpoint"

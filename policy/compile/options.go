@@ -35,6 +35,8 @@ type Options struct {
 	RejectLoops  bool
 	// FailsafeIn and FailsafeOut are the ports of host endpoints that no policy closes.
 	FailsafeIn, FailsafeOut []Failsafe
+	// Pools are the ranges of pods' addresses, each once.
+	Pools []policy.Pool
 }
 
 // ToHost says who decides on a packet from a pod to its own node, once the pod's policies allow it.

@@ -134,8 +134,15 @@ func (c *Compiler) reframe() {
 	}
 	c.todo.frame = false
 	now := frame(c.options, c.hosts.open)
+	sets := natFrame(c.options, now)
 	c.board.replace(c.todo.framed, now)
-	c.todo.framed = now
+	for _, u := range sets {
+		c.members.hold(u)
+	}
+	for _, u := range c.todo.framedSets {
+		c.members.release(u)
+	}
+	c.todo.framed, c.todo.framedSets = now, sets
 }
 
 // publish puts the chains on the board that something leads to, takes the others away, and counts who uses which set.

@@ -26,9 +26,11 @@ func some[T any](w *walk, most int, all ...T) []T {
 
 // change makes one change, and says which.
 func (w *walk) change() string {
-	switch n := w.IntN(40); {
+	switch n := w.IntN(42); {
 	case n == 0:
 		return w.changeOptions()
+	case n > 39:
+		return w.changePools()
 	case n < 3:
 		return w.changeTier()
 	case n < 14:
@@ -62,6 +64,18 @@ func (w *walk) changeOptions() string {
 	w.options.FailsafeIn = some(w, 3, compile.Failsafe{Protocol: policy.TCP, Port: 22}, compile.Failsafe{Protocol: policy.UDP, Port: 68, Net: netip.MustParsePrefix("10.0.0.0/8")})
 	w.have.SetOptions(w.options)
 	return fmt.Sprintf("options %v", w.options)
+}
+
+// changePools changes nothing else, and must touch nothing else.
+func (w *walk) changePools() string {
+	w.options.Pools = nil
+	for _, cidr := range prefixes("10.1.0.0/16", "10.2.0.0/24", "10.3.0.0/24", "fd00::/64", "fd00:1::/64") {
+		if w.IntN(2) == 0 {
+			w.options.Pools = append(w.options.Pools, policy.Pool{Prefix: cidr, NATOutgoing: w.IntN(2) == 0})
+		}
+	}
+	w.have.SetOptions(w.options)
+	return fmt.Sprintf("pools %v", w.options.Pools)
 }
 
 func (w *walk) changeTier() string {

@@ -335,10 +335,10 @@ func (r *random) endpoint(i int) explain.Endpoint {
 
 func (r *random) parts() explain.Parts {
 	p := explain.Parts{
-		Tiers:          []policy.Tier{{Name: "mine", Order: float64(pick(r, 10, 2_000_000)), Default: pick(r, api.Deny, api.Pass)}},
-		Profiles:       []*policy.Profile{{Name: "q", Labels: r.labels(), Ingress: some(r, 3, r.rule), Egress: some(r, 3, r.rule)}},
-		Services:       map[policy.Service][]explain.ServiceEndpoint{},
-		EndpointToHost: pick(r, "", "Return", "Drop", "Accept"), ServiceCIDRs: some(r, 2, r.services),
+		Tiers:    []policy.Tier{{Name: "mine", Order: float64(pick(r, 10, 2_000_000)), Default: pick(r, api.Deny, api.Pass)}},
+		Profiles: []*policy.Profile{{Name: "q", Labels: r.labels(), Ingress: some(r, 3, r.rule), Egress: some(r, 3, r.rule)}},
+		Services: map[policy.Service][]explain.ServiceEndpoint{},
+		Settings: explain.Settings{EndpointToHost: pick(r, "", "Return", "Drop", "Accept"), ServiceCIDRs: some(r, 2, r.services)},
 	}
 	if r.maybe(2) {
 		open := []policy.Rule{{Action: api.Allow}}

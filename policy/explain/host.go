@@ -21,9 +21,37 @@ func (j *journey) cross() {
 			j.add(j.check(ep, api.Egress, Forwarded))
 		}
 	}
+	j.masquerade()
 	if ep := j.hostEndpoint(to, f.Enters, f.To.Address); ep != nil {
 		j.enterHost(ep, to.what != hostItself)
 	}
+}
+
+// masquerade gives what a pod sends out of all pools the address of its node, if its pool says so: that is what is seen from
+// there on.
+func (j *journey) masquerade() {
+	pool, source := j.pool(j.flow.From.Address), &j.flow.From.Address
+	if j.from.what != pod || pool == nil || !pool.NATOutgoing || j.pool(j.flow.To.Address) != nil {
+		return
+	}
+	for _, n := range j.parts.Nodes {
+		for _, addr := range n.Addresses {
+			if addr = addr.Unmap(); n.Name == j.from.node && addr.BitLen() == source.BitLen() {
+				j.note("node %s gives it its own address, taken to be %s: the pool %s has natOutgoing", n.Name, addr, pool.Prefix)
+				*source = addr
+				return
+			}
+		}
+	}
+	j.note("node %s gives it an address of its own, which is not known: the pool %s has natOutgoing", j.from.node, pool.Prefix)
+}
+
+// pool gives that of an address, nil if there is none.
+func (j *journey) pool(addr netip.Addr) *policy.Pool {
+	if i := slices.IndexFunc(j.parts.Pools, func(p policy.Pool) bool { return p.Prefix.Contains(addr) }); i >= 0 {
+		return &j.parts.Pools[i]
+	}
+	return nil
 }
 
 // hostEndpoint gives the host endpoint by which the flow crosses a node's border, nil if there is none.

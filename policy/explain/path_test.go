@@ -103,7 +103,7 @@ func TestEndpointToHost(t *testing.T) {
 		"Drop":   "Egress of shop/web allowed: kns.shop\nIngress of node a denied: FelixConfiguration's defaultEndpointToHostAction is Drop",
 		"Accept": "Egress of shop/web allowed: kns.shop\nnote: what policies allow a pod to send to its own node is accepted there (defaultEndpointToHostAction: Accept)",
 	} {
-		briefly(t, New(Parts{Endpoints: []Endpoint{web}, EndpointToHost: action}), Flow{From: web.end(), To: node, Protocol: policy.TCP}, want)
+		briefly(t, New(Parts{Endpoints: []Endpoint{web}, Settings: Settings{EndpointToHost: action}}), Flow{From: web.end(), To: node, Protocol: policy.TCP}, want)
 	}
 }
 
@@ -111,7 +111,7 @@ func TestEndpointToHost(t *testing.T) {
 func TestServiceCIDRs(t *testing.T) {
 	web, db := podOf("web", "a", "10.0.0.1"), podOf("db", "b", "10.96.0.9")
 	host := End{Node: "b", Address: netip.MustParseAddr("192.0.2.2")}
-	w := New(Parts{Endpoints: []Endpoint{web, db}, ServiceCIDRs: prefixes("10.96.0.0/12", "192.0.2.0/30")})
+	w := New(Parts{Endpoints: []Endpoint{web, db}, Settings: Settings{ServiceCIDRs: prefixes("10.96.0.0/12", "192.0.2.0/30")}})
 	const loop = "is in 10.96.0.0/12, which FelixConfiguration's serviceCIDRs have, and is no endpoint's: no service is known there"
 	for want, f := range map[string]Flow{
 		"Egress of shop/web allowed: kns.shop\nforward Egress of node a denied: 10.96.0.1 " + loop:                                       {From: web.end(), To: at4("10.96.0.1")},

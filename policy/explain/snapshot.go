@@ -139,6 +139,7 @@ func nodeAddresses(n *api.Node) []netip.Addr {
 
 // settings reads the FelixConfiguration, with the defaults if there is none.
 func (r *reader) settings(snap api.Snapshot) {
+	r.parts.Pools = policy.Pools(snap)
 	felix := &api.FelixConfiguration{}
 	if have, ok := snap.FelixConfigurations.Get(api.DefaultName); ok {
 		r.note(api.Fault(have))

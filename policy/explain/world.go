@@ -26,10 +26,17 @@ type Parts struct {
 	Services map[policy.Service][]ServiceEndpoint
 	// Failsafe ports of host endpoints are open whatever policies say.
 	FailsafeInbound, FailsafeOutbound []Failsafe
+	Settings
+}
+
+// Settings are what decides besides policies.
+type Settings struct {
 	// EndpointToHost is Drop, Return or Accept [Return]: what becomes of a packet from a pod to its own node.
 	EndpointToHost string
 	// ServiceCIDRs are where nothing is forwarded to: what is for a service has another destination by then.
 	ServiceCIDRs []netip.Prefix
+	// Pools are the ranges of pods' addresses.
+	Pools []policy.Pool
 }
 
 // Endpoint is an interface that policies are for: a pod's, or with Host one of a node's own.

@@ -20,6 +20,7 @@ import (
 //	options: IPv6 drop accept reject loops loops-reject failsafes   the families are IPv4 alone, or with IPv6 both
 //	groups: NAME=OTHER...   the kernel can match the groups of interfaces. These have those that they are to have, but those named
 //	                        that of another interface, or, of none, none
+//	pools: CIDR nat:CIDR... pods' addresses, of which some are translated
 type Golden struct {
 	File    string
 	Archive *txtar.Archive
@@ -39,6 +40,10 @@ func ReadGolden(tb testing.TB, file string) Golden {
 	g := Golden{File: file, Archive: archive}
 	g.Options = options(tb, g.Words("options:"))
 	g.Objects = Objects(tb, archive.Files[0].Data)
+	for _, w := range g.Words("pools:") {
+		cidr, nat := strings.CutPrefix(w, "nat:")
+		g.Options.Pools = append(g.Options.Pools, policy.Pool{Prefix: netip.MustParsePrefix(cidr), NATOutgoing: nat})
+	}
 	if words, said := g.words("groups:"); said {
 		g.Options.Groups, g.Groups = true, map[string]string{}
 		for _, w := range words {

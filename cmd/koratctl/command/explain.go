@@ -109,7 +109,7 @@ func (c *ctl) withWorld(ctx context.Context, do func(*explain.World, api.Snapsho
 			api.KindTier, api.KindProfile, api.KindNetworkPolicy, api.KindGlobalNetworkPolicy, api.KindKubernetesNetworkPolicy,
 			api.KindClusterNetworkPolicy, api.KindStagedNetworkPolicy, api.KindStagedGlobalNetworkPolicy,
 			api.KindNetworkSet, api.KindGlobalNetworkSet, api.KindEndpointSlice,
-			api.KindWorkloadEndpoint, api.KindHostEndpoint, api.KindNode, api.KindFelixConfiguration)
+			api.KindWorkloadEndpoint, api.KindHostEndpoint, api.KindNode, api.KindIPPool, api.KindFelixConfiguration)
 		if err != nil {
 			return err
 		}
