@@ -13,6 +13,7 @@
 //	class.go      link groups of interfaces
 //	dispatch.go   interfaces and groups → chains of endpoints, in trees (tree.go)
 //	frame.go      the chains that are always there
+//	nat.go        those of what leaves all pools
 //	member.go     sets, and who is in them
 //
 // Chains are named as Calico's are. A chain of a policy does nothing but decide: by going to cali-allow or cali-pass,
