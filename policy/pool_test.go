@@ -18,7 +18,10 @@ func TestPools(t *testing.T) {
 		{CIDR: "10.1.0.0/16", NATOutgoing: true},
 		{CIDR: "fd00::/64", NATOutgoing: true},
 		{CIDR: "10.2.0.0/16"},
-		{CIDR: "everywhere"}, {CIDR: "0.0.0.0/0"}, {CIDR: "::ffff:10.0.0.0/104"}, {},
+		{CIDR: "everywhere"},
+		{CIDR: "0.0.0.0/0"},
+		{CIDR: "::ffff:10.0.0.0/104"},
+		{},
 	} {
 		o := &api.IPPool{Spec: spec}
 		o.Name = fmt.Sprint("p", i)

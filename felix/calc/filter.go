@@ -116,7 +116,7 @@ func (f *Filter) changed(snap api.Snapshot, key api.Key) {
 	case api.KindFelixConfiguration:
 		f.configured(snap)
 	case api.KindIPPool:
-		f.pools(snap, key)
+		f.pools(snap)
 	default:
 		f.policy(snap, key)
 	}

@@ -26,11 +26,8 @@ func (f *Filter) configured(snap api.Snapshot) {
 	f.configure(o, o.Families)
 }
 
-// pools takes over the IPPools, one of which has changed.
-func (f *Filter) pools(snap api.Snapshot, key api.Key) {
-	if pool, ok := snap.IPPools.Get(key.Name); ok {
-		f.note(key, api.Fault(pool))
-	}
+// pools takes over the IPPools.
+func (f *Filter) pools(snap api.Snapshot) {
 	o := f.options
 	o.Pools = policy.Pools(snap)
 	f.configure(o, o.Families)
