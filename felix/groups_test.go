@@ -25,20 +25,25 @@ func (w *testWorld) setGroup(name string, group uint32) {
 	w.kernel.tell(kernel.Notice{Links: map[string]bool{name: false}})
 }
 
+// grouped are the interfaces of pods.
+type grouped struct{ web, other, last string }
+
 // groupedPods has a pod with a policy and two without, and gives the last.
-func (w *testWorld) groupedPods() (n *node, web, other, last string) {
+func (w *testWorld) groupedPods() (*node, grouped) {
 	w.plant(webPolicy)
-	n = w.start()
+	n := w.start()
 	n.untilReady()
-	web, other = n.attachAs("web", "web").Interface, n.attachAs("other", "other").Interface
+	pods := grouped{web: n.attachAs("web", "web").Interface, other: n.attachAs("other", "other").Interface}
 	w.chains.TakeWrites()
-	return n, web, other, n.attachAs("last", "other").Interface
+	pods.last = n.attachAs("last", "other").Interface
+	return n, pods
 }
 
 // A pod like others needs no other chains, nor does it when it goes.
 func TestPodLikeOthersNeedsNoChains(t *testing.T) {
 	w := newWorld(t)
-	n, web, other, last := w.groupedPods()
+	n, pods := w.groupedPods()
+	web, other, last := pods.web, pods.other, pods.last
 	if w.group(last) == 0 || w.group(last) != w.group(other) || w.group(last) == w.group(web) {
 		t.Errorf("groups 0x%x of web, 0x%x and 0x%x", w.group(web), w.group(other), w.group(last))
 	}
@@ -58,7 +63,8 @@ func TestPodLikeOthersNeedsNoChains(t *testing.T) {
 // another one. What is no pod's gets none.
 func TestGroupsOfOthersAreRepaired(t *testing.T) {
 	w := newWorld(t)
-	_, web, other, _ := w.groupedPods()
+	_, pods := w.groupedPods()
+	web, other := pods.web, pods.other
 	own, to := w.group(other), w.led(other, w.group(other))
 	for _, group := range []uint32{w.group(web), 7, 0} {
 		w.setGroup(other, group)
@@ -78,7 +84,8 @@ func TestGroupsOfOthersAreRepaired(t *testing.T) {
 // While the packet filter can't be written the groups stay, for the rules that are there are those for these.
 func TestGroupsWaitForChains(t *testing.T) {
 	w := newWorld(t)
-	n, web, other, _ := w.groupedPods()
+	n, pods := w.groupedPods()
+	web, other := pods.web, pods.other
 	before := w.links.Dump()
 	w.breakChains(errFilter)
 	w.plant(strings.NewReplacer("name: web", "name: later", "app == 'web'", "all()").Replace(webPolicy))
@@ -101,7 +108,8 @@ func (w *testWorld) link(name string) (l dataplane.Link) {
 // An interface of which the group can't be written is not forgotten: by then it may have any.
 func TestGroupThatCannotBeWritten(t *testing.T) {
 	w := newWorld(t)
-	n, _, other, _ := w.groupedPods()
+	n, pods := w.groupedPods()
+	other := pods.other
 	own := w.group(other)
 	w.links.Change(func(t *reconciletest.Table[string, dataplane.Link]) {
 		t.Bad = map[string]error{other: errors.New("no")}
@@ -119,7 +127,8 @@ func TestGroupThatCannotBeWritten(t *testing.T) {
 // A start writes nothing that is there, and finishes what the last run had begun.
 func TestRestartWithGroups(t *testing.T) {
 	w := newWorld(t)
-	n, _, other, last := w.groupedPods()
+	n, pods := w.groupedPods()
+	other, last := pods.other, pods.last
 	n.stop()
 	w.writes()
 	n = w.start()
@@ -141,7 +150,8 @@ func TestRestartWithGroups(t *testing.T) {
 func TestGroupsBeginAndEnd(t *testing.T) {
 	w := newWorld(t)
 	w.chains.named.Store(true)
-	n, web, other, _ := w.groupedPods()
+	n, pods := w.groupedPods()
+	web, other := pods.web, pods.other
 	if w.group(web) != 0 || w.led(web, 0) == "" || w.led(other, 0) == "" {
 		t.Fatalf("it leads from groups:\n%s%s", w.links.Dump(), w.chains.Dump())
 	}

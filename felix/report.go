@@ -193,7 +193,9 @@ func (a *Agent) publish(began time.Time, err error) {
 		problems = append(problems, "flows that policies forbid may go on: "+err.Error())
 	}
 	a.logOnce("policy", &r.logged.filter, textOf(trouble.filter))
-	problems = slices.Concat(problems, a.memos.filter.Problems(), a.lost(), bypasses(w.host))
+	objects := a.memos.filter.Problems()
+	a.logOnce("objects that are not understood", &r.logged.objects, strings.Join(objects, "; "))
+	problems = slices.Concat(problems, objects, a.lost(), bypasses(w.host))
 	a.logOnce("learned routes", &r.logged.learned, textOf(trouble.learned))
 	policies := a.policyStatus(trouble.filter)
 	m.policy.set(policies, a.memos.filter.Faults())

@@ -33,7 +33,8 @@ spec: {defaultEndpointToHostAction: Drop}
 // pods that come wait. One that runs goes on with what it has read.
 func TestStartWithUnreadableHost(t *testing.T) {
 	for _, key := range []api.Key{
-		{Kind: api.KindHostEndpoint, Name: "uplink"}, {Kind: api.KindProfile, Name: "mine"},
+		{Kind: api.KindHostEndpoint, Name: "uplink"},
+		{Kind: api.KindProfile, Name: "mine"},
 		{Kind: api.KindFelixConfiguration, Name: api.DefaultName},
 	} {
 		t.Run(key.String(), func(t *testing.T) {

@@ -15,6 +15,7 @@ import (
 type Doubt uint8
 
 const (
+	// Whole is an Item of which everything is known.
 	Whole Doubt = iota
 	// Partial is an Item of which there may be more addresses and named ports.
 	Partial

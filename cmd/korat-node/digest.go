@@ -38,12 +38,12 @@ func newDigest(node string) *digest {
 
 // restore gives what the agent's Snapshot has of an object, as api.Restore does. What is not understood is left to that.
 func (d *digest) restore(key api.Key, value []byte) (api.Object, error) {
-	switch key.Kind {
-	case api.KindWorkloadEndpoint:
+	if key.Kind == api.KindWorkloadEndpoint {
 		if ep := d.endpoint(key, value); ep != nil {
 			return ep, nil
 		}
-	case api.KindIPAMBlock:
+	}
+	if key.Kind == api.KindIPAMBlock {
 		if blk := ipam.Brief(d.node, key, value); blk != nil {
 			return blk, nil
 		}

@@ -64,8 +64,7 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 	defer data.close()
 
 	brief := data.Brief(newDigest(cfg.Node).restore)
-	follower := store.NewFollower(brief, api.Kinds(), log)
-	follower.Track = calc.Heeds
+	follower := follow(brief, log)
 	keeper := ipam.NewKeeper(ranges{data.Store, brief}, cfg.Node, log)
 	copies := mirror.New(data, cfg.Node, log)
 	client, supervisor, err := s.speaker(log)
@@ -91,6 +90,13 @@ func run(ctx context.Context, s settings, cfg felix.Config, log *slog.Logger) er
 		func(ctx context.Context) error { return plugins.Serve(ctx, agent) },
 		func(ctx context.Context) error { serveHTTP(ctx, health, agent.Handler(), log); return nil },
 	)...)
+}
+
+// follow keeps a Snapshot of all kinds, and which objects of those that policies heed have changed.
+func follow(data store.Source, log *slog.Logger) *store.Follower {
+	f := store.NewFollower(data, api.Kinds(), log)
+	f.Track = calc.Heeds
+	return f
 }
 
 func (s settings) listenHTTP(ctx context.Context) (net.Listener, error) {

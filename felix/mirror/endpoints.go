@@ -127,17 +127,10 @@ func (e *endpoints) put(ctx context.Context, c *copied, want, shown *api.Workloa
 			if have, err = e.ask(ctx, want.Key()); err != nil {
 				return err
 			}
-			c.stored, c.over, c.at = have, shown, now
-			if sameVersion(have, shown) {
-				c.at = time.Time{}
-			}
+			c.learn(have, shown, now)
 		}
 		if c.same(want, have) {
 			return nil
-		}
-		if have != nil && api.Hollow(have) {
-			// People may have labelled it, which may forbid something.
-			return fmt.Errorf("write %s: %w", want.Key(), api.Fault(have))
 		}
 		have, err = e.write(ctx, want, have)
 		if err == nil {
@@ -150,6 +143,14 @@ func (e *endpoints) put(ctx context.Context, c *copied, want, shown *api.Workloa
 		known = false
 	}
 	return fmt.Errorf("write %s: %w", want.Key(), err)
+}
+
+// learn notes what the datastore has where the Snapshot shows something.
+func (c *copied) learn(have, shown *api.WorkloadEndpoint, now time.Time) {
+	c.stored, c.over, c.at = have, shown, now
+	if sameVersion(have, shown) {
+		c.at = time.Time{}
+	}
 }
 
 // stale says whether a write failed because the datastore's copy is another one than was thought.
@@ -224,6 +225,9 @@ func (e *endpoints) ask(ctx context.Context, key api.Key) (*api.WorkloadEndpoint
 
 // write creates the endpoint, or replaces have, and gives it as stored.
 func (e *endpoints) write(ctx context.Context, want, have *api.WorkloadEndpoint) (*api.WorkloadEndpoint, error) {
+	if have != nil && api.Hollow(have) {
+		return nil, api.Fault(have) // people may have labelled it, which may forbid something
+	}
 	next := labelled(want, have).DeepCopy()
 	var obj api.Object
 	var err error

@@ -198,14 +198,16 @@ func (cl *class) leads() (to lead, named bool) {
 }
 
 // route makes packets of an interface go to its endpoint, and to nothing if there is none: by its name, unless its group
-// leads there. While it has none, as that of a pod that has just come, they are dropped.
+// leads there. While it has none, as that of a pod that has just come, they are dropped. One that goes by its name because
+// others have come to its number has its group all the same: it goes by that from the moment on when they are gone.
 func (d *dispatch) route(name string, groups bool) {
 	w := d.wires[name]
 	want, named := w.group, false
+	if !groups {
+		want, named = 0, w.to != (lead{})
+	}
 	for n := range numbersIn(w.group) {
-		if !groups || d.classes[n].named {
-			want, named = 0, true
-		}
+		named = named || d.classes[n].named
 	}
 	if w.have != 0 {
 		var to lead

@@ -201,20 +201,40 @@ func TestClassesOfOneNumber(t *testing.T) {
 	}
 	w.tell(w.have)
 	w.settle()
-	var named []string
-	for id := range w.locals {
-		if w.have.Group("cali"+id) == 0 {
-			named = append(named, id)
-		}
-	}
+	named := w.named()
 	if len(named) < 2 {
 		t.Fatalf("%d pods of 1000 classes go by their names", len(named))
 	}
 	w.ways(t)
+	left := named[0]
 	for _, id := range named[1:] {
 		w.have.DeleteLocal(id)
+		delete(w.locals, id)
+		w.group("cali"+id, 0)
 	}
-	if w.have.Update(); w.have.Group("cali"+named[0]) == 0 {
-		t.Errorf("%s is left alone, and still goes by its name", named[0])
+	changes := w.have.Update()
+	if named = w.named(); len(named) > 0 {
+		t.Errorf("%s go by their names, and nobody else has their numbers", named)
 	}
+	if slices.Contains(changes.Groups, "cali"+left) {
+		t.Errorf("%s is left alone, and gets its group only now that no rule has its name", left)
+	}
+	w.ways(t)
+}
+
+// named gives the pods at interfaces of their names to which rules lead by these.
+func (w *walk) named() []string {
+	var ids []string
+	for key, c := range w.have.Chains() {
+		if key.Table != chain.Filter || !strings.HasPrefix(key.Name, "cali-to-wl-dispatch") {
+			continue
+		}
+		for _, r := range c.Rules {
+			if d, ok := r.Conditions[0].(chain.Device); len(r.Conditions) > 0 && ok && !strings.HasSuffix(d.Name, "+") {
+				ids = append(ids, strings.TrimPrefix(d.Name, "cali"))
+			}
+		}
+	}
+	slices.Sort(ids)
+	return ids
 }

@@ -97,10 +97,11 @@ func (r *rivals) begin(ctx context.Context) error {
 
 // compare gives the rows of one kind of change.
 func (r *rivals) compare(ctx context.Context, kind, name string) ([]Row, error) {
-	ours, same, felix, err := r.changes(ctx, kind)
+	cost, err := r.changes(ctx, kind)
 	if err != nil {
 		return nil, err
 	}
+	ours, same, felix := cost.ours, cost.same, cost.felix
 	var rows []Row
 	if len(same.cpu) > 0 {
 		rows = append(rows,
@@ -116,9 +117,12 @@ func (r *rivals) compare(ctx context.Context, kind, name string) ([]Row, error) 
 	return rows, nil
 }
 
+// rivalCosts are what the same changes cost us and both baselines.
+type rivalCosts struct{ ours, same, felix costs }
+
 // changes gives what changes of one kind cost us, a fork that writes the same, and one that writes what Felix does. Where
 // our chains stay as they are, nobody writes the same.
-func (r *rivals) changes(ctx context.Context, kind string) (ours, same, felix costs, err error) {
+func (r *rivals) changes(ctx context.Context, kind string) (all rivalCosts, err error) {
 	for i := range rulesChanges + 1 {
 		var changed guest.Changed
 		var fork, theirs guest.Cost
@@ -130,15 +134,15 @@ func (r *rivals) changes(ctx context.Context, kind string) (ours, same, felix co
 			err = r.felix.Call(ctx, "Calico."+kind, guest.Nothing{}, &theirs)
 		}
 		if err != nil {
-			return ours, same, felix, err
+			return rivalCosts{}, err
 		}
 		if i > 0 { // the first one of each kind makes acquaintances
-			ours.add(changed.Cost)
+			all.ours.add(changed.Cost)
 			if changed.Text != "" {
-				same.add(fork)
+				all.same.add(fork)
 			}
-			felix.add(theirs)
+			all.felix.add(theirs)
 		}
 	}
-	return ours, same, felix, nil
+	return all, nil
 }

@@ -244,7 +244,9 @@ func TestMembersLost(t *testing.T) {
 		t.Fatal(err)
 	}
 	f := follow(t, st)
-	before := await(t, f, func(s api.Snapshot, status store.Status) bool { return status.Connected && s.InSync && s.IPPools.Len() == 5 })
+	before := await(t, f, func(s api.Snapshot, status store.Status) bool {
+		return status.Connected && s.InSync && s.IPPools.Len() == 5
+	})
 	has := func(names ...string) func(api.Snapshot, store.Status) bool {
 		return func(s api.Snapshot, status store.Status) bool {
 			for _, name := range names {

@@ -82,7 +82,7 @@ func felixSet(role int) string { return fmt.Sprintf("cali40s:%022d", role) }
 // felix gives the chains of the filter table that depend on the input, for so many endpoints.
 func (in Input) felix(endpoints int) laid {
 	var f felix
-	f.tree(in, endpoints)
+	f.tree(endpoints)
 	for i := range endpoints {
 		f.workload(in, i)
 	}
@@ -100,7 +100,7 @@ func (in Input) felix(endpoints int) laid {
 }
 
 // tree are the dispatch chains, of two levels: by the first character that is not the same in all names, and by names.
-func (f *felix) tree(in Input, endpoints int) {
+func (f *felix) tree(endpoints int) {
 	first, last := inputInterface(0), inputInterface(endpoints-1)
 	common := 0
 	for common < len(first) && first[common] == last[common] {

@@ -71,7 +71,7 @@ func (c *Calico) Endpoint(_ Nothing, cost *Cost) error {
 	var f felix
 	f.workload(c.input, c.endpoints)
 	c.endpoints++
-	f.tree(c.input, c.endpoints)
+	f.tree(c.endpoints)
 	return c.write(f.chains(), cost)
 }
 

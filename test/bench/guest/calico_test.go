@@ -74,7 +74,7 @@ func TestCalicoEndpoint(t *testing.T) {
 	have := in.felix(12)
 	var f felix
 	f.workload(in, 12)
-	f.tree(in, 13)
+	f.tree(13)
 	var names []string
 	for line := range strings.Lines(have.change(f.chains(), kernel.NFT)) {
 		if line[0] == ':' {
