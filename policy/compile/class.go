@@ -159,13 +159,7 @@ func (d *dispatch) settle(n number, groups bool, look map[string]struct{}) {
 		}
 	}
 	if named != cl.named {
-		for name, w := range d.wires {
-			for own := range numbersIn(w.group) {
-				if own == n {
-					look[name] = struct{}{}
-				}
-			}
-		}
+		d.wishing(n, look)
 	}
 	cl.to, cl.named = to, named
 	if key, t := written(n), d.groups(n.direction); to == (lead{}) {
@@ -175,6 +169,17 @@ func (d *dispatch) settle(n number, groups bool, look map[string]struct{}) {
 	}
 	if len(cl.wished) == 0 && len(cl.wearers) == 0 {
 		delete(d.classes, n)
+	}
+}
+
+// wishing adds the interfaces that are to have a number.
+func (d *dispatch) wishing(n number, look map[string]struct{}) {
+	for name, w := range d.wires {
+		for own := range numbersIn(w.group) {
+			if own == n {
+				look[name] = struct{}{}
+			}
+		}
 	}
 }
 
