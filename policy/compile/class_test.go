@@ -226,12 +226,15 @@ func TestClassesOfOneNumber(t *testing.T) {
 func (w *walk) named() []string {
 	var ids []string
 	for key, c := range w.have.Chains() {
-		if key.Table != chain.Filter || !strings.HasPrefix(key.Name, "cali-to-wl-dispatch") {
+		if !strings.HasPrefix(key.Name, "cali-to-wl-dispatch") {
 			continue
 		}
 		for _, r := range c.Rules {
-			if d, ok := r.Conditions[0].(chain.Device); len(r.Conditions) > 0 && ok && !strings.HasSuffix(d.Name, "+") {
-				ids = append(ids, strings.TrimPrefix(d.Name, "cali"))
+			if len(r.Conditions) == 0 {
+				continue
+			}
+			if name, ok := r.Conditions[0].(chain.Out); ok && !strings.HasSuffix(string(name), "+") {
+				ids = append(ids, strings.TrimPrefix(string(name), "cali"))
 			}
 		}
 	}
