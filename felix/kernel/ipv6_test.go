@@ -366,7 +366,7 @@ func TestIPv6SysctlsMissing(t *testing.T) {
 func TestIPv6Notices(t *testing.T) {
 	h := newHost(t)
 	handle := h.open()
-	settle(t, h, handle)
+	comeUp(t, h, handle)
 	for _, c := range []struct {
 		command string
 		noticed func(kernel.Notice) bool

@@ -5,6 +5,7 @@ package kernel_test
 import (
 	"bufio"
 	"fmt"
+	"maps"
 	"math/rand/v2"
 	"net/netip"
 	"os/exec"
@@ -39,10 +40,23 @@ func wait(t testing.TB, h *kernel.Handle, until func(kernel.Notice) bool, take f
 	}
 }
 
+// comeUp waits until the kernel has told that the interfaces are up, which it does some time after they were set up.
+func comeUp(t testing.TB, h host, handle *kernel.Handle) {
+	t.Helper()
+	up := func(kernel.Notice) bool { return strings.Count(h.Run("ip", "-o", "link"), " state UP ") == 6 }
+	if !up(kernel.Notice{}) {
+		wait(t, handle, up, func(kernel.Notice) {})
+	}
+	settle(t, h, handle)
+}
+
 // settle makes a change that is not ours, and gives all that was noticed up to it.
 func settle(t testing.TB, h host, handle *kernel.Handle) kernel.Notice {
 	t.Helper()
-	var all kernel.Notice
+	all := kernel.Notice{
+		Links: map[string]bool{}, RemovedAddresses: map[netip.Addr]bool{}, Routes: map[netip.Prefix]bool{},
+		Neighbours: map[dataplane.NeighbourKey]bool{}, Sysctls: map[string]bool{},
+	}
 	h.Batch("route add 203.0.113.0/24 dev eth0", "route delete 203.0.113.0/24 dev eth0")
 	mark := prefix("203.0.113.0/24").Prefix
 	wait(t, handle, func(n kernel.Notice) bool { return n.Routes[mark] }, func(n kernel.Notice) {
@@ -51,15 +65,30 @@ func settle(t testing.TB, h host, handle *kernel.Handle) kernel.Notice {
 				t.Errorf("noticed %v", p)
 			}
 		}
-		all = n
+		merge(&all, n)
 	})
 	return all
+}
+
+// merge adds what a later Notice has: what is noticed may be taken in parts.
+func merge(all *kernel.Notice, n kernel.Notice) {
+	for name, flushed := range n.Links {
+		all.Links[name] = all.Links[name] || flushed
+	}
+	maps.Copy(all.RemovedAddresses, n.RemovedAddresses)
+	maps.Copy(all.Routes, n.Routes)
+	maps.Copy(all.Neighbours, n.Neighbours)
+	maps.Copy(all.Sysctls, n.Sysctls)
+	all.Addresses = all.Addresses || n.Addresses
+	all.DefaultRoute = all.DefaultRoute || n.DefaultRoute
+	all.Planted = all.Planted || n.Planted
+	all.Chains = all.Chains || n.Chains
 }
 
 func TestOurOwnChangesAreNotNoticed(t *testing.T) {
 	h := newHost(t)
 	handle := h.open()
-	settle(t, h, handle)
+	comeUp(t, h, handle)
 	routeStep := reconcile.NewStep("routes", handle.Routes())
 	neighbourStep := reconcile.NewStep("neighbours", handle.Neighbours())
 	want := manyRoutes(500)
