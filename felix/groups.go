@@ -25,6 +25,8 @@ type linksStep struct {
 	told map[string]dataplane.Link
 	// last is what was wanted last.
 	last map[string]dataplane.Link
+	// unsure says that the last write failed, so that groups may be those that were wanted, or those of before.
+	unsure bool
 	// able says that rules match groups, and begun that they have not done so before.
 	able, begun bool
 }
@@ -47,13 +49,13 @@ func (t *linksStep) invalidate(n kernel.Notice) {
 
 func (t *linksStep) apply(ctx context.Context, s dataplane.State) (reconcile.Result, error) {
 	r, err := t.tableStep.apply(ctx, s)
-	r.Read, t.read = r.Read || t.read, false
+	r.Read, t.read, t.unsure = r.Read || t.read, false, err != nil
 	return r, err
 }
 
 // lookAtLinks tells the packet filter which groups interfaces have. Who detaches a pod removes its interface before, which
 // need not have been heard of. If the kernel doesn't tell, the groups are what was told last, and the step finds the same
-// error.
+// error: unless we can't know what we have written ourselves. Rules for other groups would be nobody's policy.
 func (a *Agent) lookAtLinks(ctx context.Context) error {
 	t := a.links()
 	if a.at.changed {
@@ -67,7 +69,7 @@ func (a *Agent) lookAtLinks(ctx context.Context) error {
 	have, read, err := t.Have(ctx)
 	t.read = t.read || read
 	if err != nil {
-		if t.told == nil {
+		if t.told == nil || t.unsure {
 			return fmt.Errorf("step %s: %w", t.Name(), err)
 		}
 		return nil

@@ -214,3 +214,29 @@ func TestFirstLookAtLinksFails(t *testing.T) {
 		t.Error("no chains")
 	}
 }
+
+// A write of groups fails, and they can't be read either: what policies change waits until it is known which there are.
+func TestGroupsThatNobodyKnows(t *testing.T) {
+	w := newWorld(t)
+	n, pods := w.groupedPods()
+	no := errors.New("no")
+	w.links.Change(func(t *reconciletest.Table[string, dataplane.Link]) { t.WriteErr, t.ReadErr = no, no })
+	own := w.group(pods.other)
+	w.plant(strings.NewReplacer("name: web", "name: later", "app == 'web'", "all()").Replace(webPolicy))
+	w.until("it has another group, and nobody knows", func() bool { return w.group(pods.other) != own && len(n.report.notReady()) > 0 })
+	w.plant(strings.NewReplacer("name: web", "name: last", "app == 'web'", "all()").Replace(webPolicy))
+	w.until("the agent has the policy", func() bool {
+		known, err := inquire(t.Context(), n.Agent, func() bool { return n.world.snap.NetworkPolicies.Len() == 3 })
+		return err == nil && known
+	})
+	w.links.Change(func(t *reconciletest.Table[string, dataplane.Link]) { t.ReadErr = errors.New("still not") })
+	w.until("it has looked", func() bool { return strings.Contains(strings.Join(n.report.notReady(), "\n"), "still not") })
+	for _, name := range []string{pods.web, pods.other, pods.last} {
+		if !w.dispatched(name) {
+			t.Errorf("%s of group 0x%x is led nowhere:\n%s", name, w.group(name), w.chains.Dump())
+		}
+	}
+	w.links.Change(func(t *reconciletest.Table[string, dataplane.Link]) { t.WriteErr, t.ReadErr = nil, nil })
+	n.untilReady()
+	w.until("the last policy is there", func() bool { return strings.Contains(w.chains.Dump(), "cali-pi-np/ns/last") })
+}
