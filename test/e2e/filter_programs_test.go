@@ -66,8 +66,8 @@ type mishap struct {
 
 func (p *policed) mishaps() []mishap {
 	restore, read := programs(p.backend, "-restore"), programs(p.backend, "-save")
-	if p.backend == "NFT" { // of which the agent reads the chain alone that it is told of
-		read = programs(p.backend, "")
+	if p.backend == "NFT" { // of which the agent reads the chain alone that it is told of, and all when this has failed
+		read = append(read, programs(p.backend, "")...)
 	}
 	return []mishap{
 		{name: "exits", script: "exit 4", why: "ended: exit status 4", programs: restore},
