@@ -4,6 +4,7 @@ package speaker_test
 
 import (
 	"context"
+	"flag"
 	"fmt"
 	"log/slog"
 	"maps"
@@ -39,6 +40,12 @@ const patience = 60 * time.Second
 func TestMain(m *testing.M) {
 	socket := os.Getenv(socketEnv)
 	if socket == "" {
+		flag.Parse()
+		asked := false
+		flag.Visit(func(f *flag.Flag) { asked = asked || f.Name == "test.parallel" })
+		if !asked { // else as many as there are cores, and the tests wait for BGP's timers most of the time
+			_ = flag.Set("test.parallel", "16")
+		}
 		os.Exit(m.Run())
 	}
 	ctx, stop := signal.NotifyContext(context.Background(), syscall.SIGTERM, syscall.SIGINT)
