@@ -72,10 +72,13 @@ func (a *Agent) chooseTables(ctx context.Context, families []api.Family) {
 		a.report.begin("chains")
 		able, err := table.Groups(ctx, families)
 		a.report.begin("")
-		if err == nil { // else the chains' step finds the same
-			a.links().enable(able)
-			a.memos.filter.Groups(able)
+		if err != nil {
+			a.Log.Warn("packet filter: ask whether rules can match link groups", "error", err)
+			a.again()
+			return
 		}
+		a.links().enable(able)
+		a.memos.filter.Groups(able)
 	}
 }
 

@@ -6,8 +6,10 @@ import (
 	"context"
 	"errors"
 	"strings"
+	"sync/atomic"
 	"testing"
 
+	"korat/api"
 	"korat/felix/dataplane"
 	"korat/felix/kernel"
 	"korat/felix/reconcile"
@@ -239,4 +241,38 @@ func TestGroupsThatNobodyKnows(t *testing.T) {
 	w.links.Change(func(t *reconciletest.Table[string, dataplane.Link]) { t.WriteErr, t.ReadErr = nil, nil })
 	n.untilReady()
 	w.until("the last policy is there", func() bool { return strings.Contains(w.chains.Dump(), "cali-pi-np/ns/last") })
+}
+
+// silent are chains of which nobody says at first whether their rules can match groups.
+type silent struct {
+	*fakeChains
+	answers atomic.Bool
+}
+
+// Groups implements grouping.
+func (s *silent) Groups(ctx context.Context, families []api.Family) (bool, error) {
+	if !s.answers.Load() {
+		return false, errors.New("somebody has the lock")
+	}
+	return s.fakeChains.Groups(ctx, families)
+}
+
+// As long as it is not known whether rules can match groups they lead from names, and it is asked again with no other cause.
+func TestGroupsAreAskedForAgain(t *testing.T) {
+	w := newWorld(t)
+	table := &silent{fakeChains: w.chains}
+	w.chainTable = table
+	n := w.start()
+	n.untilReady()
+	pod := n.attachAs("web", "web").Interface
+	if w.group(pod) != 0 || w.led(pod, 0) == "" {
+		t.Errorf("group 0x%x, led to %q", w.group(pod), w.led(pod, 0))
+	}
+	w.published(1)
+	w.until("the agent has seen that", func() bool {
+		seen, err := inquire(t.Context(), n.Agent, func() bool { return n.world.snap.WorkloadEndpoints.Len() == 1 })
+		return err == nil && seen
+	})
+	table.answers.Store(true)
+	w.until("rules lead from groups", func() bool { return w.group(pod) != 0 && w.led(pod, w.group(pod)) != "" && w.led(pod, 0) == "" })
 }

@@ -78,7 +78,7 @@ func (a *AutoChains) open(ctx context.Context) error {
 }
 
 // Groups says whether rules can match the link groups of interfaces, in all of these families. It chooses the backend, and
-// asks iptables and the kernel once for each.
+// asks iptables and the kernel until they have answered for each.
 func (a *AutoChains) Groups(ctx context.Context, families []api.Family) (bool, error) {
 	if err := a.open(ctx); err != nil {
 		return false, err
@@ -88,8 +88,8 @@ func (a *AutoChains) Groups(ctx context.Context, families []api.Family) (bool, e
 		no, asked := a.groups[f]
 		if !asked {
 			no = a.h.MatchesGroups(ctx, ChainsConfig{Backend: a.choice.Backend}, f)
-			if ctx.Err() != nil {
-				return false, ctx.Err()
+			if fleeting(no) {
+				return false, no
 			}
 			a.groups[f] = no
 			if no != nil {

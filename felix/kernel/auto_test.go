@@ -4,6 +4,8 @@ package kernel_test
 
 import (
 	"log/slog"
+	"os"
+	"path/filepath"
 	"strings"
 	"testing"
 
@@ -42,7 +44,7 @@ func TestAutoChains(t *testing.T) {
 	there.restoreText("*filter\n:cali-old - [0:0]\nCOMMIT\n")
 	table := h.handle.AutoChains(slog.New(slog.DiscardHandler))
 	defer table.Close()
-	if _, err := table.Want("NFT"); err != nil {
+	if _, err := table.Want(string(kernel.NFT)); err != nil {
 		t.Fatal(err)
 	}
 	step := reconcile.NewStep("chains", table)
@@ -57,7 +59,7 @@ func TestAutoChains(t *testing.T) {
 	if text := there.saved(api.IPv4); strings.Contains(text, "cali-old") {
 		t.Errorf("left in the other: %s", text)
 	}
-	if changed, err := table.Want("NFT"); changed || err != nil {
+	if changed, err := table.Want(string(kernel.NFT)); changed || err != nil {
 		t.Errorf("the same again: %t, %v", changed, err)
 	}
 	if _, err := table.Counter()(t.Context(), key(api.IPv4, "filter", "cali-FORWARD")); err != nil {
@@ -73,7 +75,7 @@ func TestRefusedHookKeepsTheOther(t *testing.T) {
 	there.restoreText("*filter\n:cali-FORWARD - [0:0]\n-A FORWARD -j cali-FORWARD\nCOMMIT\n")
 	table := h.handle.AutoChains(slog.New(slog.DiscardHandler))
 	defer table.Close()
-	if _, err := table.Want("NFT"); err != nil {
+	if _, err := table.Want(string(kernel.NFT)); err != nil {
 		t.Fatal(err)
 	}
 	want := chains{
@@ -116,5 +118,27 @@ func TestChangeOfBackendIsRead(t *testing.T) {
 				t.Errorf("%s: left in the other: %s", b, text)
 			}
 		}
+	}
+}
+
+// While somebody holds iptables' lock there is no answer whether rules can match link groups: it is asked for again.
+func TestGroupsAreAskedForAgain(t *testing.T) {
+	h := newFilterHost(t, kernel.NFT)
+	dir, path := t.TempDir(), os.Getenv("PATH")
+	script := "#!/bin/sh\n[ -e " + dir + "/asked ] && PATH=" + path + " exec iptables-nft-restore \"$@\"\ntouch " + dir + "/asked\nexit 4\n"
+	if err := os.WriteFile(filepath.Join(dir, "iptables-nft-restore"), []byte(script), 0o700); err != nil {
+		t.Fatal(err)
+	}
+	t.Setenv("PATH", dir+":"+path)
+	table := h.handle.AutoChains(slog.New(slog.DiscardHandler))
+	defer table.Close()
+	if _, err := table.Want(string(kernel.NFT)); err != nil {
+		t.Fatal(err)
+	}
+	if able, err := table.Groups(t.Context(), api.Families()); able || err == nil {
+		t.Errorf("without an answer: %t, %v", able, err)
+	}
+	if able, err := table.Groups(t.Context(), api.Families()); !able || err != nil {
+		t.Errorf("with an answer: %t, %v", able, err)
 	}
 }

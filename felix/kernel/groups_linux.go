@@ -4,6 +4,7 @@ package kernel
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -45,6 +46,15 @@ func (h *Handle) MatchesGroups(ctx context.Context, c ChainsConfig, f api.Family
 		return fmt.Errorf("ask the kernel for the match %s (%s, %s): %w", groupMatch, f, c.Backend, err)
 	}
 	return nil
+}
+
+// lacksResources is iptables' exit status if somebody else has the lock all the time, or there is no memory.
+const lacksResources = 4
+
+// fleeting says that an error of MatchesGroups is no answer: the next one may be another.
+func fleeting(err error) bool {
+	var exit *exec.ExitError
+	return errors.As(err, &exit) && exit.ExitCode() == lacksResources || errors.Is(err, context.DeadlineExceeded) || errors.Is(err, context.Canceled)
 }
 
 // testRule has iptables-restore read a text.
