@@ -163,6 +163,11 @@ func (r *round) connected(fd int) error {
 		r.tcp[fd].Reached = true
 	}
 	delete(r.tcp, fd)
+	// Closing is not enough: while a child that was forked meanwhile has not called exec yet, the socket lives on, and is
+	// reported by a number that is another one's then.
+	if err := unix.EpollCtl(r.epoll, unix.EPOLL_CTL_DEL, fd, nil); err != nil && !errors.Is(err, unix.ENOENT) {
+		return fmt.Errorf("no longer watch socket: %w", err)
+	}
 	return unix.Close(fd)
 }
 
