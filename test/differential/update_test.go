@@ -109,6 +109,9 @@ func (u *update) another() {
 	snap := u.data.taken()
 	for _, key := range keysOf(snap) {
 		obj, _ := snap.Get(key)
+		if key.Kind == api.KindIPPool {
+			continue // pods go on coming
+		}
 		if w, is := obj.(*api.WorkloadEndpoint); !is || w.Spec.Node != thisNode {
 			gone.Delete = append(gone.Delete, obj)
 		}

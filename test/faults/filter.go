@@ -7,6 +7,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strconv"
 	"strings"
 
 	"korat/felix/endpoint"
@@ -72,7 +73,7 @@ func inFilter(ctx context.Context, left Remains, h *lab.Host) error {
 		return err
 	}
 	for _, line := range rules {
-		if podDevice(line) != "" || strings.HasPrefix(line, ":cali-") && slices.ContainsFunc(ofPods(), func(prefix string) bool { return strings.HasPrefix(line, ":"+prefix) }) {
+		if podDevice(line) != "" || strings.Contains(line, "-m devgroup") || strings.HasPrefix(line, ":cali-") && slices.ContainsFunc(ofPods(), func(prefix string) bool { return strings.HasPrefix(line, ":"+prefix) }) {
 			left.add("chains", h, line)
 		}
 	}
@@ -116,9 +117,38 @@ func podDevice(rule string) string {
 	return ""
 }
 
+// linkGroup is the link group that a line of ip's tells of an interface.
+func linkGroup(line string) uint64 {
+	_, rest, _ := strings.Cut(line, " group ")
+	name, _, _ := strings.Cut(rest, " ")
+	group, err := strconv.ParseUint(name, 10, 32)
+	if err != nil {
+		return 0 // "default"
+	}
+	return group
+}
+
+// leads says whether a rule leads packets of an interface to chains of its endpoint, by its name or its link group.
+func leads(rule, device string, group uint64) bool {
+	words := strings.Fields(rule)
+	to, mine := "", podDevice(rule) == device
+	for i, word := range words[:max(0, len(words)-1)] {
+		switch word {
+		case "-g":
+			to = words[i+1]
+		case "--src-group", "--dst-group":
+			value, mask, _ := strings.Cut(words[i+1], "/")
+			v, errV := strconv.ParseUint(value, 0, 32)
+			m, errM := strconv.ParseUint(mask, 0, 32)
+			mine = errV == nil && errM == nil && group != 0 && group&m == v
+		}
+	}
+	return mine && (strings.HasPrefix(to, "cali-fw-") || strings.HasPrefix(to, "cali-tw-"))
+}
+
 // policed holds that packets from and to each pod are led to chains of its own, in both families.
 func (r *Runtime) policed(ctx context.Context) error {
-	links, err := r.Host.Exec(ctx, "ip", "-o", "link", "show", "type", "veth")
+	links, err := r.Host.Exec(ctx, "ip", "-d", "-o", "link", "show", "type", "veth")
 	if err != nil {
 		return err
 	}
@@ -126,18 +156,20 @@ func (r *Runtime) policed(ctx context.Context) error {
 	if err != nil {
 		return err
 	}
-	led := map[string]int{}
-	for _, rule := range rules {
-		led[podDevice(rule)]++
-	}
 	pods := 0
 	for line := range strings.Lines(links) {
 		device, _, _ := strings.Cut(strings.Fields(line)[1], "@")
 		if !strings.HasPrefix(device, endpoint.InterfacePrefix) {
 			continue
 		}
-		if pods++; led[device] < 4 { // from and to, of each family
-			return fmt.Errorf("%s: %d rules are about %s", r.Host.Name, led[device], device)
+		led := 0
+		for _, rule := range rules {
+			if leads(rule, device, linkGroup(line)) {
+				led++
+			}
+		}
+		if pods++; led < 4 { // from and to, of each family
+			return fmt.Errorf("%s: %d rules lead from or to %s to chains of its own: %s", r.Host.Name, led, device, line)
 		}
 	}
 	attached := 0

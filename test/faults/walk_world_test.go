@@ -221,6 +221,17 @@ func (n notedSets) Write(_ context.Context, changes []kernel.SetChange) error {
 	return nil
 }
 
+// notedChains are chains of which the writes are noted.
+type notedChains struct {
+	*kernel.AutoChains
+	*diary
+}
+
+// Write implements reconcile.Table.
+func (n notedChains) Write(ctx context.Context, d reconcile.Diff[chain.Key, *chain.Chain]) error {
+	return noted[chain.Key, *chain.Chain]{n.AutoChains, n.diary}.Write(ctx, d)
+}
+
 // frozen is a datastore that refuses every change.
 type frozen struct{ store.Store }
 
@@ -266,7 +277,7 @@ func (w *walk) fresh(ctx context.Context) string {
 			Sysctls: notedEntries[string, dataplane.SysctlValue]{
 				noted[string, dataplane.SysctlValue]{sysctls, &d}, sysctls,
 			},
-			Sets: notedSets{h.Sets(0), &d}, Chains: noted[chain.Key, *chain.Chain]{chains, &d},
+			Sets: notedSets{h.Sets(0), &d}, Chains: notedChains{chains, &d},
 			Neighbours: noted[dataplane.NeighbourKey, dataplane.Neighbour]{neighbours, &d},
 			Routes:     noted[dataplane.RouteKey, dataplane.Route]{routes, &d},
 		}
