@@ -55,8 +55,8 @@ func TestWritersKilled(t *testing.T) {
 			})
 		}
 		for n := range 12 {
-			p.koratctl(p.h, "apply", strings.Replace(strings.ReplaceAll(serverPolicy, "name: server}", fmt.Sprintf("name: other-%d}", n%3)),
-				"role == 'server'", fmt.Sprintf("role == 'role-%d'", n), 1))
+			p.koratctl(p.h, "apply", strings.NewReplacer("name: server}", fmt.Sprintf("name: other-%d}", n%3), "role == 'server'", "role == 'visitor'",
+				"7000:7001", fmt.Sprintf("7000:%d", 7001+n)).Replace(serverPolicy))
 		}
 		working.Wait()
 		close(done)
@@ -93,7 +93,7 @@ func (p *policed) attach(name, role string) (pod *lab.Pod, err error) {
 
 // comesAndGoes has a pod attached, and detached again unless it stays.
 func (p *policed) comesAndGoes(name string, stays bool) {
-	pod, err := p.attach(name, "client")
+	pod, err := p.attach(name, "visitor")
 	if err == nil && !stays {
 		err = pod.Delete(p.ctx)
 	}
@@ -128,6 +128,7 @@ func (p *policed) isFresh() {
 func TestWriterHangs(t *testing.T) {
 	eachBackend(t, func(p *policed) {
 		since := p.now()
+		p.lateRules()
 		stopped := p.writers()
 		if len(stopped) != 2 {
 			t.Fatalf("writers %v, want two", stopped)
@@ -136,7 +137,7 @@ func TestWriterHangs(t *testing.T) {
 			p.kill(pid, syscall.SIGSTOP)
 		}
 		p.heldUp("late", stopped)
-		late, err := p.attach("late", "server")
+		late, err := p.attach("late", "late")
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -153,10 +154,17 @@ func TestWriterHangs(t *testing.T) {
 	})
 }
 
+// lateRules has a policy for servers, and for pods of which there is none, so that the first one needs chains.
+func (p *policed) lateRules() {
+	p.Helper()
+	p.koratctl(p.h, "apply", strings.NewReplacer("name: server}", "name: late}", "role == 'server'", "role in {'server', 'late'}").Replace(serverPolicy))
+	p.programmed("late")
+}
+
 // heldUp has an ADD fail for a loop that is held up, and a policy applied that stands behind it.
 func (p *policed) heldUp(name string, stopped []int) {
 	p.Helper()
-	_, err := p.h.AddPod(p.limit(), lab.PodConfig{Name: name, Labels: map[string]string{"role": "server"}})
+	_, err := p.h.AddPod(p.limit(), lab.PodConfig{Name: name, Labels: map[string]string{"role": "late"}})
 	p.isCNIError(err, 11, "writing chains has taken ")
 	p.notReady(p.h, "writing chains has taken ")
 	s, err := p.status(p.limit(), p.h)
@@ -177,6 +185,7 @@ func TestLockHeld(t *testing.T) {
 	eachBackend(t, func(p *policed) {
 		since := p.now()
 		before := p.policyRules(p.limit())
+		p.lateRules()
 		holder := p.lock()
 		writers := p.writers()
 		// This one locks another file, as a program in a container of its own does.
@@ -195,14 +204,14 @@ func TestLockHeld(t *testing.T) {
 		if err := holder.Kill(); err != nil { // it holds it to the end
 			t.Fatal(err)
 		}
-		if _, err := p.attach("late", "server"); err != nil {
+		if _, err := p.attach("late", "late"); err != nil {
 			t.Error(err)
 		}
 		p.programmed("more")
 		if now := p.writers(); fmt.Sprint(now) != fmt.Sprint(writers) {
 			t.Errorf("the writers %v have become %v: they were to wait", writers, now)
 		}
-		p.run(p.h, "koratctl delete networkpolicy more")
+		p.run(p.h, "koratctl delete networkpolicy more late")
 		p.until("the policies' rules are as they were", func(ctx context.Context) error {
 			if now := p.policyRules(ctx); now != before {
 				return fmt.Errorf("have\n%s\nwant\n%s", now, before)
