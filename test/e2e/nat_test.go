@@ -71,6 +71,7 @@ func translates(t *testing.T, backend string) {
 	w.sees(w.pod, w.peer, w.pod.Addresses())
 	w.ignores("before", w.pod)
 	_, theirs := w.nat(w.limit())
+	w.natOutgoing(true)
 
 	// A pool that is disabled is one still. Its pods are not translated, and who sends to them is not either.
 	w.koratctl(w.a, "apply", pool("third", "10.33.0.0/24", 28, false))
@@ -80,7 +81,6 @@ func translates(t *testing.T, backend string) {
 		return err
 	})
 	w.witness(third)
-	w.natOutgoing(true)
 	w.koratctl(w.a, "apply", pool("third", "10.33.0.0/24", 28, true))
 	w.sees(w.pod, w.outside, w.b.Addresses())
 	w.sees(w.pod, w.peer, w.pod.Addresses())
