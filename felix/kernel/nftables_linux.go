@@ -97,9 +97,9 @@ func (e *chainEvents) take(f api.Family) (doubt []place, all bool) {
 // run hears until the socket is closed.
 func (e *chainEvents) run() {
 	defer close(e.done)
-	buf := make([]byte, receiveSize)
+	r := receiver{raw: e.raw, buf: make([]byte, receiveSize)}
 	for {
-		b, err := receiveFrom(e.raw, buf)
+		b, err := r.receive()
 		switch {
 		case errors.Is(err, os.ErrClosed):
 			return

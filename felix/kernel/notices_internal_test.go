@@ -3,8 +3,11 @@
 package kernel
 
 import (
+	"bytes"
+	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -38,19 +41,26 @@ func TestNoticesAreBounded(t *testing.T) {
 	}
 }
 
-// TestNoticesLostInTheSocket holds the reader up while more changes than its socket has room for.
-func TestNoticesLostInTheSocket(t *testing.T) {
-	ns := netns.New(t)
+// openIn gives a Handle of a namespace, closed when the test is over.
+func openIn(t *testing.T, ns *netns.Namespace) *Handle {
+	t.Helper()
 	h, err := OpenAt(ns.Path())
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer func() {
+	t.Cleanup(func() {
 		if err := h.Close(); err != nil {
 			t.Error(err)
 		}
-	}()
-	err = h.notices.raw.Control(func(fd uintptr) {
+	})
+	return h
+}
+
+// TestNoticesLostInTheSocket holds the reader up while more changes than its socket has room for.
+func TestNoticesLostInTheSocket(t *testing.T) {
+	ns := netns.New(t)
+	h := openIn(t, ns)
+	err := h.notices.raw.Control(func(fd uintptr) {
 		if err := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil {
 			t.Error(err)
 		}
@@ -74,6 +84,57 @@ func TestNoticesLostInTheSocket(t *testing.T) {
 			<-h.Wake()
 		}
 	}
+}
+
+// TestLossIsToldAtItsEnd: until a full buffer has been read empty the kernel drops everything, and doesn't say so again.
+func TestLossIsToldAtItsEnd(t *testing.T) {
+	ns := netns.New(t)
+	var fd int
+	err := openIn(t, ns).inside(func() (err error) {
+		fd, _, err = socket(unix.NETLINK_ROUTE, groups)
+		return errors.Join(err, unix.SetNonblock(fd, true), unix.SetsockoptInt(fd, unix.SOL_SOCKET, unix.SO_RCVBUF, 16384))
+	})
+	if err != nil {
+		t.Fatal(err)
+	}
+	file := os.NewFile(uintptr(fd), "netlink")
+	defer file.Close()
+	raw, err := file.SyscallConn()
+	if err != nil {
+		t.Fatal(err)
+	}
+	r := receiver{raw: raw, buf: make([]byte, receiveSize)}
+	mustHear := func(want netip.Prefix) {
+		t.Helper()
+		b, err := r.receive()
+		if err != nil {
+			t.Fatalf("%v: %v", want, err)
+		}
+		for m := range messages(b) {
+			if have, _ := decodeRoute(m.body, unix.AF_INET); have.prefix != want {
+				t.Fatalf("want %v, have %v", want, have.prefix)
+			}
+		}
+	}
+	var lines []string
+	for i := range 200 {
+		lines = append(lines, fmt.Sprintf("route add blackhole %v", route(i)))
+	}
+	ns.Batch(lines...)
+	mustHear(route(0))
+	ns.Run("ip", "route", "add", "blackhole", "192.0.2.1") // is dropped, though there is room again
+	mustHear(route(1))
+	for i := 2; ; i++ {
+		b, err := r.receive()
+		if errors.Is(err, unix.ENOBUFS) {
+			break
+		}
+		if err != nil || i == 200 || !bytes.Contains(b, route(i).Addr().AsSlice()) {
+			t.Fatalf("route %d: %v, %v", i, b, err)
+		}
+	}
+	ns.Run("ip", "route", "add", "blackhole", "192.0.2.2")
+	mustHear(netip.MustParsePrefix("192.0.2.2/32"))
 }
 
 func TestNoticeTouches(t *testing.T) {
@@ -124,16 +185,8 @@ func TestNoticeTouches(t *testing.T) {
 // TestOwnChangesFillNoSocket holds the reader up while more of our own changes than its socket has room for.
 func TestOwnChangesFillNoSocket(t *testing.T) {
 	ns := netns.New(t)
-	h, err := OpenAt(ns.Path())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := h.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
-	err = h.notices.raw.Control(func(fd uintptr) {
+	h := openIn(t, ns)
+	err := h.notices.raw.Control(func(fd uintptr) {
 		if err := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil {
 			t.Error(err)
 		}

@@ -96,9 +96,9 @@ func (n *notices) close() error {
 // run hears until the socket is closed.
 func (n *notices) run() {
 	defer close(n.done)
-	buf := make([]byte, receiveSize)
+	r := receiver{raw: n.raw, buf: make([]byte, receiveSize)}
 	for {
-		b, err := receiveFrom(n.raw, buf)
+		b, err := r.receive()
 		switch {
 		case errors.Is(err, os.ErrClosed):
 			return
@@ -115,31 +115,6 @@ func (n *notices) run() {
 			}
 		})
 	}
-}
-
-// receiveFrom waits for a datagram of the kernel's; it is os.ErrClosed once the file is closed.
-func receiveFrom(raw syscall.RawConn, buf []byte) (b []byte, err error) {
-	closed := raw.Read(func(fd uintptr) bool {
-		var size int
-		var from unix.Sockaddr
-		for {
-			size, from, err = unix.Recvfrom(int(fd), buf, 0)
-			if !errors.Is(err, unix.EINTR) {
-				break
-			}
-		}
-		if errors.Is(err, unix.EAGAIN) {
-			return false
-		}
-		if err == nil && fromKernel(from) {
-			b = buf[:size]
-		}
-		return true
-	})
-	if closed != nil {
-		return nil, os.ErrClosed
-	}
-	return b, err
 }
 
 // note lets change the pending Notice, and wakes its taker if there is something in it.

@@ -109,8 +109,9 @@ func (r *Reports) Close() error {
 func (r *Reports) run(buf []byte) {
 	defer close(r.done)
 	defer close(r.reports)
+	receiver := receiver{raw: r.raw, buf: buf}
 	for {
-		b, err := receiveFrom(r.raw, buf)
+		b, err := receiver.receive()
 		switch {
 		case errors.Is(err, os.ErrClosed):
 			return
