@@ -28,11 +28,12 @@ type damage struct {
 	uncounted bool
 }
 
-// shellWords are number and move, and saved PROGRAM. The first line of a chain's list is no rule. Programs of the legacy
-// backend that only read take no lock, and may see no counters while another one writes.
+// shellWords are number and move, which is one transaction because kube-proxy puts back what is away, and saved PROGRAM.
+// The first line of a chain's list is no rule. Programs of the legacy backend that only read take no lock, and may see no
+// counters while another one writes.
 const shellWords = `saved() { flock /run/xtables.lock $1-save -c; }
 number() { echo $(($(IPT -S $1 | grep -n -- "^-A.*$2" | head -n 1 | cut -d: -f1) - 1)); }
-move() { rule=$(IPT -S $1 | grep -- "^-A.*$2" | head -n 1); IPT -w -D $1 $(number $1 $2); eval "IPT -w $rule"; }
+move() { rule=$(IPT -S $1 | grep -- "^-A.*$2" | head -n 1); printf '*filter\n-D %s\n%s\nCOMMIT\n' "${rule#-A }" "$rule" | IPT-restore -w -n; }
 `
 
 // chainDamages are noticed by events, or when the chains are read again.
