@@ -25,6 +25,9 @@ const (
 	Hollow
 )
 
+// Labelled says whether all labels are known that the Item has or inherits, and so which policies and selectors it is for.
+func (d Doubt) Labelled() bool { return d <= Partial }
+
 // unread notes that the object is not understood whole, if so.
 func (c *conversion) unread(obj api.Object) {
 	if err := api.Fault(obj); err != nil {
@@ -125,10 +128,8 @@ func (d *Doubts) Policy(p *Policy) *Policy {
 		}
 		return &closed
 	}
-	var in, out bool
-	closed.Ingress, in = d.rules(p.Ingress)
-	closed.Egress, out = d.rules(p.Egress)
-	if !in && !out {
+	var others bool
+	if closed.Ingress, closed.Egress, others = d.directions(p.Ingress, p.Egress); !others {
 		return p
 	}
 	return &closed
@@ -140,13 +141,18 @@ func (d *Doubts) Profile(p *Profile) *Profile {
 		return p
 	}
 	closed := *p
-	var in, out bool
-	closed.Ingress, in = d.rules(p.Ingress)
-	closed.Egress, out = d.rules(p.Egress)
-	if !in && !out {
+	var others bool
+	if closed.Ingress, closed.Egress, others = d.directions(p.Ingress, p.Egress); !others {
 		return p
 	}
 	return &closed
+}
+
+// directions is rules for both lists.
+func (d *Doubts) directions(ingress, egress []Rule) (in, out []Rule, others bool) {
+	in, othersIn := d.rules(ingress)
+	out, othersOut := d.rules(egress)
+	return in, out, othersIn || othersOut
 }
 
 // rules gives those that stand for a list, and whether they are others.
@@ -210,7 +216,7 @@ func (d *Doubts) mayPick(s *selector.Selector, ports bool) bool {
 		if ports && isSet(key.Kind) {
 			continue
 		}
-		if s == nil || it.Doubt == Partial && s.Matches(it.labels) || it.Doubt > Partial && it.mayMatch(*s, key.Kind) {
+		if s == nil || it.Doubt == Partial && s.Matches(it.labels) || !it.Labelled() && it.mayMatch(*s, key.Kind) {
 			return true
 		}
 	}

@@ -40,13 +40,11 @@ func NewFilter(node string) *Filter {
 // Heeds says whether a Filter is to be told of a kind's objects.
 func Heeds(kind api.Kind) bool {
 	switch kind {
-	case api.KindTier, api.KindProfile, api.KindNetworkPolicy, api.KindGlobalNetworkPolicy, api.KindStagedNetworkPolicy,
-		api.KindStagedGlobalNetworkPolicy, api.KindKubernetesNetworkPolicy, api.KindClusterNetworkPolicy, api.KindNetworkSet,
-		api.KindGlobalNetworkSet, api.KindWorkloadEndpoint, api.KindHostEndpoint, api.KindEndpointSlice,
-		api.KindFelixConfiguration, api.KindIPPool:
+	case api.KindTier, api.KindProfile, api.KindNetworkSet, api.KindGlobalNetworkSet, api.KindWorkloadEndpoint, api.KindHostEndpoint,
+		api.KindEndpointSlice, api.KindFelixConfiguration, api.KindIPPool:
 		return true
 	default:
-		return false
+		return ruled(kind)
 	}
 }
 
@@ -178,7 +176,7 @@ func (f *Filter) peer(snap api.Snapshot, key api.Key) {
 
 // setPeer tells of something that rules can pick as far as its labels are known.
 func (f *Filter) setPeer(snap api.Snapshot, key api.Key, item policy.Item) {
-	if f.doubts.item(snap, key, item); item.Doubt > policy.Partial {
+	if f.doubts.item(snap, key, item); !item.Doubt.Labelled() {
 		f.compiler.DeletePeer(key.String())
 	} else {
 		f.compiler.SetPeer(key.String(), item)
@@ -204,7 +202,7 @@ func (f *Filter) pod(snap api.Snapshot, p *Pod) {
 	}
 	f.imply(snap, item.Parents)
 	p.Item, p.Profiles = item, policy.Profiles(w)
-	if f.setPeer(snap, key, item); item.Doubt > policy.Partial {
+	if f.setPeer(snap, key, item); !item.Doubt.Labelled() {
 		f.compiler.DeleteLocal(p.ID)
 		return
 	}

@@ -91,7 +91,7 @@ func (f *Filter) hostEndpoint(snap api.Snapshot, key api.Key) {
 // unknown says whether it is not known which policies are for some of them.
 func (h *hosts) unknown() bool {
 	for _, e := range h.own {
-		if e.Doubt > policy.Partial {
+		if !e.Doubt.Labelled() {
 			return true
 		}
 	}
@@ -131,7 +131,7 @@ func (h *hosts) place() map[string]compile.Local {
 		}
 		taken[iface] = e
 		l := compile.Local{Interface: iface, Host: true, Labels: e.Labels, Parents: e.Parents, Profiles: e.Parents}
-		if e.Doubt > policy.Partial {
+		if !e.Doubt.Labelled() {
 			l.Labels, l.Parents, l.Profiles = map[string]string{policy.LabelUnknown: ""}, nil, nil
 		}
 		locals[localID(e, iface)] = l

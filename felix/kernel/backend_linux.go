@@ -271,17 +271,23 @@ func usable(b Backend) error {
 
 // legacyTables gives the names of the legacy backend's tables that exist. To ask iptables makes them exist.
 func (h *Handle) legacyTables(f api.Family) ([]string, error) {
-	name := "ip_tables_names"
-	if f == api.IPv6 {
-		name = "ip6_tables_names"
-	}
-	var b []byte
-	err := h.inside(func() (err error) {
-		b, err = os.ReadFile("/proc/thread-self/net/" + name)
-		return err
-	})
+	names, err := h.legacyList(f, "names")
 	if err != nil && !errors.Is(err, fs.ErrNotExist) { // there is none while the module is not loaded
 		return nil, fmt.Errorf("list the tables of iptables-legacy: %w", err)
 	}
-	return strings.Fields(string(b)), nil
+	return names, nil
+}
+
+// legacyList reads what the kernel tells of the legacy backend of a family: the names of its tables, or its matches.
+func (h *Handle) legacyList(f api.Family, what string) ([]string, error) {
+	family := "ip"
+	if f == api.IPv6 {
+		family = "ip6"
+	}
+	var b []byte
+	err := h.inside(func() (err error) {
+		b, err = os.ReadFile("/proc/thread-self/net/" + family + "_tables_" + what)
+		return err
+	})
+	return strings.Fields(string(b)), err
 }

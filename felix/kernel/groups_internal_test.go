@@ -15,15 +15,7 @@ import (
 
 func TestMatchesGroups(t *testing.T) {
 	ns := netns.New(t)
-	h, err := OpenAt(ns.Path())
-	if err != nil {
-		t.Fatal(err)
-	}
-	defer func() {
-		if err := h.Close(); err != nil {
-			t.Error(err)
-		}
-	}()
+	h := openIn(t, ns)
 	for _, b := range []Backend{NFT, Legacy} {
 		for _, f := range api.Families() {
 			c := ChainsConfig{Backend: b, LockFile: t.TempDir() + "/lock"}

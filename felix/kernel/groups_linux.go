@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os"
 	"os/exec"
 	"slices"
 	"strings"
@@ -89,12 +88,8 @@ func (h *Handle) nftMatch(f api.Family, name string) error {
 		return err
 	}
 	defer unix.Close(c.fd)
-	family := uint8(unix.AF_INET)
-	if f == api.IPv6 {
-		family = unix.AF_INET6
-	}
 	return c.get(func(b *buffer) {
-		b.beginNetfilter(compatSubsystem, compatGet, 0, family, 0)
+		b.beginNetfilter(compatSubsystem, compatGet, 0, familyNumber(f), 0)
 		b.attrString(compatName, name)
 		b.attrBig32(compatRevision, 0)
 		b.attrBig32(compatOf, 0) // a match, not a target
@@ -104,16 +99,8 @@ func (h *Handle) nftMatch(f api.Family, name string) error {
 // legacyMatch looks among the matches that the kernel has for the legacy tables. The program has asked it for this one
 // before, so that it is there if it can be.
 func (h *Handle) legacyMatch(f api.Family, name string) error {
-	list := "/proc/thread-self/net/ip_tables_matches"
-	if f == api.IPv6 {
-		list = "/proc/thread-self/net/ip6_tables_matches"
-	}
-	var b []byte
-	err := h.inside(func() (err error) {
-		b, err = os.ReadFile(list)
-		return err
-	})
-	if err == nil && !slices.Contains(strings.Fields(string(b)), name) {
+	matches, err := h.legacyList(f, "matches")
+	if err == nil && !slices.Contains(matches, name) {
 		err = unix.ENOENT
 	}
 	return err

@@ -100,10 +100,15 @@ func buckets(members int) uint32 {
 
 // setFamily is the family that the kernel knows of a set: a bitmap of ports has none.
 func setFamily(key policy.SetKey) uint8 {
-	switch {
-	case key.Kind == policy.PortNumbers:
+	if key.Kind == policy.PortNumbers {
 		return unix.AF_UNSPEC
-	case key.Family == api.IPv4:
+	}
+	return familyNumber(key.Family)
+}
+
+// familyNumber is the kernel's number of a family.
+func familyNumber(f api.Family) uint8 {
+	if f == api.IPv4 {
 		return unix.AF_INET
 	}
 	return unix.AF_INET6

@@ -28,12 +28,11 @@ type number struct {
 // numbersIn gives the numbers of a group, somebody else's included.
 func numbersIn(group uint32) iter.Seq[number] {
 	return func(yield func(number) bool) {
-		in, out := number{api.Ingress, group >> egressBits}, number{api.Egress, group & (1<<egressBits - 1)}
-		if in.value != 0 && !yield(in) {
-			return
-		}
-		if out.value != 0 {
-			yield(out)
+		for _, d := range directions() {
+			shift, length := bits(d)
+			if n := (number{d, group >> shift & (1<<length - 1)}); n.value != 0 && !yield(n) {
+				return
+			}
 		}
 	}
 }

@@ -116,9 +116,7 @@ func (c *Compiler) branch(t *tree, prefix string, at slot) []chain.Rule {
 	switch {
 	case t != d.names && (t != groups || prefix == "" && !d.apart):
 		return nil
-	case t != d.names:
-		return append(c.entries(t, prefix, at), c.unknown(at.direction)...)
-	case prefix != "" && !c.options.Groups:
+	case t != d.names, prefix != "" && !c.options.Groups:
 		return append(c.entries(t, prefix, at), c.unknown(at.direction)...)
 	}
 	var rules []chain.Rule

@@ -4,11 +4,8 @@ package compile_test
 
 import (
 	"fmt"
-	"math/rand/v2"
 	"net/netip"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -23,11 +20,7 @@ import (
 // TestVerdicts sends random packets through the chains that random policies come to, and wants the verdict that
 // package explain gives, which shares no code with this one.
 func TestVerdicts(t *testing.T) {
-	seed := rand.Uint64()
-	if text := os.Getenv("COMPILE_SEED"); text != "" {
-		seed = must(strconv.ParseUint(text, 10, 64))
-	}
-	t.Logf("COMPILE_SEED=%d", seed)
+	seed := seedOf(t)
 	allowed, all := 0, 0
 	for round := range 800 {
 		w := newWalk(seed + uint64(round))

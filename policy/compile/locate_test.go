@@ -3,10 +3,7 @@
 package compile_test
 
 import (
-	"math/rand/v2"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -19,11 +16,7 @@ import (
 // TestLocate sends random packets, and wants what decides by package explain to be found in the chains, and to be among
 // the rules that the packet has met there.
 func TestLocate(t *testing.T) {
-	seed := rand.Uint64()
-	if text := os.Getenv("COMPILE_SEED"); text != "" {
-		seed = must(strconv.ParseUint(text, 10, 64))
-	}
-	t.Logf("COMPILE_SEED=%d", seed)
+	seed := seedOf(t)
 	found := map[string]int{}
 	for round := range 100 {
 		w := newWalk(seed + uint64(round))

@@ -5,11 +5,8 @@ package compile_test
 import (
 	"fmt"
 	"maps"
-	"math/rand/v2"
 	"net/netip"
-	"os"
 	"slices"
-	"strconv"
 	"strings"
 	"testing"
 
@@ -24,11 +21,7 @@ import (
 // order that is asked for, then interfaces get their groups, one after the other and not always all of them, while packets
 // are half-way through the chains. The verdict on each must be the one before or the one after. COMPILE_SEED repeats a walk.
 func TestTransitions(t *testing.T) {
-	seed := rand.Uint64()
-	if text := os.Getenv("COMPILE_SEED"); text != "" {
-		seed = must(strconv.ParseUint(text, 10, 64))
-	}
-	t.Logf("COMPILE_SEED=%d", seed)
+	seed := seedOf(t)
 	orders := map[policy.SetOrder]int{}
 	for world := range 20 {
 		w := newWalk(seed + uint64(world))

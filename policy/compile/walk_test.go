@@ -22,15 +22,21 @@ import (
 	"korat/policy/policytest"
 )
 
-// TestWalk tells a Compiler of random changes, thousands of them, and wants it to hold what a new one would that is
-// told of the outcome alone; the changes that it gives must lead there too. COMPILE_SEED repeats a walk.
-func TestWalk(t *testing.T) {
+// seedOf is COMPILE_SEED, or a random seed. It is logged.
+func seedOf(t *testing.T) uint64 {
+	t.Helper()
 	seed := rand.Uint64()
 	if text := os.Getenv("COMPILE_SEED"); text != "" {
 		seed = must(strconv.ParseUint(text, 10, 64))
 	}
 	t.Logf("COMPILE_SEED=%d", seed)
-	w := newWalk(seed)
+	return seed
+}
+
+// TestWalk tells a Compiler of random changes, thousands of them, and wants it to hold what a new one would that is
+// told of the outcome alone; the changes that it gives must lead there too. COMPILE_SEED repeats a walk.
+func TestWalk(t *testing.T) {
+	w := newWalk(seedOf(t))
 	for step := range 2000 {
 		did := []string{}
 		for range 1 + w.IntN(3) {

@@ -10,7 +10,7 @@ import (
 // check makes one check of an endpoint.
 func (e *evaluation) check(ep *Endpoint, d api.PolicyType, stage Stage) Side {
 	s := e.side(ep, d, stage)
-	if ep.Doubt > policy.Partial {
+	if !ep.Doubt.Labelled() {
 		return unknownLabels(s)
 	}
 	passed := false // by the rule or the default of a tier that applied

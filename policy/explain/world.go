@@ -190,7 +190,7 @@ func (w *World) profile(name string) *policy.Profile {
 
 // add makes an item known by its addresses, unless its labels are not.
 func (w *World) add(it policy.Item, name string) {
-	if it.Doubt > policy.Partial {
+	if !it.Doubt.Labelled() {
 		return
 	}
 	known := &item{w.inherited(it), it.Prefixes, it.Ports, name}

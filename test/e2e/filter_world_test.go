@@ -239,7 +239,13 @@ func (w *world) filter(ctx context.Context, h *lab.Host, backend string) (ours, 
 	for line := range strings.Lines(setInternal.ReplaceAllString(out, "")) {
 		all = append(all, strings.TrimSpace(line))
 	}
-	// Tables, chains and sets come in any order.
+	ours, theirs = sortOut(all)
+	return ours, theirs, nil
+}
+
+// sortOut gives the lines that are ours, with where our rules in the kernel's own chains are, and others'. Tables, chains and
+// sets come in any order.
+func sortOut(all []string) (ours, theirs string) {
 	slices.SortStableFunc(all, func(a, b string) int { return strings.Compare(chainIn(a), chainIn(b)) })
 	var own, foreign []string
 	for i, line := range all {
@@ -252,7 +258,7 @@ func (w *world) filter(ctx context.Context, h *lab.Host, backend string) (ours, 
 			own = append(own, line)
 		}
 	}
-	return strings.Join(own, "\n"), strings.Join(foreign, "\n"), nil
+	return strings.Join(own, "\n"), strings.Join(foreign, "\n")
 }
 
 // kernelsOwn matches the rules in the kernel's own chains.

@@ -10,7 +10,6 @@ import (
 	"net"
 	"net/netip"
 	"regexp"
-	"slices"
 	"strings"
 	"testing"
 	"time"
@@ -184,7 +183,7 @@ func (w *natWorld) natOutgoing(on bool) {
 // nat gives what b has in nat that is ours, with where our rules in the kernel's own chains are, and what is not.
 func (w *natWorld) nat(ctx context.Context) (ours, theirs string) {
 	w.Helper()
-	var all, own, foreign []string
+	var all []string
 	for _, program := range programs(w.backend, "-save") {
 		out, err := w.b.Exec(ctx, program, "-t", "nat")
 		if err != nil {
@@ -192,18 +191,7 @@ func (w *natWorld) nat(ctx context.Context) (ours, theirs string) {
 		}
 		all = append(all, rulesOf(program, out)...)
 	}
-	slices.SortStableFunc(all, func(a, b string) int { return strings.Compare(chainIn(a), chainIn(b)) })
-	for i, line := range all {
-		switch {
-		case !strings.Contains(line, "cali"):
-			foreign = append(foreign, line)
-		case kernelsOwn.MatchString(line):
-			own = append(own, fmt.Sprintf("%s (others before: %t, behind: %t)", line, others(all[:i], line), others(all[i:], line)))
-		default:
-			own = append(own, line)
-		}
-	}
-	return strings.Join(own, "\n"), strings.Join(foreign, "\n")
+	return sortOut(all)
 }
 
 func (w *natWorld) shell(script string) {
