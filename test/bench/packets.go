@@ -15,7 +15,7 @@ const (
 	// floodRounds are for each of the chains in turns, with so many packets from each of the pods.
 	floodRounds, floodPackets = 12, 8000
 	// streamRounds send streamBytes by TCP each time.
-	streamRounds, streamBytes = 8, 512 << 20
+	streamRounds, streamBytes = 24, 512 << 20
 )
 
 // packets measures what chains cost a packet from pod to pod of one host, as the first of its connection, beyond what
