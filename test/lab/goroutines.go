@@ -56,7 +56,7 @@ func stack(block string) string {
 		}
 		where := ""
 		if i+2 < len(lines) {
-			where, _, _ = strings.Cut(path.Base(lines[i+2]), " ")
+			where, _, _ = strings.Cut(path.Base(strings.TrimSpace(lines[i+2])), " ")
 		}
 		frames = append(frames, line[:end]+" "+where)
 	}
