@@ -42,10 +42,18 @@ func overdue(ctx context.Context, patience time.Duration, f func()) {
 	context.AfterFunc(ctx, func() { time.AfterFunc(patience, f) })
 }
 
-// giveUp says what does not end.
+// giveUp says what does not end, unless nobody reads that: it may be what holds up everything.
 func giveUp(w io.Writer) {
-	fmt.Fprintf(w, "korat-node: not ended within %s of the signal, so it gives up; its goroutines are at\n", endPatience)
-	_ = pprof.Lookup("goroutine").WriteTo(w, 1) // if nobody can read it, nothing is left to do
+	said := make(chan struct{})
+	go func() {
+		defer close(said)
+		fmt.Fprintf(w, "korat-node: not ended within %s of the signal, so it gives up; its goroutines are at\n", endPatience)
+		_ = pprof.Lookup("goroutine").WriteTo(w, 1) // if it can't be written, nothing is left to do
+	}()
+	select {
+	case <-said:
+	case <-time.After(time.Second):
+	}
 }
 
 func rootCommand() *cobra.Command {

@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"io"
 	"strings"
 	"testing"
 	"testing/synctest"
@@ -38,4 +39,7 @@ func TestGiveUp(t *testing.T) {
 			t.Errorf("have\n%swant %q in it", &said, want)
 		}
 	}
+	nobody, w := io.Pipe()
+	defer nobody.Close()
+	giveUp(w) // comes back
 }
