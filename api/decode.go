@@ -16,8 +16,8 @@ import (
 
 // Decode reads manifests: YAML documents separated by "---", JSON values, and lists of objects
 // (kind List, or IPPoolList and so on). It is strict: whatever korat does not know is an error that
-// names the document, the object and the field. It gives all objects in their order, or every
-// error joined. It neither defaults nor validates.
+// names the document, the object and the field. Only what controllers have said of an object, in its status and
+// metadata, is left out. It gives all objects in their order, or every error joined. It neither defaults nor validates.
 func Decode(data []byte) ([]Object, error) {
 	docs, err := documents(data)
 	if err != nil {
@@ -56,13 +56,6 @@ type header struct {
 		Namespace string `json:"namespace"`
 		Name      string `json:"name"`
 	} `json:"metadata"`
-	Status json.RawMessage `json:"status"`
-}
-
-// noStatus says that the manifest has a status, as tools write it, that says nothing.
-func (h header) noStatus() bool {
-	status := string(h.Status)
-	return status == "{}" || status == "null"
 }
 
 // value decodes one JSON value: an object or a list.
@@ -129,10 +122,7 @@ func (d *decoder) object(where string, data []byte, h header) {
 		d.errs = append(d.errs, fmt.Errorf("%s: %w", where, typeError(err, info.Kind, data)))
 		return
 	}
-	if h.noStatus() {
-		strict = slices.DeleteFunc(strict, isStatus)
-	}
-	d.strict(where, strict)
+	d.strict(where, slices.DeleteFunc(strict, isStatus))
 	d.metadata(where, obj)
 	d.objs = append(d.objs, obj)
 }
@@ -164,7 +154,8 @@ func kindInstead(kind string) string {
 	return "one of " + supportedManifests()
 }
 
-// isStatus says whether the unknown field is the status.
+// isStatus says whether the unknown field is the status: what a controller says, and nothing that anybody wants. Kubernetes'
+// API server leaves it out of what is applied, too.
 func isStatus(err error) bool {
 	var field kjson.FieldError
 	return errors.As(err, &field) && field.FieldPath() == "status"
@@ -199,24 +190,6 @@ func instead(path string) string {
 		return ": interfaces of pods always begin with " + podInterfaces
 	}
 	return ""
-}
-
-// metadata refuses what Kubernetes' metadata has and no datastore of ours acts on.
-func (d *decoder) metadata(where string, obj Object) {
-	for _, field := range []struct {
-		name string
-		set  bool
-	}{
-		{"generateName", obj.GetGenerateName() != ""},
-		{"finalizers", len(obj.GetFinalizers()) > 0},
-		{"ownerReferences", len(obj.GetOwnerReferences()) > 0},
-		{"deletionTimestamp", obj.GetDeletionTimestamp() != nil},
-		{"deletionGracePeriodSeconds", obj.GetDeletionGracePeriodSeconds() != nil},
-	} {
-		if field.set {
-			d.fail(where, "metadata.%s: unknown or not supported by korat", field.name)
-		}
-	}
 }
 
 // typeError says in a manifest's terms that a value does not fit its field. kind and data serve to
