@@ -126,6 +126,8 @@ func typeName(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[Port]():
 		return `a port (1..65535), a range of ports ("8000:8010") or the name of one`
+	case reflect.TypeFor[KubernetesPort]():
+		return "a port (1..65535) or the name of one"
 	case reflect.TypeFor[Protocol]():
 		return "TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite or a number 1..255"
 	}

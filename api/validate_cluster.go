@@ -62,7 +62,11 @@ func (c *checker) clusterRule(field string, r ClusterPolicyRule) {
 		c.clusterPorts(at+".tcp", p.TCP)
 		c.clusterPorts(at+".udp", p.UDP)
 		c.clusterPorts(at+".sctp", p.SCTP)
-		if p.DestinationNamedPort != "" {
+		switch {
+		case isDigits(p.DestinationNamedPort):
+			c.fail(at+".destinationNamedPort", p.DestinationNamedPort,
+				"must be a name, which needs a letter: for a number write tcp, udp or sctp with destinationPort: {number: %s}", p.DestinationNamedPort)
+		case p.DestinationNamedPort != "":
 			c.containerPortName(at+".destinationNamedPort", p.DestinationNamedPort)
 		}
 	}
