@@ -124,6 +124,7 @@ func steps() []step {
 		{"add the route to the gateway", forEach(family.addGatewayRoute)},
 		{"add the default route", forEach(family.addDefaultRoute)},
 		{"add the gateway's neighbour entry", forEach(family.addNeighbour)},
+		{"wait for the pod's addresses", settle},
 	}
 }
 

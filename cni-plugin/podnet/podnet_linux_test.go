@@ -64,9 +64,7 @@ func TestCreate(t *testing.T) {
 	if !regexp.MustCompile(`^.[26ae](:[0-9a-f]{2}){5}$`).MatchString(made.MAC) {
 		t.Errorf("MAC %s is not a locally administered unicast one", made.MAC)
 	}
-	netns.WaitFor(t, "both carriers", func() bool {
-		return strings.Contains(netns.Run(t, "ip link"), "state UP") && strings.Contains(netns.InPod(t, pod, "ip link"), "state UP")
-	})
+	untilUp(t, pod)
 	wantText(t, noIndexes(netns.Run(t, "ip link show cali0123456789a")), `
 cali0123456789a@peer: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1400 qdisc noqueue state UP mode DEFAULT group default qlen 1000
     link/ether ee:ee:ee:ee:ee:ee brd ff:ff:ff:ff:ff:ff
@@ -83,6 +81,16 @@ eth0@peer: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1400 qdisc noqueue state UP mod
 	if err := Check(pairIn(pod), Later{}); err != nil {
 		t.Errorf("check: %v", err)
 	}
+}
+
+// untilUp waits until both sides of a pod's first pair can send: until the kernel's link watch has come by, a side drops
+// what it is to send although its peer is up. (Linux, dev_activate)
+func untilUp(t *testing.T, pod string) {
+	t.Helper()
+	netns.WaitFor(t, "both carriers", func() bool {
+		return strings.Contains(netns.Run(t, "ip link show cali0123456789a"), "state UP") &&
+			strings.Contains(netns.InPod(t, pod, "ip link show eth0"), "state UP")
+	})
 }
 
 func TestForwarding(t *testing.T) {
@@ -114,6 +122,7 @@ func TestTraffic(t *testing.T) {
 	netns.Run(t, "ip link set lo up")
 	netns.Run(t, "ip addr add 192.0.2.1/32 dev lo")
 	netns.Run(t, "ip route add 10.65.0.2 dev cali0123456789a")
+	untilUp(t, pod)
 	netns.InPod(t, pod, "ping -c 1 -W 5 192.0.2.1")
 	index := strings.Split(netns.InPod(t, pod, "ip -o link show net1"), ":")[0]
 	wantText(t, netns.InPod(t, pod, "ip route"), "default via 169.254.1.1 dev eth0 \ndefault via 169.254.1.1 dev net1 metric "+index+
