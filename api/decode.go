@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -87,7 +88,11 @@ func (d *decoder) value(where string, data []byte, list listTypes) {
 
 // version says which apiVersions the kind could have.
 func (d *decoder) version(where, have string, want []string) {
-	d.fail(where, `apiVersion: %q: must be "%s"`, have, strings.Join(want, `" or "`))
+	value := ""
+	if have != "" {
+		value = strconv.Quote(have) + ": "
+	}
+	d.fail(where, `apiVersion: %smust be "%s"`, value, strings.Join(want, `" or "`))
 }
 
 func (d *decoder) list(where string, data []byte, types listTypes) {

@@ -66,7 +66,7 @@ func TestKoratctlRefuses(t *testing.T) {
 		{"unsupported kind", object("KubeControllersConfiguration", "p", ""), `stdin: document 1: KubeControllersConfiguration/p: kind "KubeControllersConfiguration" is not supported by korat: use one of ` + kinds},
 		{"wrong API version", strings.Replace(good, "/v3", "/v1", 1), `stdin: document 1: IPPool/good: apiVersion: "projectcalico.org/v1": must be "projectcalico.org/v3"`},
 		{"wrong type", object("IPPool", "p", "cidr: 10.0.0.0/16, disabled: perhaps"), "stdin: document 1: IPPool/p: spec.disabled: must be true or false, not string"},
-		{"no name", "apiVersion: projectcalico.org/v3\nkind: IPPool\nspec: {cidr: 10.0.0.0/16}\n", `stdin: IPPool/: metadata.name: "": must be a DNS-1123 subdomain: lower-case letters, digits, dashes and dots, beginning and ending with a letter or digit, at most 253 bytes`},
+		{"no name", "apiVersion: projectcalico.org/v3\nkind: IPPool\nspec: {cidr: 10.0.0.0/16}\n", `stdin: IPPool/: metadata.name: must be a DNS-1123 subdomain: lower-case letters, digits, dashes and dots, beginning and ending with a letter or digit, at most 253 bytes`},
 		{"bad name", object("IPPool", "Pool_1", "cidr: 10.0.0.0/16"), `stdin: IPPool/Pool_1: metadata.name: "Pool_1": must be a DNS-1123 subdomain: lower-case letters, digits, dashes and dots, beginning and ending with a letter or digit, at most 253 bytes`},
 		{"a field twice", object("IPPool", "p", "cidr: 10.0.0.0/16, cidr: 10.1.0.0/16"), `stdin: document 1: IPPool/p: line 4: key "cidr" already set in map`},
 		{"an object twice", good + "---\n" + good, "stdin: IPPool/good is given twice, first in stdin: remove one"},
