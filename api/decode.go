@@ -3,6 +3,7 @@
 package api
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -107,7 +108,7 @@ func (d *decoder) list(where string, data []byte, types listTypes) {
 		return
 	}
 	where += ": " + list.Kind
-	d.strict(where, strict)
+	d.strict(where, "", strict)
 	for i, item := range list.Items {
 		d.value(fmt.Sprintf("%s: item %d", where, i+1), item, types)
 	}
@@ -127,7 +128,7 @@ func (d *decoder) object(where string, data []byte, h header) {
 		d.errs = append(d.errs, fmt.Errorf("%s: %w", where, typeError(err, info.Kind, data)))
 		return
 	}
-	d.strict(where, slices.DeleteFunc(strict, isStatus))
+	d.strict(where, info.Kind, slices.DeleteFunc(strict, isStatus))
 	d.metadata(where, obj)
 	d.objs = append(d.objs, obj)
 }
@@ -166,13 +167,14 @@ func isStatus(err error) bool {
 	return errors.As(err, &field) && field.FieldPath() == "status"
 }
 
-// strict records unknown and duplicate fields.
-func (d *decoder) strict(where string, errs []error) {
+// strict records unknown and duplicate fields of an object of the kind, or of a list, which has none.
+func (d *decoder) strict(where string, kind Kind, errs []error) {
 	for _, err := range errs {
 		var field kjson.FieldError
 		switch {
 		case errors.As(err, &field) && strings.HasPrefix(err.Error(), "unknown field"):
-			d.fail(where, "%s: unknown or not supported by korat%s", field.FieldPath(), instead(field.FieldPath()))
+			path := field.FieldPath()
+			d.fail(where, "%s: unknown or not supported by korat%s", path, cmp.Or(instead(path), meant(kind, path)))
 		case errors.As(err, &field):
 			d.fail(where, "%s: is given twice: remove one", field.FieldPath())
 		default:
