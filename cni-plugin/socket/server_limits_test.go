@@ -46,8 +46,12 @@ func TestBadRequests(t *testing.T) {
 }
 
 func TestSilentPeerIsDropped(t *testing.T) {
-	h := newFake(answer(false))
-	path, _ := serve(t, h, func(s *Server) { s.Limits.Idle = 50 * time.Millisecond })
+	var server *Server
+	h := newFake(func(ctx context.Context, req Request) Reply {
+		server.Limits.Idle = 50 * time.Millisecond // from now on: it may have taken its time to ask
+		return answer(false)(ctx, req)
+	})
+	path, _ := serve(t, h, func(s *Server) { server = s })
 	c := dial(t, path)
 	if _, err := c.Call(t.Context(), Request{Verb: VerbAdd, ID: idA}); err != nil {
 		t.Fatal(err)
