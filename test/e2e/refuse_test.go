@@ -60,7 +60,7 @@ func TestKoratctlRefuses(t *testing.T) {
 		{"block size changed", object("IPPool", "default-ipv4-ippool", "cidr: 172.17.0.0/16, blockSize: 26"), "stdin: IPPool/default-ipv4-ippool: spec.blockSize: 26: is immutable and was 24: delete the IPPool and create a new one"},
 		{"host bits", object("IPPool", "p", "cidr: 10.0.0.1/16"), `stdin: IPPool/p: spec.cidr: "10.0.0.1/16": has host bits set: use "10.0.0.0/16"`},
 		{"no CIDR", object("IPPool", "p", "cidr: 10.0.0.0"), `stdin: IPPool/p: spec.cidr: "10.0.0.0": must be a CIDR such as "172.17.0.0/16" or "fd00:10:244::/48"`},
-		{"unknown field", object("IPPool", "p", "cidr: 10.0.0.0/16, blocksize: 26"), "stdin: document 1: IPPool/p: spec.blocksize: unknown or not supported by korat"},
+		{"unknown field", object("IPPool", "p", "cidr: 10.0.0.0/16, blocksize: 26"), "stdin: document 1: IPPool/p: spec.blocksize: unknown or not supported by korat: is blockSize meant?"},
 		{"unsupported value", object("IPPool", "p", "cidr: 10.0.0.0/16, ipipMode: Always"), `stdin: IPPool/p: spec.ipipMode: "Always": must be Never: korat supports nothing else yet`},
 		{"unknown kind", object("IPPools", "p", "cidr: 10.0.0.0/16"), `stdin: document 1: IPPools/p: kind "IPPools" is not supported by korat: use one of ` + kinds},
 		{"unsupported kind", object("KubeControllersConfiguration", "p", ""), `stdin: document 1: KubeControllersConfiguration/p: kind "KubeControllersConfiguration" is not supported by korat: use one of ` + kinds},
