@@ -194,7 +194,7 @@ type ClusterPolicyEgress struct {
 type ClusterPolicyPeer struct {
 	Namespaces *metav1.LabelSelector `json:"namespaces,omitempty"`
 	Pods       *NamespacedPods       `json:"pods,omitempty"`
-	// Nodes must not be set until nodes' labels are known as those of endpoints.
+	// Nodes must not be set: Node objects are no members of sets that rules select. Networks can name their addresses.
 	Nodes    *metav1.LabelSelector `json:"nodes,omitempty"`
 	Networks []string              `json:"networks,omitempty"`
 }

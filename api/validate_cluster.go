@@ -94,7 +94,7 @@ func (c *checker) clusterPorts(field string, p *ClusterPolicyPorts) {
 // clusterSource checks a peer of an ingress rule.
 func (c *checker) clusterSource(field string, p ClusterPolicyPeer) {
 	if p.Nodes != nil {
-		c.fail(field+".nodes", "", "must not be set: only egress rules could have it, and korat does not support it yet")
+		c.fail(field+".nodes", "", "must not be set: only egress rules could have it, and korat does not support it there either")
 	}
 	if len(p.Networks) > 0 {
 		c.fail(field+".networks", strings.Join(p.Networks, ","), "must not be set: only egress rules have it")
@@ -109,7 +109,7 @@ func (c *checker) clusterSource(field string, p ClusterPolicyPeer) {
 // clusterDestination checks a peer of an egress rule.
 func (c *checker) clusterDestination(field string, p ClusterPolicyPeer) {
 	if p.Nodes != nil {
-		c.fail(field+".nodes", "", "is not supported by korat yet: name the nodes' addresses in networks")
+		c.fail(field+".nodes", "", "is not supported by korat: name the nodes' addresses in networks, or write a GlobalNetworkPolicy that selects a GlobalNetworkSet of them")
 	}
 	c.oneSet(field, part{"namespaces", p.Namespaces != nil}, part{"pods", p.Pods != nil}, part{"nodes", p.Nodes != nil},
 		part{"networks", len(p.Networks) > 0})
