@@ -3,11 +3,13 @@
 package api
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"reflect"
 	"slices"
+	"strconv"
 	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
@@ -16,8 +18,8 @@ import (
 
 // Decode reads manifests: YAML documents separated by "---", JSON values, and lists of objects
 // (kind List, or IPPoolList and so on). It is strict: whatever korat does not know is an error that
-// names the document, the object and the field. It gives all objects in their order, or every
-// error joined. It neither defaults nor validates.
+// names the document, the object and the field. Only what controllers have said of an object, in its status and
+// metadata, is left out. It gives all objects in their order, or every error joined. It neither defaults nor validates.
 func Decode(data []byte) ([]Object, error) {
 	docs, err := documents(data)
 	if err != nil {
@@ -56,13 +58,6 @@ type header struct {
 		Namespace string `json:"namespace"`
 		Name      string `json:"name"`
 	} `json:"metadata"`
-	Status json.RawMessage `json:"status"`
-}
-
-// noStatus says that the manifest has a status, as tools write it, that says nothing.
-func (h header) noStatus() bool {
-	status := string(h.Status)
-	return status == "{}" || status == "null"
 }
 
 // value decodes one JSON value: an object or a list.
@@ -94,7 +89,11 @@ func (d *decoder) value(where string, data []byte, list listTypes) {
 
 // version says which apiVersions the kind could have.
 func (d *decoder) version(where, have string, want []string) {
-	d.fail(where, `apiVersion: %q: must be "%s"`, have, strings.Join(want, `" or "`))
+	value := ""
+	if have != "" {
+		value = strconv.Quote(have) + ": "
+	}
+	d.fail(where, `apiVersion: %smust be "%s"`, value, strings.Join(want, `" or "`))
 }
 
 func (d *decoder) list(where string, data []byte, types listTypes) {
@@ -109,7 +108,7 @@ func (d *decoder) list(where string, data []byte, types listTypes) {
 		return
 	}
 	where += ": " + list.Kind
-	d.strict(where, strict)
+	d.strict(where, "", strict)
 	for i, item := range list.Items {
 		d.value(fmt.Sprintf("%s: item %d", where, i+1), item, types)
 	}
@@ -129,10 +128,7 @@ func (d *decoder) object(where string, data []byte, h header) {
 		d.errs = append(d.errs, fmt.Errorf("%s: %w", where, typeError(err, info.Kind, data)))
 		return
 	}
-	if h.noStatus() {
-		strict = slices.DeleteFunc(strict, isStatus)
-	}
-	d.strict(where, strict)
+	d.strict(where, info.Kind, slices.DeleteFunc(strict, isStatus))
 	d.metadata(where, obj)
 	d.objs = append(d.objs, obj)
 }
@@ -164,19 +160,21 @@ func kindInstead(kind string) string {
 	return "one of " + supportedManifests()
 }
 
-// isStatus says whether the unknown field is the status.
+// isStatus says whether the unknown field is the status: what a controller says, and nothing that anybody wants. Kubernetes'
+// API server leaves it out of what is applied, too.
 func isStatus(err error) bool {
 	var field kjson.FieldError
 	return errors.As(err, &field) && field.FieldPath() == "status"
 }
 
-// strict records unknown and duplicate fields.
-func (d *decoder) strict(where string, errs []error) {
+// strict records unknown and duplicate fields of an object of the kind, or of a list, which has none.
+func (d *decoder) strict(where string, kind Kind, errs []error) {
 	for _, err := range errs {
 		var field kjson.FieldError
 		switch {
 		case errors.As(err, &field) && strings.HasPrefix(err.Error(), "unknown field"):
-			d.fail(where, "%s: unknown or not supported by korat%s", field.FieldPath(), instead(field.FieldPath()))
+			path := field.FieldPath()
+			d.fail(where, "%s: unknown or not supported by korat%s", path, cmp.Or(instead(path), meant(kind, path)))
 		case errors.As(err, &field):
 			d.fail(where, "%s: is given twice: remove one", field.FieldPath())
 		default:
@@ -199,24 +197,6 @@ func instead(path string) string {
 		return ": interfaces of pods always begin with " + podInterfaces
 	}
 	return ""
-}
-
-// metadata refuses what Kubernetes' metadata has and no datastore of ours acts on.
-func (d *decoder) metadata(where string, obj Object) {
-	for _, field := range []struct {
-		name string
-		set  bool
-	}{
-		{"generateName", obj.GetGenerateName() != ""},
-		{"finalizers", len(obj.GetFinalizers()) > 0},
-		{"ownerReferences", len(obj.GetOwnerReferences()) > 0},
-		{"deletionTimestamp", obj.GetDeletionTimestamp() != nil},
-		{"deletionGracePeriodSeconds", obj.GetDeletionGracePeriodSeconds() != nil},
-	} {
-		if field.set {
-			d.fail(where, "metadata.%s: unknown or not supported by korat", field.name)
-		}
-	}
 }
 
 // typeError says in a manifest's terms that a value does not fit its field. kind and data serve to

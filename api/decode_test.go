@@ -153,3 +153,39 @@ func FuzzDecode(f *testing.F) {
 		}
 	})
 }
+
+// TestDecodeLeavesOut: what controllers keep in an object is not stored.
+func TestDecodeLeavesOut(t *testing.T) {
+	objs, err := Decode([]byte(`
+apiVersion: projectcalico.org/v3
+kind: Tier
+metadata:
+  name: security
+  generateName: sec-
+  labels: {team: a}
+  finalizers: [projectcalico.org/tier-controller]
+  managedFields: [{manager: kubectl, operation: Apply}]
+  ownerReferences: [{apiVersion: v1, kind: Service, name: web, uid: u}]
+spec: {order: 7}
+status: {conditions: [{type: Ready}]}
+`))
+	if err != nil || len(objs) != 1 {
+		t.Fatal(objs, err)
+	}
+	have, err := yaml.Marshal(objs[0])
+	if err != nil {
+		t.Fatal(err)
+	}
+	const want = `apiVersion: projectcalico.org/v3
+kind: Tier
+metadata:
+  labels:
+    team: a
+  name: security
+spec:
+  order: 7
+`
+	if string(have) != want {
+		t.Errorf("have:\n%s\nwant:\n%s", have, want)
+	}
+}

@@ -39,13 +39,13 @@ type chunk struct {
 
 // split cuts at the document markers of YAML (YAML 1.2, section 9.1): "---" and "..." at the
 // beginning of a line, followed by white space. What follows on the marker's line belongs to the
-// next document.
+// next document. Directives stand before a document's first marker and belong to it (section 6.8).
 func split(data []byte) []chunk {
 	var chunks []chunk
 	var now chunk
 	line := 0
 	for l := range bytes.Lines(data) {
-		if rest, ok := marker(l); ok {
+		if rest, ok := marker(l); ok && !areDirectives(now.text) {
 			chunks = append(chunks, now)
 			now = chunk{line: line}
 			l = append([]byte("   "), rest...)
@@ -54,6 +54,20 @@ func split(data []byte) []chunk {
 		line++
 	}
 	return append(chunks, now)
+}
+
+// areDirectives says whether there are directives in the text, and nothing else but comments.
+func areDirectives(text []byte) bool {
+	found := false
+	for l := range bytes.Lines(text) {
+		switch l = bytes.TrimRight(l, " \t\r\n"); {
+		case bytes.HasPrefix(l, []byte("%")):
+			found = true
+		case len(l) > 0 && !bytes.HasPrefix(bytes.TrimLeft(l, " \t"), []byte("#")):
+			return false
+		}
+	}
+	return found
 }
 
 func marker(line []byte) (rest []byte, ok bool) {
@@ -118,7 +132,18 @@ func (c chunk) yamlError(err error) error {
 	})
 	text = strings.TrimPrefix(text, "yaml: ")
 	text = strings.TrimPrefix(text, "unmarshal errors:\n  ")
+	text = strings.ReplaceAll(text, "already set in map", c.twice())
+	text = strings.ReplaceAll(text, "found incompatible YAML document", "%YAML must be 1.1, which is how manifests are read: leave the directive out")
 	return errors.New(name + strings.ReplaceAll(text, "\n ", ";"))
+}
+
+// twice says what is wrong with a key that the parser has had before. It refuses what YAML's merge keys allow, too: to set
+// again what they bring along.
+func (c chunk) twice() string {
+	if bytes.Contains(c.text, []byte("<<")) {
+		return `is given twice, or overrides what "<<" brings along: give each once, without "<<" if they differ`
+	}
+	return "is given twice: remove one"
 }
 
 // typeName says what a manifest holds for a Go type.
@@ -126,6 +151,8 @@ func typeName(t reflect.Type) string {
 	switch t {
 	case reflect.TypeFor[Port]():
 		return `a port (1..65535), a range of ports ("8000:8010") or the name of one`
+	case reflect.TypeFor[KubernetesPort]():
+		return "a port (1..65535) or the name of one"
 	case reflect.TypeFor[Protocol]():
 		return "TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite or a number 1..255"
 	}

@@ -44,6 +44,23 @@ func (p *Port) UnmarshalJSON(text []byte) error {
 	return nil
 }
 
+// UnmarshalJSON takes a number or a name, and a range as text.
+func (p *KubernetesPort) UnmarshalJSON(text []byte) error {
+	word, kind, err := scalar(text)
+	if err != nil || kind == "null" {
+		return err
+	}
+	var port Port
+	if port.UnmarshalJSON(text) != nil {
+		return misfitting[KubernetesPort](word, kind)
+	}
+	if kind == "string" && port.First == port.Last {
+		port = Port{Name: word}
+	}
+	p.Port = port
+	return nil
+}
+
 // parsePort is the inverse of String.
 func parsePort(text string) (Port, bool) {
 	from, to, isRange := strings.Cut(text, ":")

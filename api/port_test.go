@@ -45,6 +45,24 @@ func TestPortJSON(t *testing.T) {
 	}
 }
 
+func TestKubernetesPortJSON(t *testing.T) {
+	const want = `a port (1..65535) or the name of one`
+	for in, out := range map[string]string{
+		`80`:          `80`,
+		`"http"`:      `"http"`,
+		`"80"`:        `"80"`, // a name, for validation to refuse
+		`"080"`:       `"080"`,
+		`"8000:8010"`: `"8000:8010"`,
+		`"8000:8000"`: `"8000:8000"`,
+		`0`:           `must be ` + want + `, not number 0`,
+		`"0"`:         `must be ` + want + `, not string "0"`,
+		`"8000-8010"`: `must be ` + want + `, not string "8000-8010"`,
+		`true`:        `must be ` + want + `, not bool`,
+	} {
+		checkJSON[KubernetesPort](t, in, out)
+	}
+}
+
 func TestProtocolJSON(t *testing.T) {
 	const want = "TCP, UDP, ICMP, ICMPv6, SCTP, UDPLite or a number 1..255"
 	for in, out := range map[string]string{

@@ -40,9 +40,15 @@ type KubernetesPolicyPort struct {
 	// Protocol is TCP, UDP or SCTP ["TCP"].
 	Protocol *Protocol `json:"protocol,omitempty"`
 	// Port is a number or a name, and no range; nil is every port.
-	Port *Port `json:"port,omitempty"`
+	Port *KubernetesPort `json:"port,omitempty"`
 	// EndPort makes it a range; it needs a Port that is a number.
 	EndPort *int32 `json:"endPort,omitempty"`
+}
+
+// KubernetesPort is a port or the name of one. In JSON what is in quotes is a name, even of digits alone, which Kubernetes refuses;
+// "8000:8010" is read as a range, which is refused with what to write instead.
+type KubernetesPort struct {
+	Port `json:",inline"`
 }
 
 // KubernetesPolicyPeer is either an IPBlock, or pods picked by the labels of theirs and of their namespaces.
@@ -188,7 +194,7 @@ type ClusterPolicyEgress struct {
 type ClusterPolicyPeer struct {
 	Namespaces *metav1.LabelSelector `json:"namespaces,omitempty"`
 	Pods       *NamespacedPods       `json:"pods,omitempty"`
-	// Nodes must not be set until nodes' labels are known as those of endpoints.
+	// Nodes must not be set: Node objects are no members of sets that rules select. Networks can name their addresses.
 	Nodes    *metav1.LabelSelector `json:"nodes,omitempty"`
 	Networks []string              `json:"networks,omitempty"`
 }

@@ -22,7 +22,7 @@ type FieldError struct {
 	Object Key
 	// Field is the path in the manifest, e.g. "spec.blockSize".
 	Field string
-	// Value is what the field holds.
+	// Value is what the field holds. One that is not set, or empty, is not named.
 	Value any
 	// Remedy says what it should hold.
 	Remedy string
@@ -33,6 +33,9 @@ func (e *FieldError) Error() string {
 	value := fmt.Sprint(e.Value)
 	if s, ok := e.Value.(string); ok {
 		value = strconv.Quote(s)
+	}
+	if e.Value == nil || value == `""` {
+		return fmt.Sprintf("%s: %s: %s", e.Object, e.Field, e.Remedy)
 	}
 	return fmt.Sprintf("%s: %s: %s: %s", e.Object, e.Field, value, e.Remedy)
 }

@@ -62,7 +62,11 @@ func (c *checker) clusterRule(field string, r ClusterPolicyRule) {
 		c.clusterPorts(at+".tcp", p.TCP)
 		c.clusterPorts(at+".udp", p.UDP)
 		c.clusterPorts(at+".sctp", p.SCTP)
-		if p.DestinationNamedPort != "" {
+		switch {
+		case isDigits(p.DestinationNamedPort):
+			c.fail(at+".destinationNamedPort", p.DestinationNamedPort,
+				"must be a name, which needs a letter: for a number write tcp, udp or sctp with destinationPort: {number: %s}", p.DestinationNamedPort)
+		case p.DestinationNamedPort != "":
 			c.containerPortName(at+".destinationNamedPort", p.DestinationNamedPort)
 		}
 	}
@@ -90,7 +94,7 @@ func (c *checker) clusterPorts(field string, p *ClusterPolicyPorts) {
 // clusterSource checks a peer of an ingress rule.
 func (c *checker) clusterSource(field string, p ClusterPolicyPeer) {
 	if p.Nodes != nil {
-		c.fail(field+".nodes", "", "must not be set: only egress rules could have it, and korat does not support it yet")
+		c.fail(field+".nodes", "", "must not be set: only egress rules could have it, and korat does not support it there either")
 	}
 	if len(p.Networks) > 0 {
 		c.fail(field+".networks", strings.Join(p.Networks, ","), "must not be set: only egress rules have it")
@@ -105,7 +109,7 @@ func (c *checker) clusterSource(field string, p ClusterPolicyPeer) {
 // clusterDestination checks a peer of an egress rule.
 func (c *checker) clusterDestination(field string, p ClusterPolicyPeer) {
 	if p.Nodes != nil {
-		c.fail(field+".nodes", "", "is not supported by korat yet: name the nodes' addresses in networks")
+		c.fail(field+".nodes", "", "is not supported by korat: name the nodes' addresses in networks, or write a GlobalNetworkPolicy that selects a GlobalNetworkSet of them")
 	}
 	c.oneSet(field, part{"namespaces", p.Namespaces != nil}, part{"pods", p.Pods != nil}, part{"nodes", p.Nodes != nil},
 		part{"networks", len(p.Networks) > 0})

@@ -42,7 +42,7 @@ func (c *checker) kubernetesPorts(field string, ports []KubernetesPolicyPort) {
 			c.fail(at+".protocol", string(*p.Protocol), "must be TCP, UDP or SCTP")
 		}
 		if p.Port != nil {
-			c.kubernetesPort(at+".port", *p.Port)
+			c.kubernetesPort(at+".port", p.Port.Port)
 		}
 		switch {
 		case p.EndPort == nil:
@@ -59,6 +59,8 @@ func (c *checker) kubernetesPorts(field string, ports []KubernetesPolicyPort) {
 // kubernetesPort checks what Calico's ports may be and those of Kubernetes may not.
 func (c *checker) kubernetesPort(field string, p Port) {
 	switch {
+	case isDigits(p.Name):
+		c.fail(field, p.Name, "is the name of a port, as it is in quotes, and a name needs a letter: write the number without quotes")
 	case p.Name != "":
 		c.containerPortName(field, p.Name)
 	case p.First != p.Last:
@@ -67,6 +69,8 @@ func (c *checker) kubernetesPort(field string, p Port) {
 		c.fail(field, p.First, "must be 1..%d", maxPort)
 	}
 }
+
+func isDigits(s string) bool { return s != "" && strings.Trim(s, "0123456789") == "" }
 
 // containerPortName checks a name that a port of a container can have.
 func (c *checker) containerPortName(field, name string) {

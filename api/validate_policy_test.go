@@ -82,12 +82,12 @@ func TestValidateWithoutDefaults(t *testing.T) {
 		obj  Object
 		want string
 	}{
-		{&Tier{}, `spec.defaultAction: "": must be Deny or Pass`},
-		{&GlobalNetworkPolicy{}, `spec.tier: "": must be a tier's name: a DNS-1123 label of at most 63 bytes
+		{&Tier{}, `spec.defaultAction: must be Deny or Pass`},
+		{&GlobalNetworkPolicy{}, `spec.tier: must be a tier's name: a DNS-1123 label of at most 63 bytes
 spec.types: []: must hold Ingress, Egress or both`},
 		{&StagedGlobalNetworkPolicy{Spec: StagedGlobalNetworkPolicySpec{GlobalNetworkPolicySpec: GlobalNetworkPolicySpec{
 			PolicyBase: PolicyBase{Tier: "t", Types: []PolicyType{Egress}},
-		}}}, `spec.stagedAction: "": must be Set, Delete, Learn or Ignore`},
+		}}}, `spec.stagedAction: must be Set, Delete, Learn or Ignore`},
 	} {
 		tc.obj.SetName("x")
 		have := strings.ReplaceAll(Validate(tc.obj).Error(), tc.obj.Key().String()+": ", "")
@@ -98,7 +98,7 @@ spec.types: []: must hold Ingress, Egress or both`},
 	for _, name := range []string{"default", "kube-admin", "kube-baseline"} {
 		tier := &Tier{}
 		tier.Name = name
-		if err := Validate(tier); err == nil || !strings.Contains(err.Error(), `spec.order: "": must be 10`) {
+		if err := Validate(tier); err == nil || !strings.Contains(err.Error(), `spec.order: must be 10`) {
 			t.Errorf("%s without an order: %v", name, err)
 		}
 	}

@@ -79,7 +79,7 @@ func TestNoQueue(t *testing.T) {
 // An agent that accepts and never answers, as one that is stopped by a debugger.
 func TestFrozenAgent(t *testing.T) {
 	h := newHost(t)
-	config := h.config("1.0.0", `"timeout": 1`)
+	config, impatient := h.config("1.0.0", ""), h.config("1.0.0", `"timeout": 1`)
 	h.must("ADD", config)
 	thawed := make(chan struct{})
 	h.agent.answer = func(ctx context.Context, _ socket.Request) *socket.Reply {
@@ -91,8 +91,8 @@ func TestFrozenAgent(t *testing.T) {
 			return &r
 		}
 	}
-	h.refused(socket.CodeTryAgainLater, []string{"did not answer ADD in time"}, "ADD", config, "CNI_CONTAINERID=c2")
-	o := h.plugin("DEL", config)
+	h.refused(socket.CodeTryAgainLater, []string{"did not answer ADD in time"}, "ADD", impatient, "CNI_CONTAINERID=c2")
+	o := h.plugin("DEL", impatient)
 	if !o.ok || !strings.Contains(o.stderr, "DEL queued for the agent's return") {
 		t.Errorf("DEL: %+v", o)
 	}

@@ -9,6 +9,7 @@ import (
 	"strings"
 	"sync"
 	"testing"
+	"time"
 
 	"korat/felix/revocation"
 )
@@ -100,10 +101,18 @@ func TestRevokerIsReady(t *testing.T) {
 	ended := make(chan struct{})
 	go func() { agent.Revoker.Run(ctx); close(ended) }()
 	defer func() { cancel(); <-ended }()
+	woken := func() {
+		t.Helper()
+		select {
+		case <-agent.Revoker.Wake():
+		case <-time.After(20 * time.Second):
+			t.Fatal("what is done is told to nobody")
+		}
+	}
 	after := func(what string, want bool) {
 		t.Helper()
 		pass()
-		<-agent.Revoker.Wake()
+		woken()
 		if agent.revoked() != want {
 			t.Errorf("%s: a pass is called for: %t, want %t", what, !want, want)
 		}
@@ -117,7 +126,7 @@ func TestRevokerIsReady(t *testing.T) {
 	agent.memos.owed.Leave(netip.MustParseAddr("10.0.0.77"))
 	mustPass(t, agent)
 	agent.memos.owed.Leave(netip.MustParseAddr("10.0.0.78"))
-	<-agent.Revoker.Wake()
+	woken()
 	if !agent.revoked() {
 		t.Error("there is more to do, and no pass is called for")
 	}

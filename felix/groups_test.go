@@ -178,7 +178,7 @@ func TestGroupsBeginAndEnd(t *testing.T) {
 	w.chains.named.Store(false)
 	poke(w.kernel.wake)
 	w.until("rules lead from groups again", func() bool { return w.group(web) != 0 && w.led(web, 0) == "" && w.dispatched(other) })
-	if table.writes == 0 {
+	if table.writes.Load() == 0 {
 		t.Error("no chains were written")
 	}
 }
@@ -187,14 +187,14 @@ func TestGroupsBeginAndEnd(t *testing.T) {
 type reached struct {
 	*fakeChains
 	look   func()
-	writes int
+	writes atomic.Int64
 }
 
 // Write implements reconcile.Table.
 func (r *reached) Write(ctx context.Context, d reconcile.Diff[chain.Key, *chain.Chain]) error {
 	err := r.fakeChains.Write(ctx, d)
 	r.look()
-	r.writes++
+	r.writes.Add(1)
 	return err
 }
 

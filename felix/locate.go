@@ -31,12 +31,12 @@ type Check struct {
 	Stage     string         `json:"stage,omitempty"`
 	// Family is 4 or 6.
 	Family api.Family `json:"family"`
-	// Policy and Part are the rule that decided, by its number in the Policy; Tier is that which ended without any, and
-	// Unprofiled says that all profiles did. If none is given the chain alone is asked for.
-	Policy     *policy.ID `json:"policy,omitempty"`
-	Part       int        `json:"part,omitempty"`
-	Tier       string     `json:"tier,omitempty"`
-	Unprofiled bool       `json:"unprofiled,omitempty"`
+	// Policy and Part are the rule that decided, by its number in the Policy; Tier is that which ended without any; Reason
+	// is that of explain.Decision. If none is given the chain alone is asked for.
+	Policy *policy.ID `json:"policy,omitempty"`
+	Part   int        `json:"part,omitempty"`
+	Tier   string     `json:"tier,omitempty"`
+	Reason string     `json:"reason,omitempty"`
 }
 
 // Located answers a Question.
@@ -115,20 +115,20 @@ func (a *Agent) seats(q Question) seats {
 
 // seatOf finds a check's in the packet filter of a node.
 func seatOf(f *calc.Filter, node string, c Check) seat {
-	at, o, asked := c.local(node, f), compile.Origin{Direction: c.Direction}, true
+	at, o := c.local(node, f), compile.Origin{Direction: c.Direction}
 	switch {
-	case at.Local == "":
+	case c.Node != node:
 		return seat{}
 	case c.Policy != nil:
 		o.Policy, o.Rule = *c.Policy, c.Part
 	case c.Tier != "":
 		o.What, o.Tier = compile.ByTier, c.Tier
-	case c.Unprofiled:
-		o.What = compile.ByProfiles
+	case c.Reason != "":
+		var known bool
+		if o.What, known = reasons()[c.Reason]; !known {
+			return seat{}
+		}
 	default:
-		asked = false
-	}
-	if !asked {
 		key, _ := f.ChainAt(at)
 		return seat{key: key}
 	}
@@ -137,6 +137,14 @@ func seatOf(f *calc.Filter, node string, c Check) seat {
 		return seat{}
 	}
 	return seat{where.Chain, held, where.Rules}
+}
+
+// reasons gives what explain.Decision's are to the compiler.
+func reasons() map[string]compile.What {
+	return map[string]compile.What{
+		"profiles": compile.ByProfiles, "source": compile.BySource, "vxlan": compile.ByVXLAN, "ipip": compile.ByIPIP,
+		"service": compile.ByService, "host": compile.ByHost,
+	}
 }
 
 // local gives the check as the compiler names it; it has no Local if the endpoint is none of this node's.

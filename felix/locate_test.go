@@ -138,6 +138,44 @@ func TestLocate(t *testing.T) {
 	}
 }
 
+// closedHost makes a node drop what its own pods send to it, and what is for services that nobody knows.
+const closedHost = `apiVersion: projectcalico.org/v3
+kind: FelixConfiguration
+metadata: {name: default}
+spec: {defaultEndpointToHostAction: Drop, serviceCIDRs: [198.51.100.0/24]}
+`
+
+// TestLocateWhatNoPolicyAllows asks where packets are dropped whatever policies say, with a policy that is staged besides.
+func TestLocateWhatNoPolicyAllows(t *testing.T) {
+	w := newWorld(t)
+	w.chainTable = &countedChains{fakeChains: w.chains}
+	w.plant(closedHost)
+	w.plant(strings.NewReplacer("kind: NetworkPolicy", "kind: StagedNetworkPolicy").Replace(webPolicy) + "  - {action: Deny, protocol: UDP}\n")
+	n := w.start()
+	n.untilReady()
+	n.attachAs("web", "web")
+	web := Check{Endpoint: "ns/web", Node: "a", Direction: api.Egress, Family: api.IPv4}
+	by := func(endpoint, reason string, d api.PolicyType) Check {
+		c := web
+		c.Endpoint, c.Reason, c.Direction = endpoint, reason, d
+		return c
+	}
+	staged, elsewhere := web, by("node b", "host", api.Ingress)
+	staged.Direction, staged.Policy, staged.Part = api.Ingress, &policy.ID{Kind: policy.KindStagedNetworkPolicy, Namespace: "ns", Name: "web"}, 1
+	elsewhere.Node = "b"
+	chain := strings.Fields(n.located(web))[1]
+	have := n.located(
+		by("ns/web", "source", api.Egress), by("ns/web", "vxlan", api.Egress), by("ns/web", "ipip", api.Egress), by("node a", "service", api.Egress),
+		by("node a", "host", api.Ingress), staged, by("ns/other", "vxlan", api.Egress), by("node a", "the weather", api.Egress), elsewhere,
+	)
+	const nothing = "  0: 0 0\n"
+	want := "raw cali-PREROUTING 1: 1 100\n" + "filter " + chain + " 1: 1 100\n" + "filter " + chain + " 2: 2 200\n" +
+		"filter cali-cidr-block 1: 1 100\n" + "filter cali-wl-to-host 5: 6 600\n" + "filter cali-pi-snp/ns/web 3: 4 400\n" + nothing + nothing + nothing
+	if have != want {
+		t.Errorf("have\n%swant\n%s", have, want)
+	}
+}
+
 // TestInquiryOfNobody asks an agent that has ended.
 func TestInquiryOfNobody(t *testing.T) {
 	w := newWorld(t)
@@ -155,6 +193,7 @@ func TestInquiryOfNobody(t *testing.T) {
 func TestReportedRules(t *testing.T) {
 	w := newWorld(t)
 	w.plant(webPolicy + "  - {action: Deny, protocol: UDP}\n")
+	w.plant(closedHost)
 	n := w.start()
 	n.untilReady()
 	n.attachAs("web", "web")
@@ -181,6 +220,10 @@ func TestReportedRules(t *testing.T) {
 	for _, want := range []string{
 		"Ingress np/ns/web 1 Deny", "Ingress no rule of tier default matches",
 		"Ingress no pod is known at the interface", "Egress no pod is known at the interface",
+		"Egress a spoofed source: it is not an address of the pod's", "Egress it is VXLAN, which pods may not send",
+		"Egress it is IPv4 in IP, which pods may not send", " the flow was cut by a policy change",
+		"Egress FelixConfiguration's serviceCIDRs have the address, and no service is known there",
+		"Ingress FelixConfiguration's defaultEndpointToHostAction is Drop",
 	} {
 		if ids[want] == "" {
 			t.Errorf("no rule reports: %s\nhave %v", want, ids)

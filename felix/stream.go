@@ -71,6 +71,18 @@ func decided(o compile.Origin, r policy.Rule) packetlog.Decided {
 		d.Why = "no profile allows it"
 	case compile.ByInterface:
 		d.Why = "no pod is known at the interface"
+	case compile.BySource:
+		d.Why = "a spoofed source: it is not an address of the pod's"
+	case compile.ByVXLAN:
+		d.Why = "it is VXLAN, which pods may not send"
+	case compile.ByIPIP:
+		d.Why = "it is IPv4 in IP, which pods may not send"
+	case compile.ByService:
+		d.Why = "FelixConfiguration's serviceCIDRs have the address, and no service is known there"
+	case compile.ByHost:
+		d.Why = "FelixConfiguration's defaultEndpointToHostAction is Drop"
+	case compile.ByRevocation:
+		d.Why = "the flow was cut by a policy change"
 	}
 	return d
 }

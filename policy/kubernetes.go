@@ -4,6 +4,7 @@ package policy
 
 import (
 	"net/netip"
+	"strings"
 
 	metav1 "k8s.io/apimachinery/pkg/apis/meta/v1"
 
@@ -105,8 +106,9 @@ func (c *conversion) kubernetesPort(field string, p *api.KubernetesPolicyPort) p
 		return out
 	}
 	out.name, out.ports = p.Port.Name, PortRange{p.Port.First, p.Port.Last}
-	if out.name == "" && (out.ports.First == 0 || out.ports.First != out.ports.Last) {
-		c.fail(field+".port", p.Port.String(), "must be 1..65535 or a name")
+	digits := strings.Trim(out.name, "0123456789:") == "" // in quotes, which make them a name that no port has
+	if digits && (out.name != "" || out.ports.First == 0 || out.ports.First != out.ports.Last) {
+		c.fail(field+".port", p.Port.String(), "must be 1..65535, without quotes, or a name")
 	}
 	if p.EndPort != nil {
 		if *p.EndPort < int32(p.Port.First) || *p.EndPort > 65535 {

@@ -314,8 +314,12 @@ func (r *router) watchWithdrawals() (seen func() []string) {
 			}
 		}
 	}()
-	<-ready
 	r.t.Cleanup(func() { cancel(); <-done })
+	select {
+	case <-ready:
+	case <-time.After(patience):
+		r.t.Fatal("the speaker's events do not begin")
+	}
 	return func() []string {
 		mu.Lock()
 		defer mu.Unlock()

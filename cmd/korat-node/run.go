@@ -72,7 +72,7 @@ Every flag can also be set by an environment variable (--node-name: KORAT_NODE_N
 		if err != nil {
 			return err
 		}
-		return run(cmd.Context(), s, cfg, log)
+		return unlessTold(cmd.Context(), run(cmd.Context(), s, cfg, log))
 	}
 	return cmd
 }

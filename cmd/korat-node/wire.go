@@ -4,6 +4,7 @@ package main
 
 import (
 	"context"
+	"errors"
 	"fmt"
 	"log/slog"
 	"net"
@@ -157,6 +158,14 @@ func together(ctx context.Context, parts ...func(context.Context) error) error {
 	}
 	running.Wait()
 	return first
+}
+
+// unlessTold gives the error of what was not called off: to end as told is no failure, in the midst of starting either.
+func unlessTold(ctx context.Context, err error) error {
+	if ctx.Err() != nil && errors.Is(err, context.Canceled) {
+		return nil
+	}
+	return err
 }
 
 // datastore is an open datastore.

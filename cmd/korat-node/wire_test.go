@@ -23,6 +23,35 @@ func TestTogether(t *testing.T) {
 	}
 }
 
+// To be told to end while the embedded datastore starts is no failure; that somebody has its port is.
+func TestToldWhileStarting(t *testing.T) {
+	listener, err := (&net.ListenConfig{}).Listen(t.Context(), "tcp", "127.0.0.1:0")
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer listener.Close()
+	told, tell := context.WithCancel(t.Context())
+	tell()
+	for name, tt := range map[string]struct {
+		ctx    context.Context
+		listen string
+		fails  bool
+	}{
+		"told":            {told, "127.0.0.1:0", false},
+		"taken":           {t.Context(), listener.Addr().String(), true},
+		"taken, and told": {told, listener.Addr().String(), true},
+	} {
+		d := datastoreSettings{kind: "embedded", embeddedDir: t.TempDir(), embeddedListen: tt.listen}
+		data, err := d.open(tt.ctx, slog.New(slog.DiscardHandler))
+		if err == nil {
+			data.close() // it was ready already
+		}
+		if err := unlessTold(tt.ctx, err); (err != nil) != tt.fails {
+			t.Errorf("%s: %v", name, err)
+		}
+	}
+}
+
 // The agent's life depends on the datastore that it embeds, not on one elsewhere.
 func TestDatastoreThatDies(t *testing.T) {
 	log := slog.New(slog.DiscardHandler)

@@ -124,9 +124,7 @@ func steps() []step {
 		{"add the route to the gateway", forEach(family.addGatewayRoute)},
 		{"add the default route", forEach(family.addDefaultRoute)},
 		{"add the gateway's neighbour entry", forEach(family.addNeighbour)},
-		{"wait for the carrier of the host's side", func(m *making) error {
-			return awaitCarrier(m.edge.host, m.host.Attrs().Index, carrierLimit)
-		}},
+		{"wait for the kernel", settle},
 	}
 }
 

@@ -82,7 +82,7 @@ func TestFamilies(t *testing.T) {
 			want := pairIn(pod)
 			want.Addresses = addresses(tt.addresses...)
 			create(t, want)
-			netns.WaitFor(t, "the carrier", func() bool { return strings.Contains(netns.InPod(t, pod, "ip link show eth0"), "state UP") })
+			untilUp(t, pod)
 			wantText(t, showPod(t, pod), tt.want)
 			// Detection would take a second; that there is none for the link-local address is for a worker to find.
 			if text := netns.InPod(t, pod, "ip -6 addr show tentative scope global"); text != "" {
@@ -155,6 +155,7 @@ func TestIPv6Traffic(t *testing.T) {
 	create(t, second)
 	netns.Run(t, "ip link set lo up")
 	netns.Run(t, "ip addr add fd01::1/128 dev lo")
+	netns.WaitFor(t, "the host's address", func() bool { return strings.Contains(netns.Run(t, "ip -6 route show table local"), "local fd01::1 ") })
 	netns.Run(t, "ip route add fd00::2 dev cali0123456789a")
 	netns.Run(t, "ip neigh replace fd00::2 lladdr "+made.MAC+" dev cali0123456789a")
 	netns.InPod(t, pod, "ping -c 1 -W 5 fd01::1")
@@ -171,6 +172,25 @@ default via fe80::ecee:eeff:feee:eeee dev net1 metric %d pref medium`, 1024+metr
 		if err := Check(p, Later{}); err != nil {
 			t.Errorf("check %s: %v", p.ID, err)
 		}
+	}
+}
+
+// A pod takes the answer to its first packet.
+func TestIPv6AddressesAreThere(t *testing.T) {
+	netns.Enter(t)
+	for i := range 20 {
+		pod := netns.NewPod(t)
+		want := dual(pod)
+		want.Interface = fmt.Sprintf("cali%011d", i)
+		create(t, want)
+		e, err := openEdge(pod)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if err := e.takes(want.Addresses[1]); err != nil {
+			t.Errorf("pod %d: %v", i, err)
+		}
+		e.close()
 	}
 }
 

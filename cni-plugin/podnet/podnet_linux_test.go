@@ -64,9 +64,7 @@ func TestCreate(t *testing.T) {
 	if !regexp.MustCompile(`^.[26ae](:[0-9a-f]{2}){5}$`).MatchString(made.MAC) {
 		t.Errorf("MAC %s is not a locally administered unicast one", made.MAC)
 	}
-	netns.WaitFor(t, "both carriers", func() bool {
-		return strings.Contains(netns.Run(t, "ip link"), "state UP") && strings.Contains(netns.InPod(t, pod, "ip link"), "state UP")
-	})
+	untilUp(t, pod)
 	wantText(t, noIndexes(netns.Run(t, "ip link show cali0123456789a")), `
 cali0123456789a@peer: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1400 qdisc noqueue state UP mode DEFAULT group default qlen 1000
     link/ether ee:ee:ee:ee:ee:ee brd ff:ff:ff:ff:ff:ff
@@ -83,6 +81,16 @@ eth0@peer: <BROADCAST,MULTICAST,UP,LOWER_UP> mtu 1400 qdisc noqueue state UP mod
 	if err := Check(pairIn(pod), Later{}); err != nil {
 		t.Errorf("check: %v", err)
 	}
+}
+
+// untilUp waits until both sides of a pod's first pair can send: until the kernel's link watch has come by, a side drops
+// what it is to send although its peer is up. (Linux, dev_activate)
+func untilUp(t *testing.T, pod string) {
+	t.Helper()
+	netns.WaitFor(t, "both carriers", func() bool {
+		return strings.Contains(netns.Run(t, "ip link show cali0123456789a"), "state UP") &&
+			strings.Contains(netns.InPod(t, pod, "ip link show eth0"), "state UP")
+	})
 }
 
 func TestForwarding(t *testing.T) {

@@ -42,6 +42,8 @@ type Limits struct {
 	// Streams served at once; more are refused. Stall is how long a peer may take to make room for what is next.
 	Streams int
 	Stall   time.Duration
+	// Farewell is how long a peer may take to make room once the server stops.
+	Farewell time.Duration
 	// Drain is the time between two tries of queued DELs that failed, and Sweep that between two looks for
 	// ones that nobody told of.
 	Drain, Sweep time.Duration
@@ -51,7 +53,7 @@ type Limits struct {
 func DefaultLimits() Limits {
 	return Limits{
 		Connections: 256, RequestBytes: 1 << 20, Idle: time.Minute, Abort: 30 * time.Second,
-		Streams: 8, Stall: 10 * time.Second, Drain: time.Second, Sweep: time.Minute,
+		Streams: 8, Stall: 10 * time.Second, Farewell: time.Second, Drain: time.Second, Sweep: time.Minute,
 	}
 }
 
@@ -138,9 +140,11 @@ func pause(ctx context.Context, d time.Duration) {
 }
 
 // serveConn holds one conversation.
-func (s *Server) serveConn(ctx context.Context, conn *net.UnixConn, h Handler) {
+func (s *Server) serveConn(ctx context.Context, unixConn *net.UnixConn, h Handler) {
+	conn := hearer{unixConn, ctx, s.Limits.Farewell}
 	defer conn.Close()
-	if uid, err := peerUID(conn); err != nil || uid != 0 {
+	defer context.AfterFunc(ctx, conn.hurry)()
+	if uid, err := peerUID(unixConn); err != nil || uid != 0 {
 		s.Log.Warn("peer refused", "uid", uid, "error", err)
 		s.reply(conn, refusal(CodeInternal, fmt.Sprintf("user %d may not use the agent's socket: only root may", uid)))
 		return
@@ -237,3 +241,22 @@ func (s *Server) reply(conn net.Conn, r Reply) bool {
 	_ = conn.SetWriteDeadline(time.Now().Add(s.Limits.Idle))
 	return json.NewEncoder(conn).Encode(r) == nil
 }
+
+// hearer is a connection on which a peer that does not read can't hold up the server's end.
+type hearer struct {
+	net.Conn
+	// ctx is the server's.
+	ctx      context.Context
+	farewell time.Duration
+}
+
+// SetWriteDeadline implements net.Conn.
+func (h hearer) SetWriteDeadline(t time.Time) error {
+	err := h.Conn.SetWriteDeadline(t)
+	if h.ctx.Err() != nil { // if it ends after this, the deadline is put forward then
+		h.hurry()
+	}
+	return err
+}
+
+func (h hearer) hurry() { _ = h.Conn.SetWriteDeadline(time.Now().Add(h.farewell)) }

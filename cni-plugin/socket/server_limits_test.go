@@ -4,6 +4,7 @@ package socket
 
 import (
 	"context"
+	"encoding/json"
 	"io"
 	"net"
 	"os"
@@ -45,8 +46,12 @@ func TestBadRequests(t *testing.T) {
 }
 
 func TestSilentPeerIsDropped(t *testing.T) {
-	h := newFake(answer(false))
-	path, _ := serve(t, h, func(s *Server) { s.Limits.Idle = 50 * time.Millisecond })
+	var server *Server
+	h := newFake(func(ctx context.Context, req Request) Reply {
+		server.Limits.Idle = 50 * time.Millisecond // from now on: it may have taken its time to ask
+		return answer(false)(ctx, req)
+	})
+	path, _ := serve(t, h, func(s *Server) { server = s })
 	c := dial(t, path)
 	if _, err := c.Call(t.Context(), Request{Verb: VerbAdd, ID: idA}); err != nil {
 		t.Fatal(err)
@@ -57,6 +62,47 @@ func TestSilentPeerIsDropped(t *testing.T) {
 	h.next(t)
 	if have := h.next(t); have != "abort a/eth0" {
 		t.Errorf("have %q", have)
+	}
+}
+
+// A peer that does not read holds up the server's end for the moment of a farewell only.
+func TestDeafPeerAtTheEnd(t *testing.T) {
+	large := Reply{Status: json.RawMessage(`"` + strings.Repeat("x", 4<<20) + `"`)}
+	for name, tt := range map[string]struct {
+		handler Handler
+		ask     Verb
+	}{
+		"a stream": {newStreamer(1 << 30), VerbFlows},
+		"a reply":  {newFake(func(context.Context, Request) Reply { return large }), VerbNodeStatus},
+	} {
+		t.Run(name, func(t *testing.T) {
+			path, stop := serve(t, tt.handler, func(s *Server) {
+				s.Limits.Stall, s.Limits.Idle, s.Limits.Farewell = time.Hour, time.Hour, time.Millisecond
+			})
+			conn, err := net.Dial("unix", path)
+			if err != nil {
+				t.Fatal(err)
+			}
+			defer conn.Close()
+			if err := json.NewEncoder(conn).Encode(Request{Verb: tt.ask}); err != nil {
+				t.Fatal(err)
+			}
+			if _, err := conn.Read(make([]byte, 1)); err != nil { // it has begun to answer
+				t.Fatal(err)
+			}
+			stopped := make(chan struct{})
+			go func() {
+				stop()
+				close(stopped)
+			}()
+			select {
+			case <-stopped:
+			case <-time.After(20 * time.Second):
+				t.Error("the server does not end")
+				_ = conn.Close()
+				<-stopped
+			}
+		})
 	}
 }
 

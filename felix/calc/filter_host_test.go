@@ -255,15 +255,18 @@ spec: {selector: up == 'yes', ingress: [{action: Log}]}
 // What is for services and nobody's is dropped as FelixConfiguration says.
 func TestServiceLoops(t *testing.T) {
 	w := newTold(t, "")
-	for spec, want := range map[string]string{
-		"{}": "",
-		`{serviceCIDRs: [10.96.0.0/12, "fd00:96::/112"]}`:                             "dst 10.96.0.0/12 → DROP # service that is not known",
-		"{serviceCIDRs: [10.96.0.0/12, 192.0.2.7/32], serviceLoopPrevention: Reject}": "dst 10.96.0.0/12 → REJECT # service that is not known\ndst 192.0.2.7/32 → REJECT # service that is not known",
-		"{serviceCIDRs: [10.96.0.0/12], serviceLoopPrevention: Disabled}":             "",
+	for spec, want := range map[string][2]string{
+		"{}": {},
+		`{serviceCIDRs: [10.96.0.0/12, "fd00:96::/112"]}`: {"dst 10.96.0.0/12 → goto cali-drop-service", "→ DROP"},
+		"{serviceCIDRs: [10.96.0.0/12, 192.0.2.7/32], serviceLoopPrevention: Reject}": {
+			"dst 10.96.0.0/12 → goto cali-drop-service\ndst 192.0.2.7/32 → goto cali-drop-service", "→ REJECT",
+		},
+		"{serviceCIDRs: [10.96.0.0/12], serviceLoopPrevention: Disabled}": {},
 	} {
 		w.apply("apiVersion: projectcalico.org/v3\nkind: FelixConfiguration\nmetadata: {name: default}\nspec: " + spec + "\n")
-		if have := w.chain(chain.Filter, "cali-cidr-block"); have != want {
-			t.Errorf("%s: have %q, want %q", spec, have, want)
+		have, end := w.chain(chain.Filter, "cali-cidr-block"), w.chain(chain.Filter, "cali-drop-service")
+		if have != want[0] || (end == "") != (want[1] == "") || !strings.HasSuffix(end, want[1]) {
+			t.Errorf("%s: have %q and %q, want %q", spec, have, end, want)
 		}
 	}
 }

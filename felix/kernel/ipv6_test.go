@@ -4,12 +4,14 @@ package kernel_test
 
 import (
 	"fmt"
+	"regexp"
 	"strings"
 	"testing"
 
 	"korat/felix/dataplane"
 	"korat/felix/kernel"
 	"korat/felix/reconcile"
+	"korat/test/netns"
 	"korat/test/netns/router"
 )
 
@@ -176,12 +178,16 @@ func TestIPv6RoutesOfOthersAreLeftAlone(t *testing.T) {
 		"route add 2001:db8:1:0:8000::/65 via 2001:db8::7",
 	)
 	// The order in which ip shows routes to one prefix from different sources is the kernel's affair.
-	// The kernel adds the route of the address itself by and by (addrconf_dad_work).
-	const late = "local 2001:db8::10 dev eth0 table local proto kernel metric 0 pref medium\n"
+	// The kernel adds the routes of addresses themselves by and by (addrconf_dad_work), those of links once they have carriers.
+	late := regexp.MustCompile(`(?m)^local (2001:db8::10|fe80:.*) dev .*\n`)
+	show := func() string { return h.Run("ip", "-6", "route", "show", "table", "all") }
+	netns.WaitFor(t, "the links' routes", func() bool {
+		all := show()
+		return strings.Count(all, "fe80::/64 dev ") == 6 && strings.Count(all, "multicast ff00::/8 dev ") == 6
+	})
 	const ours = "2001:db8:1::/64 via 2001:db8::1 dev eth0 proto 75 metric 1024 onlink pref medium\n"
 	table := func(without string) string {
-		all := strings.Replace(h.Run("ip", "-6", "route", "show", "table", "all"), late, "", 1)
-		return sorted(strings.Replace(all, without, "", 1))
+		return sorted(strings.Replace(late.ReplaceAllString(show(), ""), without, "", 1))
 	}
 	before := table("")
 	step := reconcile.NewStep("routes", h.open().Routes())

@@ -96,7 +96,7 @@ func FuzzDecode(f *testing.F) {
 	b.end(3)
 	f.Add(b.b)
 	f.Fuzz(func(_ *testing.T, data []byte) {
-		n := &notices{links: map[uint32]kernelLink{2: {name: "cali1"}}}
+		n := &notices{own: &conn{}, links: map[uint32]kernelLink{2: {name: "cali1"}}}
 		p := newNotice()
 		for m := range messages(data) {
 			n.hear(&p, m)

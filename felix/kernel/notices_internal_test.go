@@ -56,9 +56,15 @@ func openIn(t *testing.T, ns *netns.Namespace) *Handle {
 	return h
 }
 
-// TestNoticesLostInTheSocket holds the reader up while more changes than its socket has room for.
-func TestNoticesLostInTheSocket(t *testing.T) {
-	ns := netns.New(t)
+// drainUntil takes notices until one of them is what is waited for.
+func drainUntil(t *testing.T, h *Handle, what string, holds func(Notice) bool) {
+	t.Helper()
+	netns.WaitFor(t, what, func() bool { return holds(h.Drain()) })
+}
+
+// listenWithout gives a Handle whose notices have next to no room, and holds their reader up during f.
+func listenWithout(t *testing.T, ns *netns.Namespace, f func(*Handle)) *Handle {
+	t.Helper()
 	h := openIn(t, ns)
 	err := h.notices.raw.Control(func(fd uintptr) {
 		if err := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil {
@@ -69,20 +75,46 @@ func TestNoticesLostInTheSocket(t *testing.T) {
 		t.Fatal(err)
 	}
 	h.notices.mu.Lock()
-	var lines []string
+	defer h.notices.mu.Unlock()
+	f(h)
+	return h
+}
+
+// TestNoticesLostInTheSocket holds the reader up while more changes than its socket has room for.
+func TestNoticesLostInTheSocket(t *testing.T) {
+	ns := netns.New(t)
+	h := listenWithout(t, ns, func(*Handle) { ns.Batch(manyBlackholes()...) })
+	drainUntil(t, h, "the loss", func(n Notice) bool { return n.Lost })
+	for _, mark := range []string{"192.0.2.1/32", "192.0.2.2/32"} { // it goes on
+		ns.Run("ip", "route", "add", "blackhole", mark)
+		drainUntil(t, h, mark, func(n Notice) bool { return n.Routes[netip.MustParsePrefix(mark)] })
+	}
+}
+
+// manyBlackholes are commands of ip that make more notices than small sockets have room for.
+func manyBlackholes() (lines []string) {
 	for i := range 200 {
 		lines = append(lines, fmt.Sprintf("route add blackhole %v", route(i)))
 	}
-	ns.Batch(lines...)
-	h.notices.mu.Unlock()
-	for !h.Drain().Lost {
-		<-h.Wake()
-	}
-	for _, mark := range []string{"192.0.2.1/32", "192.0.2.2/32"} { // it goes on
-		ns.Run("ip", "route", "add", "blackhole", mark)
-		for !h.Drain().Routes[netip.MustParsePrefix(mark)] {
-			<-h.Wake()
-		}
+	return lines
+}
+
+// TestLinksChangedWhileNoticesWereLost: what is told of a link later has its index only.
+func TestLinksChangedWhileNoticesWereLost(t *testing.T) {
+	ns := netns.New(t)
+	ns.Run("ip", "link", "add", "old1", "type", "veth", "peer", "name", "peer1")
+	h := listenWithout(t, ns, func(*Handle) {
+		ns.Batch(append(manyBlackholes(), "link add cali1 type veth peer name peer2", "link set old1 name cali2")...)
+	})
+	drainUntil(t, h, "the loss", func(n Notice) bool { return n.Lost })
+	for _, name := range []string{"cali1", "cali2"} {
+		ns.Run("sysctl", "-qw", "net.ipv4.conf."+name+".forwarding=1")
+		drainUntil(t, h, name+"'s setting", func(n Notice) bool {
+			if n.Lost {
+				t.Fatal("lost again")
+			}
+			return n.Sysctls[name]
+		})
 	}
 }
 
@@ -116,11 +148,7 @@ func TestLossIsToldAtItsEnd(t *testing.T) {
 			}
 		}
 	}
-	var lines []string
-	for i := range 200 {
-		lines = append(lines, fmt.Sprintf("route add blackhole %v", route(i)))
-	}
-	ns.Batch(lines...)
+	ns.Batch(manyBlackholes()...)
 	mustHear(route(0))
 	ns.Run("ip", "route", "add", "blackhole", "192.0.2.1") // is dropped, though there is room again
 	mustHear(route(1))
@@ -185,34 +213,20 @@ func TestNoticeTouches(t *testing.T) {
 // TestOwnChangesFillNoSocket holds the reader up while more of our own changes than its socket has room for.
 func TestOwnChangesFillNoSocket(t *testing.T) {
 	ns := netns.New(t)
-	h := openIn(t, ns)
-	err := h.notices.raw.Control(func(fd uintptr) {
-		if err := unix.SetsockoptInt(int(fd), unix.SOL_SOCKET, unix.SO_RCVBUF, 1); err != nil {
-			t.Error(err)
-		}
-	})
-	if err != nil {
-		t.Fatal(err)
-	}
 	set := map[dataplane.RouteKey]dataplane.Route{}
 	for i := range 200 {
 		set[dataplane.RouteKey{Prefix: route(i)}] = dataplane.Route{Type: dataplane.Blackhole}
 	}
-	h.notices.mu.Lock()
-	err = h.Routes().Write(t.Context(), reconcile.Diff[dataplane.RouteKey, dataplane.Route]{Set: set})
-	h.notices.mu.Unlock()
-	if err != nil {
-		t.Fatal(err)
-	}
+	h := listenWithout(t, ns, func(h *Handle) {
+		if err := h.Routes().Write(t.Context(), reconcile.Diff[dataplane.RouteKey, dataplane.Route]{Set: set}); err != nil {
+			t.Error(err)
+		}
+	})
 	ns.Batch("route add blackhole 192.0.2.1/32")
-	for {
-		n := h.Drain()
+	drainUntil(t, h, "another's route", func(n Notice) bool {
 		if n.Lost {
 			t.Fatal("our own routes were delivered, and others' changes lost")
 		}
-		if n.Routes[netip.MustParsePrefix("192.0.2.1/32")] {
-			return
-		}
-		<-h.Wake()
-	}
+		return n.Routes[netip.MustParsePrefix("192.0.2.1/32")]
+	})
 }

@@ -35,8 +35,8 @@ const (
 type notices struct {
 	file *os.File
 	raw  syscall.RawConn
-	// own is the port of the socket whose changes are ours.
-	own  uint32
+	// own is the socket whose changes are ours.
+	own  *conn
 	wake wake.Signal
 	done chan struct{}
 	// links are as they were heard of last, by index; only run uses it.
@@ -59,13 +59,11 @@ func listen(own *conn) (*notices, error) {
 		return nil, errors.Join(fmt.Errorf("make netlink socket non-blocking: %w", err), unix.Close(fd))
 	}
 	n := &notices{
-		file: os.NewFile(uintptr(fd), "netlink"), own: own.port, pending: newNotice(),
+		file: os.NewFile(uintptr(fd), "netlink"), own: own, pending: newNotice(),
 		wake: wake.New(), done: make(chan struct{}), links: map[uint32]kernelLink{}, grouped: map[string]uint32{},
 	}
 	if n.raw, err = n.file.SyscallConn(); err == nil {
-		err = own.links(context.Background(), func() { clear(n.links) }, func(l kernelLink) {
-			n.links[uint32(l.Index)] = l.heard()
-		})
+		err = n.learn()
 	}
 	if err != nil {
 		return nil, errors.Join(fmt.Errorf("listen to the kernel: %w", err), n.file.Close())
@@ -99,21 +97,40 @@ func (n *notices) run() {
 	r := receiver{raw: n.raw, buf: make([]byte, receiveSize)}
 	for {
 		b, err := r.receive()
+		lost := errors.Is(err, unix.ENOBUFS)
+		if lost {
+			err = n.relearn()
+		}
 		switch {
 		case errors.Is(err, os.ErrClosed):
 			return
-		case errors.Is(err, unix.ENOBUFS):
-			n.note(func(p *Notice) { p.Lost = true })
-			continue
 		case err != nil:
 			n.note(func(p *Notice) { p.Lost, p.Err = true, fmt.Errorf("listen to the kernel: %w", err) })
 			return
+		case lost:
+			n.note(func(p *Notice) { p.Lost = true })
+		default:
+			n.note(func(p *Notice) {
+				for m := range messages(b) {
+					n.hear(p, m)
+				}
+			})
 		}
-		n.note(func(p *Notice) {
-			for m := range messages(b) {
-				n.hear(p, m)
-			}
-		})
+	}
+}
+
+// learn reads the links as they are. What changes from now on is heard of later.
+func (n *notices) learn() error {
+	return n.own.links(context.Background(), func() { clear(n.links) }, func(l kernelLink) { n.links[uint32(l.Index)] = l.heard() })
+}
+
+// relearn reads the links after notices were lost, however many come and go meanwhile. It is done before the loss is told:
+// a name that a link had before is not known afterwards.
+func (n *notices) relearn() error {
+	for {
+		if err := n.learn(); !errors.Is(err, errInterrupted) {
+			return err
+		}
 	}
 }
 
@@ -224,7 +241,7 @@ func (n *notices) hearAddress(p *Notice, m message) {
 
 func (n *notices) hearRoute(p *Notice, m message) {
 	msg, ok := header[unix.RtMsg](m.body)
-	if !ok || m.port == n.own {
+	if !ok || m.port == n.own.port {
 		return
 	}
 	r, ok := decodeRoute(m.body, msg.Family)
@@ -244,7 +261,7 @@ func (n *notices) hearRoute(p *Notice, m message) {
 // the number, and who replaces it deletes it first. The others' come and go all the time.
 func (n *notices) hearNeighbour(p *Notice, m message) {
 	e, ok := decodeNeighbour(m.body)
-	if !ok || m.port == n.own || e.protocol != Protocol {
+	if !ok || m.port == n.own.port || e.protocol != Protocol {
 		return
 	}
 	if name := n.links[uint32(e.Ifindex)].name; strings.HasPrefix(name, InterfacePrefix) {

@@ -206,13 +206,16 @@ func TestUnchangedRestartWritesNothing(t *testing.T) {
 		_ = cmd.Wait()
 	}()
 	until := func(mark string) (lines []string) {
-		for i := 0; ; i++ {
+		for i := range 200 {
 			// The monitor may not listen yet, so the mark is made until it is seen.
 			h.Batch("route replace 203.0.113.0/24 dev lo proto static metric "+fmt.Sprint(i+1), "route flush 203.0.113.0/24")
 			timeout := time.After(100 * time.Millisecond)
 			for waiting := true; waiting; {
 				select {
-				case line := <-seen:
+				case line, open := <-seen:
+					if !open {
+						t.Fatalf("ip monitor has ended after\n%s", strings.Join(lines, "\n"))
+					}
 					if strings.Contains(line, mark) {
 						return lines
 					}
@@ -222,6 +225,8 @@ func TestUnchangedRestartWritesNothing(t *testing.T) {
 				}
 			}
 		}
+		t.Fatalf("ip monitor does not tell of %q", mark)
+		return nil
 	}
 	const mark = "203.0.113.0/24 dev lo proto static scope link metric"
 	until(mark)

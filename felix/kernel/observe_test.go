@@ -106,11 +106,7 @@ func TestObserveDefaultRoute(t *testing.T) {
 	check("half of one", false)
 	h.Run("ip", "route", "add", "default", "via", "192.0.2.1", "metric", "100")
 	check("somebody else's behind ours", true)
-	n := handle.Drain()
-	for !n.DefaultRoute {
-		<-handle.Wake()
-		n = handle.Drain()
-	}
+	netns.WaitFor(t, "a notice of it", func() bool { return handle.Drain().DefaultRoute })
 	h.Run("ip", "route", "delete", "default", "via", "192.0.2.1", "metric", "100")
 	wait(t, handle, func(n kernel.Notice) bool { return n.DefaultRoute && n.Host() }, func(kernel.Notice) {})
 	check("gone", false)

@@ -4,8 +4,10 @@ package kernel
 
 import (
 	"encoding/hex"
+	"errors"
 	"fmt"
 	"net/netip"
+	"os"
 	"strings"
 	"testing"
 	"time"
@@ -75,7 +77,7 @@ func TestReportPackets(t *testing.T) {
 
 // testReports hears nothing by itself.
 func testReports(room int) *Reports {
-	return &Reports{reports: make(chan Report, room), names: testDevices(), prefixes: map[string]string{}}
+	return &Reports{reports: make(chan Report, room), done: make(chan struct{}), names: testDevices(), prefixes: map[string]string{}}
 }
 
 // testReport appends a report of a packet.
@@ -168,6 +170,34 @@ func FuzzDecodeNetfilter(f *testing.F) {
 		}
 		r.hear(data)
 	})
+}
+
+// TestReportsEndWithTheReason: who finds that there are no more reports can ask why.
+func TestReportsEndWithTheReason(t *testing.T) {
+	for range 500 {
+		file, other, err := os.Pipe() // nothing can be received from what is no socket
+		if err != nil {
+			t.Fatal(err)
+		}
+		r := testReports(1)
+		r.file = file
+		if r.raw, err = file.SyscallConn(); err != nil {
+			t.Fatal(err)
+		}
+		go r.run(make([]byte, 1))
+		for open := true; open; {
+			select {
+			case _, open = <-r.reports:
+			default:
+			}
+		}
+		if err := r.Err(); !errors.Is(err, unix.ENOTSOCK) {
+			t.Fatalf("have %v", err)
+		}
+		if err := errors.Join(r.Close(), other.Close()); err != nil {
+			t.Fatal(err)
+		}
+	}
 }
 
 // BenchmarkReports is the cost of one report, when it is taken and when it is dropped.

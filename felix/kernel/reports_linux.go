@@ -107,8 +107,8 @@ func (r *Reports) Close() error {
 
 // run hears until the socket is closed.
 func (r *Reports) run(buf []byte) {
-	defer close(r.done)
 	defer close(r.reports)
+	defer close(r.done) // first, as Err is asked once there are no more reports
 	receiver := receiver{raw: r.raw, buf: buf}
 	for {
 		b, err := receiver.receive()

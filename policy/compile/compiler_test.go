@@ -51,6 +51,10 @@ func TestReports(t *testing.T) {
 	c.SetPolicy(web)
 	c.Update()
 	want := `
+cali-drop-ipip: {6 Egress  0 }
+cali-drop-spoofed: {4 Egress  0 }
+cali-drop-tracked: {9   0 }
+cali-drop-vxlan: {5 Egress  0 }
 cali-from-wl-dispatch: {3 Egress  0 }
 cali-fw: {2 Egress  0 }
 cali-pi-gnp/web: {0 Ingress gnp/web 1 }
@@ -186,7 +190,7 @@ func TestEdges(t *testing.T) {
 		chains int
 		sets   string
 	}{
-		{"everything is new", func() {}, 15, "new +10.0.0.1/32"},
+		{"everything is new", func() {}, 19, "new +10.0.0.1/32"},
 		{"nothing", func() {}, 0, ""},
 		{"a peer", func() {
 			c.SetPeer("other", policy.Item{Labels: map[string]string{"role": "client"}, Prefixes: prefixes("10.0.0.2/32", "fd00::1/128")})

@@ -153,11 +153,7 @@ func (c *Compiler) entries(t *tree, prefix string, at slot) []chain.Rule {
 
 // unknown gives what becomes of packets of interfaces that nobody knows.
 func (c *Compiler) unknown(d api.PolicyType, conditions ...chain.Condition) []chain.Rule {
-	why := Origin{What: ByInterface, Direction: d}
-	return []chain.Rule{
-		chain.NewRule("Unknown interface", report(denied, why.verdict()), conditions...),
-		rule(c.options.deny(chain.Filter), conditions...),
-	}
+	return refuse("Unknown interface", Origin{What: ByInterface, Direction: d}, c.options.deny(chain.Filter), conditions...)
 }
 
 // branchName names the chain of a prefix by what distinguishes it.

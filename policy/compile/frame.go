@@ -22,6 +22,11 @@ func frame(o Options, d doors) map[chain.Key]*chain.Chain {
 				all[chain.Key{Family: f, Table: t, Name: name}] = &chain.Chain{Rules: rules}
 			}
 		}
+		for t, chains := range refusals(o, f) {
+			for name, rules := range chains {
+				add(t, name, rules...)
+			}
+		}
 		// Of what policies have accepted nobody's rules after ours have a say, but all before: so it is accepted last.
 		all[chain.Key{Family: f, Table: chain.Filter, Name: "FORWARD"}] = &chain.Chain{
 			Rules: []chain.Rule{rule(jump(knownConnections), notNew), rule(jump("cali-FORWARD"))},
@@ -35,8 +40,8 @@ func frame(o Options, d doors) map[chain.Key]*chain.Chain {
 		add(chain.Filter, workloadToHost, workloadsToHost(o, f)...)
 		add(chain.Filter, allowChain, rule(setMark(acceptMark, acceptMark)))
 		add(chain.Filter, passChain, rule(setMark(passMark, passMark)))
-		add(chain.Raw, "PREROUTING", rule(jump("cali-PREROUTING")))
-		add(chain.Raw, "cali-PREROUTING", prerouting(o, d)...)
+		add(chain.Raw, "PREROUTING", rule(jump(earlyChain)))
+		add(chain.Raw, earlyChain, prerouting(o, d)...)
 	}
 	return all
 }
@@ -50,7 +55,8 @@ func (o Options) workloads(d api.PolicyType) chain.Condition { return device(d, 
 // The first packets of connections have all of this behind them with one rule in FORWARD.
 func known(o Options) []chain.Rule {
 	from, to := o.workloads(api.Egress), o.workloads(api.Ingress)
-	return []chain.Rule{rule(accept, from, kept), rule(accept, to, kept), rule(drop, from), rule(drop, to)}
+	lost := gotoChain(dropTracked)
+	return []chain.Rule{rule(accept, from, kept), rule(accept, to, kept), rule(lost, from), rule(lost, to)}
 }
 
 // forward is the way of what passes this node and is new.
@@ -83,13 +89,9 @@ func forward(o Options, f api.Family, d doors) []chain.Rule {
 // loops ends what is for a service that nobody has translated.
 func loops(o Options, f api.Family) []chain.Rule {
 	var rules []chain.Rule
-	end := drop
-	if o.RejectLoops {
-		end = chain.Action{Verb: chain.Reject}
-	}
 	for _, p := range o.ServiceCIDRs {
 		if f.Has(p.Addr()) {
-			rules = append(rules, chain.NewRule("service that is not known", end, chain.Net{Side: chain.Destination, Prefix: p.Masked()}))
+			rules = append(rules, rule(gotoChain(dropService), chain.Net{Side: chain.Destination, Prefix: p.Masked()}))
 		}
 	}
 	return rules
@@ -104,10 +106,10 @@ func workloadsToHost(o Options, f api.Family) []chain.Rule {
 			rules = append(rules, rule(accept, chain.Proto{Number: policy.ICMPv6}, chain.ICMP{ICMPType: policy.ICMPType{Type: t, Code: -1}}))
 		}
 	}
-	rules = append(rules, rule(drop, notNew), rule(setMark(0, bothMarks), decided), rule(jump(fromWorkloads)))
+	rules = append(rules, rule(gotoChain(dropTracked), notNew), rule(setMark(0, bothMarks), decided), rule(jump(fromWorkloads)))
 	switch o.ToHost {
 	case ToHostDrop:
-		rules = append(rules, chain.NewRule("defaultEndpointToHostAction", drop))
+		rules = append(rules, refuse("defaultEndpointToHostAction", hostShut, drop)...)
 	case ToHostAccept:
 		rules = append(rules, chain.NewRule("defaultEndpointToHostAction", accept))
 	case ToHostRules:

@@ -107,7 +107,7 @@ func (q *sequence) hostChain() {
 			// What the connection tracking takes for INVALID passes by failsafe ports, too.
 			q.add(jump(failsafeChain(q.direction)))
 		}
-		q.add(drop, notNew)
+		q.add(gotoChain(dropTracked), notNew)
 		q.add(setMark(0, bothMarks))
 	case chain.Mangle:
 		q.add(setMark(0, bothMarks))

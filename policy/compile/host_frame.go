@@ -22,7 +22,7 @@ func input(o Options, d doors) []chain.Rule {
 // prerouting is the way of everything that comes in, before connection tracking. Marks of ours that it has are
 // somebody else's: from here on those of early policies count.
 func prerouting(o Options, d doors) []chain.Rule {
-	rules := []chain.Rule{chain.NewRule("spoofed source", drop, o.workloads(api.Egress), chain.Spoofed{})}
+	rules := []chain.Rule{rule(gotoChain(dropSpoofed), o.workloads(api.Egress), chain.Spoofed{})}
 	if d.early() {
 		rules = append(rules, rule(setMark(0, bothMarks)))
 	}

@@ -95,6 +95,9 @@ func (w *walk) judgement(t *testing.T) *judgement {
 		w.options.FailsafeOut = []compile.Failsafe{{Protocol: policy.UDP, Port: 53, Net: netip.MustParsePrefix("10.1.0.0/22")}}
 	}
 	w.options.Reject, w.options.RejectLoops = w.IntN(2) == 0, w.IntN(2) == 0
+	if w.IntN(2) == 0 {
+		w.options.ToHost, parts.EndpointToHost = compile.ToHostDrop, "Drop"
+	}
 	w.options.ServiceCIDRs = some(w, 2, prefixes("10.1.5.0/24", "10.1.0.0/28", "fd00:5::/64")...)
 	parts.ServiceCIDRs = w.options.ServiceCIDRs
 	for i := range 3 {

@@ -20,8 +20,15 @@ type Check struct {
 }
 
 // Locate gives the rules in the kernel that decide in a check on packets on which, of all that are there, it is o that
-// does: the numbers, from 0, of its rules in a chain. ok is false if there are none.
+// does: the numbers, from 0, of its rules in a chain. ok is false if there are none. What decides on packets of any
+// endpoint is found without a Local.
 func (c *Compiler) Locate(at Check, o Origin) (where Position, ok bool) {
+	if table, name, fixed := o.What.at(); fixed {
+		o.Direction = at.Direction
+		where.Chain = chain.Key{Family: at.Family, Table: table, Name: name}
+		where.Rules = c.reporting(where.Chain, o.verdict())
+		return where, len(where.Rules) > 0
+	}
 	l := c.locals[at.Local]
 	if l == nil || l.group == nil {
 		return where, false
@@ -37,7 +44,7 @@ func (c *Compiler) Locate(at Check, o Origin) (where Position, ok bool) {
 		return c.locateRule(l.group, p, o, where)
 	default:
 		o.Direction = at.Direction
-		where.Rules = reporting(sh.chain, o.verdict())
+		where.Rules = c.reporting(sh.key, o.verdict())
 		return where, len(where.Rules) > 0
 	}
 }
@@ -64,17 +71,6 @@ func placeOf(at Check) place {
 	default:
 	}
 	return p
-}
-
-// reporting finds the rules that report with an ID, and what each does then.
-func reporting(c *chain.Chain, verdict string) []int {
-	var all []int
-	for i, r := range c.Rules {
-		if r.Action.Verb == chain.Report && r.Action.Text == denied+"|"+verdict {
-			all = append(all, i, i+1)
-		}
-	}
-	return all
 }
 
 // locateRule finds a rule of a policy or profile. One that allows everything stands in the chain of the endpoint itself.

@@ -30,15 +30,26 @@ func TestLocate(t *testing.T) {
 			end := func(p explain.Endpoint) explain.End {
 				return explain.End{Node: p.Node, Interface: p.Interface, Address: p.Prefixes[v6].Addr()}
 			}
-			j.locate(explain.Flow{
-				From: end(from), To: end(to), Protocol: pick(w, policy.TCP, policy.UDP), SourcePort: j.port(w), DestinationPort: j.port(w),
-			}, found)
+			f := explain.Flow{
+				From: end(from), To: end(to), Protocol: pick(w, policy.TCP, policy.UDP, policy.UDP, 4), SourcePort: j.port(w), DestinationPort: j.port(w),
+			}
+			switch w.IntN(20) {
+			case 0:
+				f.From.Address = f.To.Address
+			case 1:
+				f.To = explain.End{Node: from.Node, Address: hosts()[v6]}
+			case 2:
+				f.To, f.Leaves = explain.End{Address: prefixes("10.1.5.9/32", "fd00:5::9/128")[v6].Addr()}, "eth0"
+			}
+			j.locate(f, found)
 			if t.Failed() {
 				t.Fatalf("COMPILE_SEED=%d", seed+uint64(round))
 			}
 		}
 	}
-	for _, what := range []string{"a policy", "a profile", "a tier", "no profile", "a policy that allows all"} {
+	for _, what := range []string{
+		"a policy", "a profile", "a tier", "no profile", "a policy that allows all", "source", "vxlan", "ipip", "service", "host",
+	} {
 		if found[what] < 5 {
 			t.Errorf("%s decided %d times, that proves little: %v", what, found[what], found)
 		}
@@ -50,15 +61,22 @@ func (j *judgement) locate(f explain.Flow, found map[string]int) {
 	j.kernel.Trail = nil
 	j.travel(&packet{
 		In: f.From.Interface, Out: f.To.Interface, Source: f.From.Address, Destination: f.To.Address, Protocol: f.Protocol,
-		SourcePort: f.SourcePort, DestinationPort: f.DestinationPort,
+		SourcePort: f.SourcePort, DestinationPort: f.DestinationPort, Spoofed: f.From.Address == f.To.Address,
 	}, f)
 	for _, s := range j.world.Explain(f).Sides {
-		if s.Decided.Policy == nil && s.Decided.Tier == "" && !s.Decided.Unprofiled {
-			return // a tunnel's packet, or one for a service that is not known
+		if s.Stage != explain.Local && s.Allowed && s.Decided.Policy == nil {
+			continue // what is forwarded is allowed without a rule for that
 		}
-		pod := j.pods[slices.IndexFunc(j.pods, func(p explain.Endpoint) bool { return p.String() == s.Endpoint })]
 		o, what := originOf(s)
-		at := compile.Check{Local: pod.Name, Family: api.FamilyOf(f.From.Address), Direction: s.Direction}
+		at := compile.Check{Family: api.FamilyOf(f.From.Address), Direction: s.Direction}
+		if s.Stage == explain.Forwarded {
+			at.Stage = policy.Forward
+		}
+		for _, p := range j.pods {
+			if p.String() == s.Endpoint {
+				at.Local = p.Name
+			}
+		}
 		where, ok := j.compiler.Locate(at, o)
 		if !ok {
 			j.Errorf("%+v of %+v is nowhere", o, at)
@@ -90,9 +108,15 @@ func originOf(s explain.Side) (o compile.Origin, what string) {
 			return o, "a profile"
 		}
 		return o, "a policy"
-	case by.Unprofiled:
+	case by.Reason == explain.ByProfiles:
 		o.What = compile.ByProfiles
 		return o, "no profile"
+	case by.Reason != "":
+		o.What = map[explain.Reason]compile.What{
+			explain.BySource: compile.BySource, explain.ByVXLAN: compile.ByVXLAN, explain.ByIPIP: compile.ByIPIP,
+			explain.ByService: compile.ByService, explain.ByHost: compile.ByHost,
+		}[by.Reason]
+		return o, string(by.Reason)
 	default:
 		o.What, o.Tier = compile.ByTier, by.Tier
 		return o, "a tier"

@@ -40,6 +40,8 @@ const (
 	// fromGroup and toGroup begin the names of those that tell link groups apart.
 	fromGroup = "cali-from-group"
 	toGroup   = "cali-to-group"
+	// earlyChain is of everything that comes in.
+	earlyChain = "cali-PREROUTING"
 	// workloadToHost is of what pods send to their own node, serviceLoops of what is for services.
 	workloadToHost = "cali-wl-to-host"
 	serviceLoops   = "cali-cidr-block"

@@ -41,11 +41,9 @@ func (q *sequence) add(a chain.Action, conds ...chain.Condition) {
 
 // noTunnels drops packets that a tunnel's end of this cluster would unpack.
 func (q *sequence) noTunnels(vxlanPort uint16) {
-	q.note = "VXLAN from workloads"
-	q.add(drop, chain.Proto{Number: policy.UDP},
+	q.add(gotoChain(dropVXLAN), chain.Proto{Number: policy.UDP},
 		chain.Ports{Side: chain.Destination, Ranges: []policy.PortRange{{First: vxlanPort, Last: vxlanPort}}})
-	q.note = "IPIP from workloads"
-	q.add(drop, chain.Proto{Number: ipip})
+	q.add(gotoChain(dropIPIP), chain.Proto{Number: ipip})
 }
 
 // tier adds what becomes of a packet in a tier. It gets past it only if it has been passed.

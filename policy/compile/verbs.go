@@ -47,8 +47,10 @@ var (
 	notTranslated = chain.CTState{Not: true, States: "DNAT"}
 	// Packets of known connections leave at a chain's first rules, unless the connection has been revoked: what is not
 	// new gets no further than to the next ones.
-	kept   = chain.ConnMark{Not: true, Value: RevokedMark, Mask: RevokedMask}
-	notNew = chain.CTState{States: "INVALID,RELATED,ESTABLISHED"}
+	kept = chain.ConnMark{Not: true, Value: RevokedMark, Mask: RevokedMask}
+	// revoked is true of the others: what is INVALID has no connection, and no mark of one.
+	revoked = chain.ConnMark{Value: RevokedMark, Mask: RevokedMask}
+	notNew  = chain.CTState{States: "INVALID,RELATED,ESTABLISHED"}
 )
 
 func rule(a chain.Action, conditions ...chain.Condition) chain.Rule {

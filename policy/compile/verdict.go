@@ -28,12 +28,23 @@ const (
 	ByProfiles
 	// ByInterface is that no endpoint is known at the packet's interface.
 	ByInterface
+	// BySource is that the packet's source is none of the endpoint's addresses.
+	BySource
+	// ByVXLAN and ByIPIP are that an endpoint sends what a tunnel's end would unpack.
+	ByVXLAN
+	ByIPIP
+	// ByService is that it is for a service that nobody knows.
+	ByService
+	// ByHost is that the host takes nothing from its own endpoints.
+	ByHost
+	// ByRevocation is that the packet's connection was allowed, and is not any more.
+	ByRevocation
 )
 
 // Origin is what has made a rule in a chain.
 type Origin struct {
 	What What
-	// Direction is that of the endpoint.
+	// Direction is that of the endpoint; of ByRevocation, which is of both, it is empty.
 	Direction api.PolicyType
 	// Policy and Rule, its index in the direction, are of ByRule; Tier is of ByTier.
 	Policy policy.ID
@@ -98,6 +109,11 @@ func signature(r *policy.Rule) string {
 func (c *Compiler) Rule(verdict string) (Origin, bool) {
 	if o, known := c.verdicts[verdict]; known {
 		return o, true
+	}
+	for _, o := range []Origin{spoofed, vxlan, inIP, loop, hostShut, cut} {
+		if o.verdict() == verdict {
+			return o, true
+		}
 	}
 	for _, d := range directions() {
 		for _, o := range []Origin{{What: ByInterface, Direction: d}, {What: ByProfiles, Direction: d}} {

@@ -143,7 +143,7 @@ func (j *journey) serve(sameNode bool) {
 	}
 	if i := slices.IndexFunc(j.parts.ServiceCIDRs, func(p netip.Prefix) bool { return p.Contains(addr) }); i >= 0 {
 		s := Side{Endpoint: "node " + node, Node: node, Direction: api.Egress, Stage: Forwarded}
-		j.deny(s, "%s is in %s, which FelixConfiguration's serviceCIDRs have, and is no endpoint's: no service is known there", addr, j.parts.ServiceCIDRs[i])
+		j.deny(s, ByService, "%s is in %s, which FelixConfiguration's serviceCIDRs have, and is no endpoint's: no service is known there", addr, j.parts.ServiceCIDRs[i])
 	}
 }
 
@@ -162,8 +162,8 @@ func (j *journey) note(format string, args ...any) {
 }
 
 // deny notes that the endpoint's check fails whatever policies say.
-func (j *journey) deny(s Side, why string, args ...any) {
-	s.Decided = Decision{Action: api.Deny}
+func (j *journey) deny(s Side, by Reason, why string, args ...any) {
+	s.Decided = Decision{Action: api.Deny, Reason: by}
 	if j.words {
 		s.Decided.Why = fmt.Sprintf(why, args...)
 	}
@@ -172,7 +172,7 @@ func (j *journey) deny(s Side, why string, args ...any) {
 
 // refuse notes an end at an interface that nobody knows.
 func (j *journey) refuse(e End, d api.PolicyType, why string) {
-	j.deny(Side{Endpoint: e.Interface, Node: e.Node, Direction: d}, why, e.Interface, e.Node)
+	j.deny(Side{Endpoint: e.Interface, Node: e.Node, Direction: d}, "", why, e.Interface, e.Node)
 }
 
 // leavePod checks what a pod sends.
@@ -181,15 +181,15 @@ func (j *journey) leavePod(sameNode bool) {
 	s := j.side(ep, api.Egress, Local)
 	switch {
 	case j.spoofed():
-		j.deny(s, "source %s is not an address of %s: a spoofed source is dropped", f.From.Address, ep)
+		j.deny(s, BySource, "source %s is not an address of %s: a spoofed source is dropped", f.From.Address, ep)
 	case j.discovers(sameNode):
 		s.Allowed = true
 		s.Decided = Decision{Action: api.Allow, Why: "neighbour and multicast discovery between a pod and its node is always allowed"}
 		j.add(s)
 	case f.Protocol == policy.UDP && f.DestinationPort == vxlanPort:
-		j.deny(s, "UDP port %d is VXLAN, which pods may not send", vxlanPort)
+		j.deny(s, ByVXLAN, "UDP port %d is VXLAN, which pods may not send", vxlanPort)
 	case f.Protocol == ipip:
-		j.deny(s, "protocol %d is IPv4 in IP, which pods may not send", ipip)
+		j.deny(s, ByIPIP, "protocol %d is IPv4 in IP, which pods may not send", ipip)
 	default:
 		j.add(j.check(ep, api.Egress, Local))
 	}
@@ -216,7 +216,7 @@ func (j *journey) toOwnHost() {
 	switch j.parts.EndpointToHost {
 	case toHostDrop:
 		s := Side{Endpoint: "node " + j.to.node, Node: j.to.node, Direction: api.Ingress}
-		j.deny(s, "FelixConfiguration's defaultEndpointToHostAction is Drop")
+		j.deny(s, ByHost, "FelixConfiguration's defaultEndpointToHostAction is Drop")
 	case toHostAccept:
 		j.note("what policies allow a pod to send to its own node is accepted there (defaultEndpointToHostAction: Accept)")
 	default:

@@ -95,7 +95,7 @@ func (e *evaluation) list(id policy.ID, rules []policy.Rule) (ListCheck, *Decisi
 			look.Rules = append(look.Rules, RuleCheck{r.Index, r.Name, r.Action, matched, e.why})
 		}
 		if matched && r.Action != api.Log {
-			look.Action = r.Action
+			look.Action, look.Part = r.Action, i
 			return look, &Decision{Action: r.Action, Policy: &id, Rule: r.Index, Part: i, Name: r.Name, Why: "the rule matches"}
 		}
 	}
@@ -118,7 +118,7 @@ func (e *evaluation) byProfiles(s *Side, ep *Endpoint, passed bool) {
 			return
 		}
 	}
-	s.Decided = Decision{Action: api.Deny, Unprofiled: true, Why: "no policy applies, and no profile allows it"}
+	s.Decided = Decision{Action: api.Deny, Reason: ByProfiles, Why: "no policy applies, and no profile allows it"}
 	if passed {
 		s.Decided.Why = "policies pass it, and no profile allows it"
 	}

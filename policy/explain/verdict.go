@@ -52,12 +52,25 @@ type Decision struct {
 	Name string `json:"name,omitempty"`
 	// Part is the index of the Policy's rule: there may be several for one of the object's.
 	Part int `json:"-"`
-	// Unprofiled says that it is the end of the profiles.
-	Unprofiled bool   `json:"-"`
-	Why        string `json:"why"`
+	// Reason is of what is no rule's and no tier's, and of what the kernel has a rule for.
+	Reason Reason `json:"-"`
+	Why    string `json:"why"`
 	// Located is where the kernel has it, if somebody has asked.
 	Located *Located `json:"located,omitempty"`
 }
+
+// Reason is what denies, if that is no rule of a policy and no end of a tier.
+type Reason string
+
+// The reasons: that no profile allows it, and what no policy can allow.
+const (
+	ByProfiles Reason = "profiles"
+	BySource   Reason = "source"
+	ByVXLAN    Reason = "vxlan"
+	ByIPIP     Reason = "ipip"
+	ByService  Reason = "service"
+	ByHost     Reason = "host"
+)
 
 // Located is a rule's place in the kernel.
 type Located struct {
@@ -91,6 +104,10 @@ type ListCheck struct {
 	Rules  []RuleCheck `json:"rules,omitempty"`
 	// Action is what a rule decided; empty if none did. Of a staged policy it is what it would decide.
 	Action api.Action `json:"action,omitempty"`
+	// Part is the index of that rule among the policy's.
+	Part int `json:"-"`
+	// Located is where the kernel has a staged policy's, if somebody has asked.
+	Located *Located `json:"located,omitempty"`
 }
 
 // RuleCheck is one rule.

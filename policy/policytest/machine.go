@@ -15,7 +15,7 @@ import (
 	"korat/policy/compile"
 )
 
-// Packet is the first of a connection, on its way through the chains.
+// Packet is on its way through the chains.
 type Packet struct {
 	// In and Out are the interfaces that it comes and goes by; empty if there is none at this hook.
 	In, Out                     string
@@ -24,15 +24,44 @@ type Packet struct {
 	SourcePort, DestinationPort uint16
 	ICMP                        policy.ICMPType
 	Mark                        uint32
-	// Translated says that a DNAT has changed its destination, Untracked that its connection is not tracked, and Spoofed
-	// that its source is not behind the interface that it came by.
-	Translated, Untracked, Spoofed bool
+	// Spoofed says that its source is not behind the interface that it came by.
+	Spoofed bool
+	Connection
+}
+
+// Connection is what the connection tracking knows of a packet.
+type Connection struct {
+	// State is ESTABLISHED, RELATED or INVALID; without it the packet is the first of its connection.
+	State string
+	// ConnMark is the connection's mark.
+	ConnMark uint32
+	// Translated says that a DNAT has changed the packet's destination, and Untracked that its connection is not tracked.
+	Translated, Untracked bool
+}
+
+// is says whether the packet is in a state as rules name them.
+func (c Connection) is(state string) bool {
+	switch state {
+	case "UNTRACKED":
+		return c.Untracked
+	case "DNAT":
+		return c.Translated
+	case "NEW":
+		state = ""
+	}
+	return !c.Untracked && c.State == state
+}
+
+// marked says whether the mark of the packet's connection is, or with Not is not, as a rule has it. What has no connection
+// has no mark of one, not even another one (net/netfilter/xt_connmark.c).
+func (c Connection) marked(as chain.ConnMark) bool {
+	return !c.Untracked && c.State != "INVALID" && as.Not != (c.ConnMark&as.Mask == as.Value)
 }
 
 // String says all that rules look at but the mark.
 func (p Packet) String() string {
-	return fmt.Sprintf("%s:%d → %s:%d protocol %d icmp %v, in %q out %q",
-		p.Source, p.SourcePort, p.Destination, p.DestinationPort, p.Protocol, p.ICMP, p.In, p.Out)
+	return fmt.Sprintf("%s:%d → %s:%d protocol %d icmp %v, in %q out %q, %+v",
+		p.Source, p.SourcePort, p.Destination, p.DestinationPort, p.Protocol, p.ICMP, p.In, p.Out, p.Connection)
 }
 
 func (p *Packet) side(s chain.Side) (netip.Addr, uint16) {
@@ -186,10 +215,9 @@ func (m *Machine) holds(p *Packet, c chain.Condition) bool {
 	case chain.Mark:
 		return c.Not != (p.Mark&c.Mask == c.Value)
 	case chain.ConnMark:
-		return c.Not // none is of a connection that was revoked
+		return p.marked(c)
 	case chain.CTState:
-		is := map[string]bool{"NEW": !p.Untracked, "UNTRACKED": p.Untracked, "DNAT": p.Translated}
-		return c.Not != slices.ContainsFunc(strings.Split(c.States, ","), func(s string) bool { return is[s] })
+		return c.Not != slices.ContainsFunc(strings.Split(c.States, ","), p.is)
 	case chain.AddrType:
 		addr, _ := p.side(c.Side)
 		return c.Not != slices.Contains(m.Local, addr)

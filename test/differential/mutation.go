@@ -57,13 +57,14 @@ func (r *Scene) mutate(snap api.Snapshot) (string, Change) {
 	for {
 		kind := pick(r, api.KindTier, api.KindProfile, api.KindNetworkSet, api.KindGlobalNetworkSet, api.KindWorkloadEndpoint,
 			api.KindWorkloadEndpoint, api.KindNetworkPolicy, api.KindGlobalNetworkPolicy, api.KindKubernetesNetworkPolicy,
-			api.KindClusterNetworkPolicy, api.KindStagedNetworkPolicy)
+			api.KindClusterNetworkPolicy, api.KindStagedNetworkPolicy, api.KindStagedGlobalNetworkPolicy, api.KindHostEndpoint,
+			api.KindEndpointSlice, api.KindFelixConfiguration)
 		var have []api.Object
 		for obj := range snap.Objects(kind) {
 			have = append(have, obj)
 		}
 		switch {
-		case len(have) > 0 && r.maybe(5) && kind != api.KindWorkloadEndpoint:
+		case len(have) > 0 && r.maybe(5) && kind != api.KindWorkloadEndpoint && kind != api.KindFelixConfiguration:
 			obj := pick(r, have...)
 			return "delete " + obj.Key().String(), Change{Delete: []api.Object{obj}}
 		case len(have) > 0 && r.maybe(2):
@@ -74,6 +75,7 @@ func (r *Scene) mutate(snap api.Snapshot) (string, Change) {
 			if obj != nil && api.Validate(obj) == nil {
 				return "change " + obj.Key().String(), Change{Put: []api.Object{obj}}
 			}
+		case kind == api.KindFelixConfiguration: // there is one in each world, which changes and stays
 		case kind != api.KindWorkloadEndpoint || r.maybe(4):
 			obj := r.valid(r.maker(kind))
 			return "put " + obj.Key().String(), Change{Put: []api.Object{obj}}
@@ -105,6 +107,8 @@ func (r *Scene) maker(kind api.Kind) func() api.Object {
 		return r.hostEndpoint
 	case api.KindEndpointSlice:
 		return r.slice
+	case api.KindStagedGlobalNetworkPolicy:
+		return r.stagedGlobalPolicy
 	default:
 		return r.stagedPolicy
 	}

@@ -57,11 +57,11 @@ func (r *Scene) kubernetesPort() api.KubernetesPolicyPort {
 	switch r.IntN(4) {
 	case 0:
 	case 1:
-		p.Port = &api.Port{Name: pick(r, portNames()...)}
+		p.Port = &api.KubernetesPort{Port: api.Port{Name: pick(r, portNames()...)}}
 	case 2:
-		p.Port, p.EndPort = &api.Port{First: port, Last: port}, new(int32(port)+int32(r.IntN(400)))
+		p.Port, p.EndPort = &api.KubernetesPort{Port: api.Port{First: port, Last: port}}, new(int32(port)+int32(r.IntN(400)))
 	default:
-		p.Port = &api.Port{First: port, Last: port}
+		p.Port = &api.KubernetesPort{Port: api.Port{First: port, Last: port}}
 	}
 	return p
 }

@@ -175,6 +175,7 @@ func TestExplain(t *testing.T) {
 			})
 		}
 	}
+	t.Run("staged", w.countsStaged)
 	t.Run("addresses", func(t *testing.T) {
 		e := w.explained(w.host("b"), "--from", "192.0.2.7", "--to", podName(w.db), "--port", "80")
 		if e.Verdict.Allowed || len(e.Verdict.Sides) != 1 || e.Verdict.Sides[0].Decided.Located == nil {
@@ -185,6 +186,45 @@ func TestExplain(t *testing.T) {
 			t.Errorf("%+v", e)
 		}
 	})
+}
+
+// countsStaged wants explain to say where a staged policy's rule is, and what it has counted.
+func (w *explainedWorld) countsStaged(t *testing.T) {
+	ask := []string{"--from", podName(w.web), "--to", podName(w.db), "--proto", "udp", "--port", "80"}
+	before := w.staged(w.host("b"), ask)
+	if elsewhere := w.staged(w.host("a"), ask); !elsewhere.Expected || elsewhere.Chain != before.Chain || elsewhere.Number != before.Number {
+		t.Errorf("a says of b's rule %+v, which is %+v", elsewhere, before)
+	}
+	for range 3 {
+		w.knock(w.web, w.db.Address(), "80")
+	}
+	w.until("the packets have been counted", func(context.Context) error {
+		if after := w.staged(w.host("b"), ask); after.Packets != before.Packets+3 {
+			return fmt.Errorf("%d packets, and %d before", after.Packets, before.Packets)
+		}
+		return nil
+	})
+	rule := w.run(w.host("b"), fmt.Sprintf("iptables -vnx -L %s %d", before.Chain, before.Number))
+	if fields := strings.Fields(rule); fields[0] != strconv.FormatUint(before.Packets+3, 10) || !slices.Contains(fields, "NFLOG") {
+		t.Errorf("the rule is %s", rule)
+	}
+}
+
+// staged gives where the rule is by which the staged policy would decide.
+func (w *explainedWorld) staged(h *lab.Host, ask []string) explain.Located {
+	w.Helper()
+	e := w.explained(h, ask...)
+	for _, s := range e.Verdict.Sides {
+		for _, tier := range s.Tiers {
+			for _, p := range tier.Policies {
+				if p.Staged && p.Located != nil {
+					return *p.Located
+				}
+			}
+		}
+	}
+	w.Fatalf("%s does not say where the staged rule is: %+v", h.Name, e.Verdict)
+	return explain.Located{}
 }
 
 // compares asks on the node of each end, before and after some flows have begun.
@@ -358,7 +398,7 @@ func TestExplainWithoutAgent(t *testing.T) {
 	w := newExplainedWorld(t)
 	b := w.host("b")
 	ask := []string{"koratctl", "explain", "--from", podName(w.near), "--to", podName(w.db), "--proto", "udp", "--port", "80"}
-	if r := w.try(b, "", ask...); r.status != 0 || strings.Count(r.stdout, "in the kernel: rule ") != 2 || strings.Contains(r.stdout, "Note") {
+	if r := w.try(b, "", ask...); r.status != 0 || strings.Count(r.stdout, "in the kernel: rule ") != 3 || strings.Contains(r.stdout, "Note") {
 		t.Errorf("status %d: %s%s", r.status, r.stdout, r.stderr)
 	}
 	if err := w.Agents[1].Stop(w.limit()); err != nil {

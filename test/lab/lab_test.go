@@ -4,6 +4,7 @@ package lab
 
 import (
 	"context"
+	"errors"
 	"net/netip"
 	"os"
 	"path/filepath"
@@ -175,6 +176,26 @@ func TestProcess(t *testing.T) {
 	}
 	if err := p.Signal(syscall.SIGTERM); err == nil {
 		t.Error("a signal to a process that has ended succeeds")
+	}
+}
+
+// A program that ignores SIGTERM is ended, and Stop tells what it wrote.
+func TestStopOfWhatDoesNotEnd(t *testing.T) {
+	h := newHost(t, newLab(t), HostConfig{Name: "a"})
+	p, err := h.Start("child", "sh", "-c", "ulimit -c 0; trap '' TERM; echo $$; echo ignored >&2; exec sleep 1000")
+	if err != nil {
+		t.Fatal(err)
+	}
+	if err := Until(limit(t), "it has written", func(context.Context) error { _, err := p.firstLine(); return err }); err != nil {
+		t.Fatal(err)
+	}
+	ctx, cancel := context.WithCancelCause(limit(t))
+	cancel(errors.New("too late"))
+	if err := p.Stop(ctx); err == nil || !strings.Contains(err.Error(), "too late; its log ends with\n") {
+		t.Errorf("have %v", err)
+	}
+	if p.Running() {
+		t.Error("it still runs")
 	}
 }
 

@@ -95,12 +95,32 @@ func (p *Process) Wait(ctx context.Context) error {
 	}
 }
 
-// Stop sends SIGTERM, as systemd does, and waits for the end.
+// Stop sends SIGTERM, as systemd does, and waits for the end. One that does not end in time has to say what it is doing.
 func (p *Process) Stop(ctx context.Context) error {
 	if err := p.Signal(syscall.SIGTERM); err != nil {
 		return err
 	}
-	return p.Wait(ctx)
+	err := p.Wait(ctx)
+	if p.Running() {
+		return fmt.Errorf("%w; %s", err, p.quit())
+	}
+	return err
+}
+
+// quit ends it by SIGQUIT, upon which Go's runtime prints all goroutines, and gives these, or else the log's end.
+func (p *Process) quit() string {
+	_ = p.Signal(syscall.SIGQUIT) // It may have ended since.
+	select {
+	case <-p.ended:
+	case <-time.After(closeTimeout):
+		return "nor does SIGQUIT end it; its log ends with\n" + p.tail(20)
+	}
+	if log, err := p.Log(); err == nil {
+		if text := goroutines(log); text != "" {
+			return "its goroutines were\n" + text
+		}
+	}
+	return "its log ends with\n" + p.tail(20)
 }
 
 // Log returns what it has written.

@@ -129,7 +129,7 @@ func TestUnreadableValuesAreIgnored(t *testing.T) {
 	if err := st.Delete(t.Context(), good.Key(), ""); err != nil {
 		t.Fatal(err)
 	}
-	if ev := <-events; ev.Key != good.Key() || ev.Object != nil {
+	if ev := next(t, events); ev.Key != good.Key() || ev.Object != nil {
 		t.Errorf("first event is %+v, want the delete of %s", ev, good.Key())
 	}
 }
@@ -148,11 +148,11 @@ func TestUnavailable(t *testing.T) {
 	if _, err = st.Update(t.Context(), obj); err != nil {
 		t.Fatal(err)
 	}
-	if ev := <-events; ev.Key != obj.Key() {
+	if ev := next(t, events); ev.Key != obj.Key() {
 		t.Fatalf("event %+v", ev)
 	}
 	server.Stop()
-	if ev := <-events; !errors.Is(ev.Err, store.ErrUnavailable) {
+	if ev := next(t, events); !errors.Is(ev.Err, store.ErrUnavailable) {
 		t.Errorf("watch when the server stopped: %+v, want ErrUnavailable", ev)
 	}
 	if ev, isOpen := <-events; isOpen {
@@ -168,7 +168,7 @@ func TestUnavailable(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ev := <-events; !errors.Is(ev.Err, store.ErrUnavailable) {
+	if ev := next(t, events); !errors.Is(ev.Err, store.ErrUnavailable) {
 		t.Errorf("new watch: %+v, want ErrUnavailable", ev)
 	}
 	ctx, cancel := context.WithTimeout(t.Context(), time.Nanosecond)
@@ -186,7 +186,7 @@ func TestRevisionOfAnotherTime(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ev := <-events; !errors.Is(ev.Err, store.ErrCompacted) {
+	if ev := next(t, events); !errors.Is(ev.Err, store.ErrCompacted) {
 		t.Errorf("event %+v, want ErrCompacted", ev)
 	}
 }
@@ -247,4 +247,15 @@ func TestReturn(t *testing.T) {
 			t.Fatal(err)
 		}
 	}
+}
+
+// next waits for an event; a watch that ended gives none.
+func next(t *testing.T, events <-chan store.Event) (ev store.Event) {
+	t.Helper()
+	select {
+	case ev = <-events:
+	case <-time.After(time.Minute):
+		t.Fatal("no event came")
+	}
+	return ev
 }

@@ -138,7 +138,7 @@ func TestWatchBesideAnExpiredToken(t *testing.T) {
 	if _, err := st.Create(t.Context(), storetest.Pool("p", "10.0.0.0/16")); err != nil {
 		t.Fatal(err)
 	}
-	if ev := <-first; ev.Err != nil {
+	if ev := next(t, first); ev.Err != nil {
 		t.Fatal(ev.Err)
 	}
 	if _, err := g.root.UserChangePassword(t.Context(), "admin", "of admin"); err != nil {
@@ -148,14 +148,14 @@ func TestWatchBesideAnExpiredToken(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	if ev := <-second; ev.Key.Name != "p" {
+	if ev := next(t, second); ev.Key.Name != "p" {
 		t.Errorf("the second watch: %+v, want p", ev)
 	}
 	if _, err := st.Create(t.Context(), storetest.Pool("q", "10.1.0.0/16")); err != nil {
 		t.Fatal(err)
 	}
 	for i, events := range []<-chan store.Event{first, second} {
-		if ev := <-events; ev.Key.Name != "q" {
+		if ev := next(t, events); ev.Key.Name != "q" {
 			t.Errorf("watch %d: %+v, want q", i+1, ev)
 		}
 	}

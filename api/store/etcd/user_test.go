@@ -173,7 +173,7 @@ func wantWritable(t *testing.T, st store.Store, obj api.Object, events <-chan st
 		return
 	}
 	for range 3 {
-		if ev := <-events; ev.Key != obj.Key() {
+		if ev := next(t, events); ev.Key != obj.Key() {
 			t.Errorf("event %+v, want one of %s", ev, obj.Key())
 		}
 	}
@@ -212,7 +212,7 @@ func TestBadUser(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	wantError(t, (<-events).Err, `watch IPPool: etcd refuses user "admin" with the password in `+file)
+	wantError(t, next(t, events).Err, `watch IPPool: etcd refuses user "admin" with the password in `+file)
 	// The right one is tried at once.
 	g.passwordFile(t, "wrong", "of admin")
 	if _, err = st.Get(t.Context(), key); !errors.Is(err, store.ErrNotFound) {

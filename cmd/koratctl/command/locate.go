@@ -16,43 +16,67 @@ import (
 	"korat/policy/explain"
 )
 
-// locate adds where in the kernel the deciding rules are: the agent on this host knows its own, and of others it is computed.
-// It says where to ask for what those have counted.
-func (c *ctl) locate(ctx context.Context, v *explain.Verdict, f api.Family, snap api.Snapshot) {
-	var q felix.Question
-	var sides []*explain.Side
+// sought is a rule that the kernel has: what decides in a check, or what a staged policy would decide by.
+type sought struct {
+	check felix.Check
+	found **explain.Located
+	what  string
+}
+
+// rulesOf gives the rules of a verdict, as far as they are in chains.
+func rulesOf(v *explain.Verdict, f api.Family) []sought {
+	var all []sought
 	for i := range v.Sides {
 		s := &v.Sides[i]
-		by := s.Decided
-		if by.Policy == nil && by.Tier == "" && !by.Unprofiled {
-			continue // no rule of a chain of the endpoint's
+		at := felix.Check{Endpoint: s.Endpoint, Node: s.Node, Direction: s.Direction, Stage: string(s.Stage), Family: f}
+		for t := range s.Tiers {
+			for p := range s.Tiers[t].Policies {
+				if l := &s.Tiers[t].Policies[p]; l.Staged && l.Action != "" {
+					c := at
+					c.Policy, c.Part = &l.Policy, l.Part
+					all = append(all, sought{c, &l.Located, "what " + l.Policy.String() + " would decide by"})
+				}
+			}
 		}
-		q.Checks = append(q.Checks, felix.Check{
-			Endpoint: s.Endpoint, Node: s.Node, Direction: s.Direction, Stage: string(s.Stage), Family: f,
-			Policy: by.Policy, Part: by.Part, Tier: by.Tier, Unprofiled: by.Unprofiled,
-		})
-		sides = append(sides, s)
+		by := s.Decided
+		if by.Policy == nil && by.Tier == "" && by.Reason == "" {
+			continue // no rule
+		}
+		at.Policy, at.Part, at.Tier, at.Reason = by.Policy, by.Part, by.Tier, string(by.Reason)
+		all = append(all, sought{at, &s.Decided.Located, "what decides"})
 	}
-	if len(sides) == 0 {
+	return all
+}
+
+// locate adds where in the kernel rules are: the agent on this host knows its own, and of others it is computed.
+// It says where to ask for what those have counted.
+func (c *ctl) locate(ctx context.Context, v *explain.Verdict, f api.Family, snap api.Snapshot) {
+	rules := rulesOf(v, f)
+	if len(rules) == 0 {
 		return
+	}
+	var q felix.Question
+	for _, r := range rules {
+		q.Checks = append(q.Checks, r.check)
 	}
 	answer, err := c.askWhere(ctx, q)
 	expected := felix.Expect(snap, q)
 	var elsewhere []string
-	for i, s := range sides {
+	for i, r := range rules {
 		switch {
-		case err == nil && answer.Rules[i].Chain != "":
+		case err == nil && answer.Rules[i].Number > 0:
 			at := answer.Rules[i]
-			s.Decided.Located = &explain.Located{
+			*r.found = &explain.Located{
 				Table: at.Table, Chain: at.Chain, Number: at.Number, Counted: &explain.Counted{Packets: at.Packets, Bytes: at.Bytes},
 			}
-		case err != nil || s.Node != answer.Node:
-			elsewhere = append(elsewhere, s.Node)
+		case err != nil || r.check.Node != answer.Node:
+			elsewhere = append(elsewhere, r.check.Node)
 			if at := expected[i]; at.Number > 0 {
-				s.Decided.Located = &explain.Located{Table: at.Table, Chain: at.Chain, Number: at.Number, Expected: true}
+				*r.found = &explain.Located{Table: at.Table, Chain: at.Chain, Number: at.Number, Expected: true}
 			}
 		default:
-			v.Notes = append(v.Notes, fmt.Sprintf("the kernel of %s has no rule yet for what decides on %s of %s", s.Node, s.Direction, s.Endpoint))
+			v.Notes = append(v.Notes, fmt.Sprintf("the kernel of %s has no rule yet for %s on %s of %s",
+				r.check.Node, r.what, r.check.Direction, r.check.Endpoint))
 		}
 	}
 	v.Notes = append(v.Notes, ask(err, elsewhere)...)

@@ -124,17 +124,7 @@ func (t *textWriter) side(s *explain.Side) {
 		stage = " (" + string(s.Stage) + ")"
 	}
 	t.line(0, "%s of %s%s on %s: %s %s", s.Direction, s.Endpoint, stage, s.Node, verdict(s.Allowed, false), decision(s))
-	if at := s.Decided.Located; at != nil {
-		table := ""
-		if at.Table != string(chain.Filter) {
-			table = " of table " + at.Table
-		}
-		if at.Counted == nil {
-			t.line(1, "in the kernel, by the datastore: rule %d of chain %s%s", at.Number, at.Chain, table)
-		} else {
-			t.line(1, "in the kernel: rule %d of chain %s%s, %d packets, %d bytes", at.Number, at.Chain, table, at.Packets, at.Bytes)
-		}
-	}
+	t.located(1, s.Decided.Located)
 	for _, tier := range s.Tiers {
 		t.line(1, "tier %s", tier.Tier)
 		for i := range tier.Policies {
@@ -147,6 +137,22 @@ func (t *textWriter) side(s *explain.Side) {
 	for i := range s.Profiles {
 		t.list(1, s.Direction, &s.Profiles[i])
 	}
+}
+
+// located prints where the kernel has a rule.
+func (t *textWriter) located(depth int, at *explain.Located) {
+	if at == nil {
+		return
+	}
+	table := ""
+	if at.Table != string(chain.Filter) {
+		table = " of table " + at.Table
+	}
+	if at.Counted == nil {
+		t.line(depth, "in the kernel, by the datastore: rule %d of chain %s%s", at.Number, at.Chain, table)
+		return
+	}
+	t.line(depth, "in the kernel: rule %d of chain %s%s, %d packets, %d bytes", at.Number, at.Chain, table, at.Packets, at.Bytes)
 }
 
 // decision says what decided.
@@ -190,6 +196,7 @@ func (t *textWriter) list(depth int, d api.PolicyType, l *explain.ListCheck) {
 		suffix = ": no rules"
 	}
 	t.line(depth, "%s%s", listName(l.Policy), suffix)
+	t.located(depth+1, l.Located)
 	for _, r := range l.Rules {
 		why := r.Why
 		if r.Matched {

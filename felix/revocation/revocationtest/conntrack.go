@@ -66,7 +66,8 @@ func (c *Conntrack) Read(_ context.Context, addresses []netip.Addr, each func(ke
 func (c *Conntrack) Delete(_ context.Context, flows []kernel.Flow) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
-	c.flows = slices.DeleteFunc(c.flows, func(f kernel.Flow) bool { return slices.Contains(flows, f) })
+	these := setOf(flows)
+	c.flows = slices.DeleteFunc(c.flows, func(f kernel.Flow) bool { return these[f] })
 	return nil
 }
 
@@ -74,10 +75,20 @@ func (c *Conntrack) Delete(_ context.Context, flows []kernel.Flow) error {
 func (c *Conntrack) Mark(_ context.Context, flows []kernel.Flow, value, mask uint32) error {
 	c.mu.Lock()
 	defer c.mu.Unlock()
+	these := setOf(flows)
 	for i, f := range c.flows {
-		if slices.Contains(flows, f) {
+		if these[f] {
 			c.flows[i].Mark = f.Mark&^mask | value
 		}
 	}
 	return nil
+}
+
+// setOf lets thousands be looked up among tens of thousands.
+func setOf(flows []kernel.Flow) map[kernel.Flow]bool {
+	set := make(map[kernel.Flow]bool, len(flows))
+	for _, f := range flows {
+		set[f] = true
+	}
+	return set
 }

@@ -20,13 +20,12 @@ import (
 	"os"
 	"path/filepath"
 	"sync"
-	"sync/atomic"
 	"syscall"
+	"time"
 
 	"go.etcd.io/etcd/client/pkg/v3/transport"
 	"go.etcd.io/etcd/server/v3/embed"
 	"go.uber.org/zap"
-	"google.golang.org/grpc"
 )
 
 const (
@@ -54,12 +53,14 @@ type Config struct {
 
 // Server is a running etcd server.
 type Server struct {
-	etcd   *embed.Etcd
-	lock   *os.File
-	scheme string
-	// grpc is what etcd serves its clients with; nil until it does.
-	grpc atomic.Pointer[grpc.Server]
-	stop sync.Once
+	etcd    *embed.Etcd
+	lock    *os.File
+	scheme  string
+	clients clients
+	log     *slog.Logger
+	// patience is how long the server may take to stop.
+	patience time.Duration
+	stop     sync.Once
 }
 
 // Start starts the server and returns once it answers.
@@ -86,8 +87,9 @@ func start(ctx context.Context, cfg Config) (*Server, error) {
 	if err != nil {
 		return nil, err
 	}
-	s := &Server{lock: lock, scheme: etcdConfig.ListenClientUrls[0].Scheme}
-	etcdConfig.ServiceRegister = s.grpc.Store
+	s := &Server{lock: lock, scheme: etcdConfig.ListenClientUrls[0].Scheme, log: cfg.Log, patience: serverPatience}
+	etcdConfig.ServiceRegister = s.clients.grpc.Store
+	etcdConfig.GRPCAdditionalServerOptions = s.clients.options()
 	if s.etcd, err = embed.StartEtcd(etcdConfig); err != nil {
 		lock.Close()
 		return nil, err
@@ -127,18 +129,6 @@ func (s *Server) Wait(ctx context.Context) error {
 		return nil
 	}
 	return errors.New("embedded etcd has stopped: its messages in the log say why")
-}
-
-// Stop ends the server and its clients' connections; what was written stays in its directory.
-func (s *Server) Stop() {
-	s.stop.Do(func() {
-		// Of itself, etcd would wait seven seconds for its clients to end their watches.
-		if g := s.grpc.Load(); g != nil {
-			g.Stop()
-		}
-		s.etcd.Close()
-		s.lock.Close()
-	})
 }
 
 // serverConfig checks the configuration and gives it in etcd's terms.

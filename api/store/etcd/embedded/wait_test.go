@@ -5,8 +5,11 @@ package embedded
 import (
 	"context"
 	"log/slog"
+	"strings"
 	"testing"
 	"time"
+
+	"korat/test/logbook"
 )
 
 // A server that dies by itself must not go unnoticed, whatever part of it it is.
@@ -41,4 +44,26 @@ func TestWait(t *testing.T) {
 			}
 		})
 	}
+}
+
+// TestStopIsBounded stops a server a part of which hangs.
+func TestStopIsBounded(t *testing.T) {
+	log := &logbook.Book{}
+	cfg := Config{Dir: t.TempDir(), Listen: "127.0.0.1:0", Log: slog.New(slog.NewTextHandler(log, nil))}
+	s, err := Start(t.Context(), cfg)
+	if err != nil {
+		t.Fatal(err)
+	}
+	s.patience = 10 * time.Millisecond
+	hangs := make(chan struct{})
+	s.etcd.Server.GoAttach(func() { <-hangs })
+	s.Stop()
+	if want := `level=WARN msg="embedded etcd does not end: left to the end of this process" part="the server" waited=10ms`; !strings.Contains(log.String(), want) {
+		t.Errorf("have in the log\n%swant %s", log, want)
+	}
+	if _, err := Start(t.Context(), cfg); err == nil || !strings.Contains(err.Error(), "is locked") {
+		t.Errorf("another server on its directory: %v", err)
+	}
+	close(hangs)
+	<-s.etcd.Server.StopNotify()
 }
