@@ -163,13 +163,13 @@ func TestLocateWhatNoPolicyAllows(t *testing.T) {
 	staged, elsewhere := web, by("node b", "host", api.Ingress)
 	staged.Direction, staged.Policy, staged.Part = api.Ingress, &policy.ID{Kind: policy.KindStagedNetworkPolicy, Namespace: "ns", Name: "web"}, 1
 	elsewhere.Node = "b"
-	chain := strings.Fields(n.located(web))[1]
+	name := strings.Fields(n.located(web))[1]
 	have := n.located(
 		by("ns/web", "source", api.Egress), by("ns/web", "vxlan", api.Egress), by("ns/web", "ipip", api.Egress), by("node a", "service", api.Egress),
 		by("node a", "host", api.Ingress), staged, by("ns/other", "vxlan", api.Egress), by("node a", "the weather", api.Egress), elsewhere,
 	)
 	const nothing = "  0: 0 0\n"
-	want := "raw cali-PREROUTING 1: 1 100\n" + "filter " + chain + " 1: 1 100\n" + "filter " + chain + " 2: 2 200\n" +
+	want := "raw cali-PREROUTING 1: 1 100\n" + "filter " + name + " 1: 1 100\n" + "filter " + name + " 2: 2 200\n" +
 		"filter cali-cidr-block 1: 1 100\n" + "filter cali-wl-to-host 5: 6 600\n" + "filter cali-pi-snp/ns/web 3: 4 400\n" + nothing + nothing + nothing
 	if have != want {
 		t.Errorf("have\n%swant\n%s", have, want)

@@ -50,10 +50,14 @@ func TestFlowsOfWhatNoPolicyAllows(t *testing.T) {
 			{"Egress a spoofed source: it is not an address of the pod's", func() { w.mail(w.web, others, box) }, others, far, nil, ""},
 			{"Egress it is VXLAN, which pods may not send", func() { w.knock(w.web, far, "4789") }, own, far, to(far, "--proto", "udp", "--port", "4789"), "cali-fw-"},
 			{"Egress it is IPv4 in IP, which pods may not send", func() { w.raw(w.web, far, 4) }, own, far, to(far, "--proto", "4"), "cali-fw-"},
-			{"Egress FelixConfiguration's serviceCIDRs have the address, and no service is known there",
-				func() { w.knock(w.web, service, "53") }, own, service, to(service, "--proto", "udp", "--port", "53"), "cali-cidr-block"},
-			{"Ingress FelixConfiguration's defaultEndpointToHostAction is Drop",
-				func() { w.knock(w.web, node, "9") }, own, node, to(node, "--proto", "udp", "--port", "9"), "cali-wl-to-host"},
+			{
+				"Egress FelixConfiguration's serviceCIDRs have the address, and no service is known there",
+				func() { w.knock(w.web, service, "53") }, own, service, to(service, "--proto", "udp", "--port", "53"), "cali-cidr-block",
+			},
+			{
+				"Ingress FelixConfiguration's defaultEndpointToHostAction is Drop",
+				func() { w.knock(w.web, node, "9") }, own, node, to(node, "--proto", "udp", "--port", "9"), "cali-wl-to-host",
+			},
 		} {
 			f.refuses(c.why, c.from, c.to, c.do)
 			if c.ask != nil {
