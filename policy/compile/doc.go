@@ -13,6 +13,7 @@
 //	class.go      link groups of interfaces
 //	dispatch.go   interfaces and groups → chains of endpoints, in trees (tree.go)
 //	frame.go      the chains that are always there
+//	refusal.go    what is dropped whatever policies say
 //	nat.go        those of what leaves all pools
 //	member.go     sets, and who is in them
 //

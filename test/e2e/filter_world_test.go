@@ -85,6 +85,17 @@ func unstarted(t *testing.T, backend string) *policed {
 // begin makes policy and pods with an agent that runs.
 func (p *policed) begin() {
 	p.Helper()
+	p.choose()
+	p.koratctl(p.h, "apply", serverPolicy)
+	p.server, p.client, p.stranger = p.labelled("server"), p.labelled("client"), p.labelled("stranger")
+	p.serve()
+	since := p.now()
+	p.until("the policy is in force", func(context.Context) error { return p.inForce(since) })
+}
+
+// choose makes an agent that runs use the backend.
+func (p *policed) choose() {
+	p.Helper()
 	p.ready(p.agent)
 	p.settled(p.h)
 	p.koratctl(p.h, "apply", felixDefault(p.backend, ""))
@@ -95,11 +106,6 @@ func (p *policed) begin() {
 		}
 		return err
 	})
-	p.koratctl(p.h, "apply", serverPolicy)
-	p.server, p.client, p.stranger = p.labelled("server"), p.labelled("client"), p.labelled("stranger")
-	p.serve()
-	since := p.now()
-	p.until("the policy is in force", func(context.Context) error { return p.inForce(since) })
 }
 
 // labelled makes a pod of which the label role is its name.

@@ -108,18 +108,37 @@ func (w *world) streamsTo(from dialler, name string, to []netip.Addr) []*stream 
 			if err != nil {
 				w.Fatal(err)
 			}
-			s := &stream{name: fmt.Sprintf("%s, %s %s", name, network, addr)}
-			done := make(chan struct{})
-			w.Cleanup(func() { _ = c.Close(); <-done })
-			go func() {
-				defer close(done)
-				err := s.run(c, network)
-				s.failed.Store(&err)
-			}()
-			all = append(all, s)
+			all = append(all, w.stream(fmt.Sprintf("%s, %s %s", name, network, addr), c, network))
 		}
 	}
 	return all
+}
+
+// echoFlows opens a stream of echo requests to each address of another pod.
+func (w *world) echoFlows(from, to *lab.Pod) []*stream {
+	w.Helper()
+	var all []*stream
+	for _, addr := range to.Addresses() {
+		c, err := openEcho(w.limit(), from, addr)
+		if err != nil {
+			w.Fatal(err)
+		}
+		all = append(all, w.stream(fmt.Sprintf("%s to %s, ping %s", from.Name, to.Name, addr), c, "icmp"))
+	}
+	return all
+}
+
+// stream sends and hears until the test ends.
+func (w *world) stream(name string, c net.Conn, network string) *stream {
+	s := &stream{name: name}
+	done := make(chan struct{})
+	w.Cleanup(func() { _ = c.Close(); <-done })
+	go func() {
+		defer close(done)
+		err := s.run(c, network)
+		s.failed.Store(&err)
+	}()
+	return s
 }
 
 // run sends and hears until the connection is closed.
@@ -279,10 +298,10 @@ func TestRevocation(t *testing.T) {
 	foe, distant := w.labelled(a, "foe", "foe"), w.labelled(b, "distant", "foe")
 	var friends, foes []*stream
 	for _, p := range []*lab.Pod{friend, far} {
-		friends = append(friends, w.streams(p, server)...)
+		friends = append(append(friends, w.streams(p, server)...), w.echoFlows(p, server)...)
 	}
 	for _, p := range []*lab.Pod{foe, distant} {
-		foes = append(foes, w.streams(p, server)...)
+		foes = append(append(foes, w.streams(p, server)...), w.echoFlows(p, server)...)
 	}
 	w.going(append(friends, foes...)...)
 
@@ -304,7 +323,8 @@ func TestRevocation(t *testing.T) {
 	w.whole(near...)
 
 	// While no agent runs nothing is cut; the next one cuts what has been forbidden meanwhile, and nothing else.
-	more := w.streams(distant, w.listening(b, "quiet"))
+	quiet := w.listening(b, "quiet")
+	more := append(w.streams(distant, quiet), w.echoFlows(distant, quiet)...)
 	if err := w.Agents[1].Stop(w.limit()); err != nil {
 		t.Fatal(err)
 	}

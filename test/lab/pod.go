@@ -37,6 +37,8 @@ type PodConfig struct {
 	Labels map[string]string
 	// Ports are its named ports, handed to the plugin as args.cni.ports.
 	Ports []endpoint.Port
+	// Before is called, if it is not nil, when the network namespace is there and the plugin has not been called yet.
+	Before func(*Pod) error
 }
 
 // defaultNamespace is that of pods which name none.
@@ -172,6 +174,11 @@ func withArg(network, key string, value any) (string, error) {
 
 // attach calls ADD and reads its result.
 func (p *Pod) attach(ctx context.Context) error {
+	if p.Before != nil {
+		if err := p.Before(p); err != nil {
+			return err
+		}
+	}
 	out, err := p.CNI(ctx, "ADD")
 	if err != nil {
 		return err
