@@ -18,9 +18,10 @@ func (c *ctl) flows() *cobra.Command {
 	var follow bool
 	cmd := &cobra.Command{
 		Use:   "flows --follow",
-		Short: "Print the packets that policies deny or log on this node, as they come, with the rule that decided",
-		Long: `Print the packets that policies deny or log on this node, as they come, with the rule that decided: those that are
-denied, those that a Log rule matches, and those that a staged policy would decide on. It goes on until it is ended.
+		Short: "Print the packets that are dropped or logged on this node, as they come, with the rule that decided",
+		Long: `Print the packets that are dropped or logged on this node, as they come, with the rule that decided: those that policies
+deny or could not allow (spoofed sources, tunnels from pods, unknown services), those that a Log rule matches, and those that
+a staged policy would decide on. It goes on until it is ended.
 
 The agent on this node is asked. Nothing is kept: packets are told of from now on. If more come than can be told, it is
 said how many were left out; -o json has an object on each line.`,
