@@ -69,6 +69,7 @@ func TestPodsOfBothFamilies(t *testing.T) {
 			w.alias(ep)
 			w.published(len(versions))
 			w.mirrored(ep)
+			w.until("each family's block has its route", func() bool { return strings.Count(w.routes.Dump(), " blackhole") == 2 })
 			n.stop()
 			w.writes()
 			w.dir = t.TempDir()

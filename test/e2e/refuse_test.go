@@ -68,7 +68,7 @@ func TestKoratctlRefuses(t *testing.T) {
 		{"wrong type", object("IPPool", "p", "cidr: 10.0.0.0/16, disabled: perhaps"), "stdin: document 1: IPPool/p: spec.disabled: must be true or false, not string"},
 		{"no name", "apiVersion: projectcalico.org/v3\nkind: IPPool\nspec: {cidr: 10.0.0.0/16}\n", `stdin: IPPool/: metadata.name: must be a DNS-1123 subdomain: lower-case letters, digits, dashes and dots, beginning and ending with a letter or digit, at most 253 bytes`},
 		{"bad name", object("IPPool", "Pool_1", "cidr: 10.0.0.0/16"), `stdin: IPPool/Pool_1: metadata.name: "Pool_1": must be a DNS-1123 subdomain: lower-case letters, digits, dashes and dots, beginning and ending with a letter or digit, at most 253 bytes`},
-		{"a field twice", object("IPPool", "p", "cidr: 10.0.0.0/16, cidr: 10.1.0.0/16"), `stdin: document 1: IPPool/p: line 4: key "cidr" already set in map`},
+		{"a field twice", object("IPPool", "p", "cidr: 10.0.0.0/16, cidr: 10.1.0.0/16"), `stdin: document 1: IPPool/p: line 4: key "cidr" is given twice: remove one`},
 		{"an object twice", good + "---\n" + good, "stdin: IPPool/good is given twice, first in stdin: remove one"},
 		{"address of another node", object("Node", "thief", "bgp: {ipv4Address: 192.168.100.100/24}"), `stdin: Node/thief: spec.bgp.ipv4Address: "192.168.100.100/24": is held by Node/a: give each node its own address, or delete that Node if it is gone`},
 		{"subnet's own address", object("Node", "net", "bgp: {ipv4Address: 192.168.100.0/24}"), `stdin: Node/net: spec.bgp.ipv4Address: "192.168.100.0/24": is the network address of its subnet: use the host's own address`},
