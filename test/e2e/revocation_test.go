@@ -32,7 +32,7 @@ type stream struct {
 const (
 	echoPort   = "80"
 	messageLen = 1000
-	// beat is the pause between two messages, and tired how long a datagram is waited for.
+	// beat is the pause between two messages, and tired how long a datagram is waited for before the next one is sent.
 	beat, tired = 5 * time.Millisecond, 200 * time.Millisecond
 	// still is how long nothing comes back from a flow that is cut.
 	still = time.Second
@@ -200,6 +200,8 @@ func (s *stream) hearDatagram(c net.Conn, want []byte) error {
 		case bytes.Equal(have[:n], want):
 			s.came()
 			return nil
+		default: // it was given up, and is only late
+			s.lost.Add(-1)
 		}
 	}
 }
