@@ -95,10 +95,15 @@ func (r *Scene) anyAddress(f api.Family) string {
 	return pick(r, append(slices.Clone(r.outside[f]), r.pods[f]...)...)
 }
 
-// services lets a rule name a service now and then, whose endpoints say their ports.
+// services lets a rule name a service now and then, whose endpoints say their ports; more often where slices change, as
+// few flows are to or from one.
 func (r *Scene) services(rules []api.Rule, d api.PolicyType) {
+	seldom := 10
+	if r.updating {
+		seldom = 3
+	}
 	for i := range rules {
-		if !r.maybe(10) {
+		if !r.maybe(seldom) {
 			continue
 		}
 		e := api.EntityRule{Services: &api.ServiceMatch{Name: pick(r, serviceNames()...), Namespace: pick(r, namespaces()...)}}
