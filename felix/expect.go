@@ -7,9 +7,9 @@ import (
 	"korat/felix/calc"
 )
 
-// Expect answers a Question about pods, of whatever node, by what the datastore has: where a node's agent puts the rules
-// once it has done what the datastore says. Nothing is known of counters, and nothing told of host endpoints, which depend on
-// interfaces.
+// Expect answers a Question about pods of whatever node, and about what no policy can allow there, by what the datastore
+// has: where a node's agent puts the rules once it has done what the datastore says. Nothing is known of counters, and
+// nothing told of host endpoints, which depend on interfaces.
 func Expect(snap api.Snapshot, q Question) []LocatedRule {
 	filters := map[string]*calc.Filter{}
 	all := make([]LocatedRule, len(q.Checks))

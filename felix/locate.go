@@ -3,6 +3,7 @@
 package felix
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"fmt"
@@ -59,7 +60,9 @@ type LocatedRule struct {
 // locate answers VerbLocate. The loop says where; what was counted the kernel is asked beside it.
 func (a *Agent) locate(ctx context.Context, question json.RawMessage) socket.Reply {
 	var q Question
-	if err := json.Unmarshal(question, &q); err != nil {
+	d := json.NewDecoder(bytes.NewReader(question))
+	d.DisallowUnknownFields() // what a newer koratctl asks for must not be taken for something else
+	if err := d.Decode(&q); err != nil {
 		return socket.Reply{Error: &socket.Error{
 			Code: socket.CodeDecodingFailure, Message: "question not understood: are koratctl and the agent of one version?", Details: err.Error(),
 		}}

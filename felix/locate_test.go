@@ -189,6 +189,24 @@ func TestInquiryOfNobody(t *testing.T) {
 	}
 }
 
+// TestQuestionOfAnotherVersion: what is not understood whole is not answered.
+func TestQuestionOfAnotherVersion(t *testing.T) {
+	w := newWorld(t)
+	n := w.start()
+	for question, want := range map[string]string{
+		`{"checks": []}`:                "",
+		`{"checks": [{"later": true}]}`: "question not understood: are koratctl and the agent of one version?",
+	} {
+		have := ""
+		if r := n.locate(t.Context(), json.RawMessage(question)); r.Error != nil {
+			have = r.Error.Message
+		}
+		if have != want {
+			t.Errorf("%s: have %q, want %q", question, have, want)
+		}
+	}
+}
+
 // TestReportedRules says what the IDs in the chains' rules stand for, for as long as they are there.
 func TestReportedRules(t *testing.T) {
 	w := newWorld(t)

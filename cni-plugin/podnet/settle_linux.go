@@ -15,20 +15,27 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// settlePatience is how long the kernel's workers may take for a new pair, half of what the agent waits for one.
-const settlePatience = 30 * time.Second
+// settlePatience is how long ADD waits for the kernel's workers, half of what it has for everything (Config.Timeout).
+const settlePatience = 5 * time.Second
 
 var errNotYet = errors.New("not done by the kernel yet")
 
 // settle waits until no packet is dropped because a worker of the kernel's has not come by yet, as one may on a busy host.
+// One that takes longer than the patience comes without anybody waiting for it.
 func settle(m *making) error {
+	end := time.Now().Add(settlePatience)
 	for _, addr := range m.want.Addresses {
-		if err := await(m.edge.ns, unix.RTNLGRP_IPV6_ROUTE, settlePatience, func() error { return m.edge.takes(addr) }); err != nil {
+		err := await(m.edge.ns, unix.RTNLGRP_IPV6_ROUTE, end, func() error { return m.edge.takes(addr) })
+		if err != nil && !errors.Is(err, errNotYet) {
 			return fmt.Errorf("%s: %w", addr, err)
 		}
 	}
 	index := m.host.Attrs().Index
-	return await(netns.None(), unix.RTNLGRP_LINK, settlePatience, func() error { return m.edge.sends(index) })
+	err := await(netns.None(), unix.RTNLGRP_LINK, end, func() error { return m.edge.sends(index) })
+	if errors.Is(err, errNotYet) {
+		return nil
+	}
+	return err
 }
 
 // takes gives errNotYet while the pod does not take what is sent to an address. Of one of IPv6 the kernel makes the local
@@ -62,8 +69,9 @@ func (e *edge) sends(host int) error {
 	}
 }
 
-// await asks at each notice of a multicast group in a namespace again, until the answer is another one than errNotYet.
-func await(in netns.NsHandle, group uint, patience time.Duration, ask func() error) error {
+// await asks at each notice of a multicast group in a namespace again, until the answer is another one than errNotYet or
+// the time has come.
+func await(in netns.NsHandle, group uint, end time.Time, ask func() error) error {
 	if err := ask(); !errors.Is(err, errNotYet) {
 		return err
 	}
@@ -72,14 +80,11 @@ func await(in netns.NsHandle, group uint, patience time.Duration, ask func() err
 		return fmt.Errorf("listen to the kernel: %w", err)
 	}
 	defer news.Close()
-	for end := time.Now().Add(patience); ; {
+	for {
 		err := ask()
 		left := time.Until(end)
-		if !errors.Is(err, errNotYet) {
+		if !errors.Is(err, errNotYet) || left < time.Microsecond {
 			return err
-		}
-		if left < time.Microsecond {
-			return fmt.Errorf("after %s: %w", patience, err)
 		}
 		timeout := unix.NsecToTimeval(left.Nanoseconds())
 		if err := news.SetReceiveTimeout(&timeout); err != nil {

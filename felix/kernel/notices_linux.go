@@ -91,47 +91,36 @@ func (n *notices) close() error {
 	return err
 }
 
-// run hears until the socket is closed.
+// run hears until the socket is closed. After a loss the links are read anew before it is told, as a name that a link had
+// before is not known afterwards; where that fails, as it may while many links come and go, it is done at the next datagram.
 func (n *notices) run() {
 	defer close(n.done)
 	r := receiver{raw: n.raw, buf: make([]byte, receiveSize)}
-	for {
+	for stale := false; ; {
 		b, err := r.receive()
 		lost := errors.Is(err, unix.ENOBUFS)
-		if lost {
-			err = n.relearn()
-		}
 		switch {
 		case errors.Is(err, os.ErrClosed):
 			return
-		case err != nil:
+		case err != nil && !lost:
 			n.note(func(p *Notice) { p.Lost, p.Err = true, fmt.Errorf("listen to the kernel: %w", err) })
 			return
-		case lost:
-			n.note(func(p *Notice) { p.Lost = true })
-		default:
-			n.note(func(p *Notice) {
-				for m := range messages(b) {
-					n.hear(p, m)
-				}
-			})
 		}
+		if stale || lost {
+			stale = n.learn() != nil
+		}
+		n.note(func(p *Notice) {
+			p.Lost = p.Lost || lost
+			for m := range messages(b) {
+				n.hear(p, m)
+			}
+		})
 	}
 }
 
 // learn reads the links as they are. What changes from now on is heard of later.
 func (n *notices) learn() error {
 	return n.own.links(context.Background(), func() { clear(n.links) }, func(l kernelLink) { n.links[uint32(l.Index)] = l.heard() })
-}
-
-// relearn reads the links after notices were lost, however many come and go meanwhile. It is done before the loss is told:
-// a name that a link had before is not known afterwards.
-func (n *notices) relearn() error {
-	for {
-		if err := n.learn(); !errors.Is(err, errInterrupted) {
-			return err
-		}
-	}
 }
 
 // note lets change the pending Notice, and wakes its taker if there is something in it.

@@ -17,7 +17,7 @@ const (
 	// serverPatience is how long the server may take to end: it has to write to a disk. It is well below the 30 s that
 	// Kubernetes gives a pod to end.
 	serverPatience = 10 * time.Second
-	// clientsPatience is how long connections may take to end after that.
+	// clientsPatience is how long calls may take to end before that, and connections after it.
 	clientsPatience = 2 * time.Second
 )
 
@@ -26,10 +26,14 @@ const (
 // which etcd is made for.
 func (s *Server) Stop() {
 	s.stop.Do(func() {
-		closed := make(chan struct{})
+		disconnected, closed := make(chan struct{}), make(chan struct{})
+		go func() {
+			defer close(disconnected)
+			s.clients.end()
+		}()
+		s.ends("calls of clients", disconnected, clientsPatience)
 		go func() {
 			defer close(closed)
-			s.clients.end()
 			// Close would do this only after everything else, for which it waits without a limit: without TLS for
 			// whoever has connected and said nothing yet, and where the server is not ready yet until it is.
 			s.etcd.Server.Stop()
