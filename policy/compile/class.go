@@ -25,12 +25,17 @@ type number struct {
 	value     uint32
 }
 
+// numberIn gives the number of a direction in a group, somebody else's included.
+func numberIn(group uint32, d api.PolicyType) number {
+	shift, length := bits(d)
+	return number{d, group >> shift & (1<<length - 1)}
+}
+
 // numbersIn gives the numbers of a group, somebody else's included.
 func numbersIn(group uint32) iter.Seq[number] {
 	return func(yield func(number) bool) {
 		for _, d := range directions() {
-			shift, length := bits(d)
-			if n := (number{d, group >> shift & (1<<length - 1)}); n.value != 0 && !yield(n) {
+			if n := numberIn(group, d); n.value != 0 && !yield(n) {
 				return
 			}
 		}
@@ -53,6 +58,8 @@ type class struct {
 	// kernel, who are its wearers.
 	wished, worn tally
 	wearers      map[string]struct{}
+	// coming counts the interfaces that are to have the number and have another one in its direction still.
+	coming int
 	// to is where the number leads, if it leads anywhere.
 	to lead
 	// named says that its endpoints can't go by the number.
@@ -119,7 +126,11 @@ func (c *Compiler) rewire() map[string]struct{} {
 // count counts an interface in its classes, or no more.
 func (d *dispatch) count(name string, w *wire, by int, unsettled map[number]struct{}) {
 	for n := range numbersIn(w.group) {
-		d.class(n).wished.add(w.to.in(n.direction), by)
+		cl := d.class(n)
+		cl.wished.add(w.to.in(n.direction), by)
+		if worn := numberIn(w.have, n.direction); worn.value != 0 && worn != n {
+			cl.coming += by
+		}
 		unsettled[n] = struct{}{}
 	}
 	for n := range numbersIn(w.have) {
@@ -159,6 +170,12 @@ func (d *dispatch) settle(n number, groups bool, look map[string]struct{}) {
 	}
 	if named != cl.named {
 		d.wishing(n, look)
+	}
+	if _, arrives := d.arrivals[n]; arrives != (cl.coming > 0) || arrives && to != cl.to {
+		d.unled = true
+		if d.arrivals[n] = struct{}{}; cl.coming == 0 {
+			delete(d.arrivals, n)
+		}
 	}
 	cl.to, cl.named = to, named
 	if key, t := written(n), d.groups(n.direction); to == (lead{}) {

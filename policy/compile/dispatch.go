@@ -21,6 +21,10 @@ type dispatch struct {
 	told    map[string]uint32
 	wires   map[string]*wire
 	classes map[number]*class
+	// arrivals are the numbers that interfaces are to have instead of others.
+	arrivals map[number]struct{}
+	// unled says that the chains of what no group leads anywhere are to be written.
+	unled bool
 	// touched are names whose endpoints or groups may be others, or lead elsewhere.
 	touched map[string]struct{}
 	// regrouped are those whose interfaces are to have another group.
@@ -34,6 +38,7 @@ func newDispatch() *dispatch {
 	return &dispatch{
 		claims: claims{map[string][]*endpoint{}}, names: newTree(device), toGroups: newTree(linkGroup), fromGroups: newTree(linkGroup),
 		told: map[string]uint32{}, wires: map[string]*wire{}, classes: map[number]*class{}, touched: map[string]struct{}{},
+		arrivals: map[number]struct{}{}, unled: true,
 	}
 }
 
@@ -48,6 +53,7 @@ func (d *dispatch) trees() []*tree { return []*tree{d.names, d.toGroups, d.fromG
 
 // touchAll says that everything may lead elsewhere.
 func (d *dispatch) touchAll() {
+	d.unled = true
 	for name := range d.at {
 		d.touched[name] = struct{}{}
 	}
@@ -77,6 +83,52 @@ func (c *Compiler) redispatch() {
 	for _, t := range d.trees() {
 		c.writeTree(t)
 	}
+	if d.unled {
+		d.unled = false
+		c.writeUnled()
+	}
+}
+
+// writeUnled writes the chains of packets of which no group says where they go. An interface that gets another group at this
+// very moment may have had the new one no more when that was looked for, and the old one: it is looked for once more.
+func (c *Compiler) writeUnled() {
+	for at := range allSlots() {
+		c.board.remove(c.unled(at))
+	}
+	if !c.options.Groups {
+		return
+	}
+	for at := range c.options.slots() {
+		t := c.dispatch.groups(at.direction)
+		var rules []chain.Rule
+		for _, key := range c.dispatch.arriving(at.direction) {
+			if lf := t.leaves[key]; lf != nil {
+				rules = append(rules, lf.rules[at.number()])
+			}
+		}
+		c.board.set(c.unled(at), &chain.Chain{Rules: append(rules, c.unknown(at.direction)...)})
+	}
+}
+
+// unled gives the chain of packets of which no group says where they go.
+func (c *Compiler) unled(at slot) chain.Key {
+	name := toGroup
+	if at.direction == api.Egress {
+		name = fromGroup
+	}
+	return chain.Key{Family: at.family, Table: chain.Filter, Name: name + "-none"}
+}
+
+// arriving gives the keys of a direction's arrivals, in order.
+func (d *dispatch) arriving(direction api.PolicyType) []string {
+	var keys []string
+	for n := range d.arrivals {
+		if n.direction == direction {
+			keys = append(keys, written(n))
+		}
+	}
+	slices.Sort(keys)
+	return keys
 }
 
 // writeTree writes the branches of a tree that have changed.
@@ -117,7 +169,7 @@ func (c *Compiler) branch(t *tree, prefix string, at slot) []chain.Rule {
 	case t != d.names && (t != groups || prefix == "" && !d.apart):
 		return nil
 	case t != d.names, prefix != "" && !c.options.Groups:
-		return append(c.entries(t, prefix, at), c.unknown(at.direction)...)
+		return append(c.entries(t, prefix, at), c.end(at)...)
 	}
 	var rules []chain.Rule
 	if prefix == "" {
@@ -127,7 +179,15 @@ func (c *Compiler) branch(t *tree, prefix string, at slot) []chain.Rule {
 	if d.apart {
 		return append(rules, rule(gotoChain(c.branchName(groups, "", at.direction))))
 	}
-	return slices.Concat(rules, c.entries(groups, "", at), c.unknown(at.direction))
+	return slices.Concat(rules, c.entries(groups, "", at), c.end(at))
+}
+
+// end gives what becomes of packets that no rule of the branches has led anywhere.
+func (c *Compiler) end(at slot) []chain.Rule {
+	if c.options.Groups {
+		return []chain.Rule{rule(gotoChain(c.unled(at).Name))}
+	}
+	return c.unknown(at.direction)
 }
 
 // entries gives the rules of a branch's entries.

@@ -92,7 +92,8 @@ func podPrefixes(i int) []netip.Prefix {
 func (w *walk) transit(t *testing.T, orders map[policy.SetOrder]int) {
 	before := w.state()
 	did := ""
-	for range 1 + w.IntN(3) {
+	several := 1 + w.IntN(3)
+	for range several {
 		switch w.IntN(9) {
 		case 0, 1, 2:
 			did += "; " + w.inhabit(w.IntN(6))
@@ -130,7 +131,7 @@ func (w *walk) transit(t *testing.T, orders map[policy.SetOrder]int) {
 	for range 100 {
 		p := w.passing()
 		old, now := before.verdict(t, p), after.verdict(t, p)
-		if old != now {
+		if old != now || several > 1 && w.eitherAlone(t, before, after, p, old) {
 			continue
 		}
 		for range 3 {
@@ -143,6 +144,18 @@ func (w *walk) transit(t *testing.T, orders map[policy.SetOrder]int) {
 		}
 	}
 	w.move(t, moves, after)
+}
+
+// eitherAlone says whether a packet would have another verdict if only the members of sets, or only the chains, had changed:
+// of several changes that have nothing to do with each other each may come alone.
+func (w *walk) eitherAlone(t *testing.T, before, after state, p packet, verdict policytest.Fate) bool {
+	first, last := state{before.chains, maps.Clone(before.sets), before.groups}, state{after.chains, maps.Clone(after.sets), after.groups}
+	for name, now := range after.sets {
+		if was, both := before.sets[name]; both {
+			first.sets[name], last.sets[name] = now, was
+		}
+	}
+	return first.verdict(t, p) != verdict || last.verdict(t, p) != verdict
 }
 
 // moves gives the groups that interfaces are to have instead of others.
@@ -225,7 +238,7 @@ func (w *walk) raced(t *testing.T, before, after state, changes compile.Changes,
 				now.sets[key.Name] = after.sets[key.Name]
 			}
 		}
-		early = rest
+		early = slices.Concat(rest, w.regroupings(now.groups, after.groups))
 	}
 	some := func() {
 		for n := w.IntN(3); n > 0 && len(early) > 0; n-- {
@@ -251,6 +264,17 @@ func (w *walk) between(before, after map[string]uint32) map[string]uint32 {
 		}
 	}
 	return some
+}
+
+// regroupings give interfaces the groups that they are to have.
+func (w *walk) regroupings(groups, want map[string]uint32) (all []func()) {
+	for _, name := range slices.Sorted(maps.Keys(want)) {
+		if groups[name] != want[name] {
+			all = append(all, func() { groups[name] = want[name] })
+		}
+	}
+	w.Shuffle(len(all), func(i, j int) { all[i], all[j] = all[j], all[i] })
+	return all
 }
 
 // operations are what is done to the kernel's sets before the chains change, and after, in some order within each.

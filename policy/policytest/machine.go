@@ -84,7 +84,7 @@ type Machine struct {
 	// Trail are the rules that matched, "chain: rule", and Tried is how many were looked at.
 	Trail []string
 	Tried int
-	// Between is called at each look into a set, if it is not nil.
+	// Between is called at each look into a set or at a group, if it is not nil.
 	Between func()
 }
 
@@ -199,7 +199,11 @@ func (m *Machine) holds(p *Packet, c chain.Condition) bool {
 		if c.Side == chain.Destination {
 			device = p.Out
 		}
-		return m.Groups[device]&c.Mask == c.Value
+		group := m.Groups[device]
+		if m.Between != nil {
+			m.Between()
+		}
+		return group&c.Mask == c.Value
 	case chain.Proto:
 		return c.Not != (p.Protocol == c.Number)
 	case chain.Net:
