@@ -49,7 +49,7 @@ func chainDamages() []damage {
 		{name: "that rule replaced", script: `IPT -w -D FORWARD -m comment --comment "kubernetes forwarding rules" -j ACCEPT; IPT -w -A FORWARD -m comment --comment "kubernetes forwarding rules" -j KUBE-FORWARD`, theirs: true},
 		{name: "first chain flushed", script: `IPT -w -F cali-FORWARD`},
 		{name: "dispatch flushed", script: `IPT -w -F cali-to-wl-dispatch`, closes: true},
-		{name: "dispatch in another order", script: `move cali-to-wl-dispatch MARK; move cali-to-wl-dispatch DROP`, closes: true},
+		{name: "dispatch in another order", script: `move cali-to-wl-dispatch MARK; move cali-to-wl-dispatch cali-to-group-none`, closes: true},
 		{name: "dispatch chain gone", script: `saved IPT | grep -v cali-to-wl-dispatch | IPT-restore -w -c`, closes: true},
 		{name: "policy flushed", script: `IPT -w -F POLICY`, closes: true},
 		{name: "policy in another order", script: `move POLICY udp`, closes: true},
