@@ -130,6 +130,7 @@ func (d *dispatch) count(name string, w *wire, by int, unsettled map[number]stru
 		cl.wished.add(w.to.in(n.direction), by)
 		if worn := numberIn(w.have, n.direction); worn.value != 0 && worn != n {
 			cl.coming += by
+			d.unled = true
 		}
 		unsettled[n] = struct{}{}
 	}
@@ -171,12 +172,7 @@ func (d *dispatch) settle(n number, groups bool, look map[string]struct{}) {
 	if named != cl.named {
 		d.wishing(n, look)
 	}
-	if _, arrives := d.arrivals[n]; arrives != (cl.coming > 0) || arrives && to != cl.to {
-		d.unled = true
-		if d.arrivals[n] = struct{}{}; cl.coming == 0 {
-			delete(d.arrivals, n)
-		}
-	}
+	d.unled = d.unled || cl.coming > 0 && to != cl.to
 	cl.to, cl.named = to, named
 	if key, t := written(n), d.groups(n.direction); to == (lead{}) {
 		t.remove(key)

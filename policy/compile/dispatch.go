@@ -21,8 +21,6 @@ type dispatch struct {
 	told    map[string]uint32
 	wires   map[string]*wire
 	classes map[number]*class
-	// arrivals are the numbers that interfaces are to have instead of others.
-	arrivals map[number]struct{}
 	// unled says that the chains of what no group leads anywhere are to be written.
 	unled bool
 	// touched are names whose endpoints or groups may be others, or lead elsewhere.
@@ -38,7 +36,7 @@ func newDispatch() *dispatch {
 	return &dispatch{
 		claims: claims{map[string][]*endpoint{}}, names: newTree(device), toGroups: newTree(linkGroup), fromGroups: newTree(linkGroup),
 		told: map[string]uint32{}, wires: map[string]*wire{}, classes: map[number]*class{}, touched: map[string]struct{}{},
-		arrivals: map[number]struct{}{}, unled: true,
+		unled: true,
 	}
 }
 
@@ -112,18 +110,14 @@ func (c *Compiler) writeUnled() {
 
 // unled gives the chain of packets of which no group says where they go.
 func (c *Compiler) unled(at slot) chain.Key {
-	name := toGroup
-	if at.direction == api.Egress {
-		name = fromGroup
-	}
-	return chain.Key{Family: at.family, Table: chain.Filter, Name: name + "-none"}
+	return chain.Key{Family: at.family, Table: chain.Filter, Name: c.branchName(c.dispatch.groups(at.direction), "none", at.direction)}
 }
 
-// arriving gives the keys of a direction's arrivals, in order.
+// arriving gives the keys of a direction's numbers that interfaces are to have instead of others, in order.
 func (d *dispatch) arriving(direction api.PolicyType) []string {
 	var keys []string
-	for n := range d.arrivals {
-		if n.direction == direction {
+	for n, cl := range d.classes {
+		if n.direction == direction && cl.coming > 0 {
 			keys = append(keys, written(n))
 		}
 	}
