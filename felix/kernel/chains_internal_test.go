@@ -18,7 +18,6 @@ import (
 	"korat/api"
 	"korat/felix/reconcile"
 	"korat/policy/chain"
-	"korat/policy/render"
 	"korat/test/netns"
 )
 
@@ -166,7 +165,7 @@ func TestOwnChain(t *testing.T) {
 			if id == "." {
 				line = theirs
 			}
-			o.add(line, newReader().rule(render.ID(line), line))
+			o.add(line, newReader().rule(line))
 		}
 		ids := func(rules []chain.Rule) string {
 			var all []string

@@ -86,7 +86,7 @@ func (r *reader) line(t chain.Table, line string) {
 		}
 		if rule {
 			c := r.tables[t][name].chain
-			c.Rules = append(c.Rules, r.rule(render.OwnID(line), line))
+			c.Rules = append(c.Rules, r.rule(line))
 		}
 	case rule && chain.Key{Name: name}.Own():
 		if r.own[t] == nil {
@@ -95,13 +95,13 @@ func (r *reader) line(t chain.Table, line string) {
 		if r.own[t][name] == nil {
 			r.own[t][name] = &ownChain{}
 		}
-		r.own[t][name].add(line, r.rule(render.ID(line), line))
+		r.own[t][name].add(line, r.rule(line))
 	}
 }
 
 // rule gives what is known of a rule: the ID, and the chain of ours that it leads to.
-func (r *reader) rule(id, line string) chain.Rule {
-	rule := chain.Rule{ID: id}
+func (r *reader) rule(line string) chain.Rule {
+	rule := chain.Rule{ID: idOf(line)}
 	if to := leadsTo(line); strings.HasPrefix(to, chainPrefix) {
 		name, known := r.names[to]
 		if !known {

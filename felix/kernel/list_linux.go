@@ -56,7 +56,7 @@ func (s *side) counters(ctx context.Context, k chain.Key) ([]RuleCounter, error)
 		if !strings.HasPrefix(line, "-A ") {
 			continue
 		}
-		c := RuleCounter{ID: idOf(k.Name, line)}
+		c := RuleCounter{ID: idOf(line)}
 		if c.Packets, c.Bytes, err = countersOf(line); err != nil {
 			return nil, fmt.Errorf("counters of %s: %w", k, err)
 		}
@@ -65,9 +65,9 @@ func (s *side) counters(ctx context.Context, k chain.Key) ([]RuleCounter, error)
 	return counters, nil
 }
 
-// idOf gives the ID of a rule in a chain.
-func idOf(name, line string) string {
-	if strings.HasPrefix(name, chainPrefix) {
+// idOf gives the ID of a rule of ours; "" of others'.
+func idOf(line string) string {
+	if name, _ := chainOf(line); strings.HasPrefix(name, chainPrefix) || leadsToOurs(line) {
 		return render.OwnID(line)
 	}
 	return render.ID(line)

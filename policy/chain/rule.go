@@ -7,6 +7,7 @@ import (
 	"encoding/base64"
 	"fmt"
 	"net/netip"
+	"slices"
 	"strings"
 
 	"korat/policy"
@@ -15,29 +16,34 @@ import (
 // idLength is the length of a rule's ID: 96 bits in base64url.
 const idLength = 16
 
-// NewRule gives the rule with its ID.
+// NewRule gives the rule with its ID, which does not depend on the order of the conditions.
 func NewRule(comment string, action Action, conditions ...Condition) Rule {
 	r := Rule{Conditions: conditions, Action: action, Comment: comment}
-	sum := sha256.Sum256([]byte(r.String()))
+	all := r.conditions()
+	slices.Sort(all)
+	sum := sha256.Sum256([]byte(r.line(all)))
 	r.ID = base64.RawURLEncoding.EncodeToString(sum[:])[:idLength]
 	return r
 }
 
 // String gives the rule in one line, everything that matters for its ID included:
 // "in cali+; ctstate RELATED,ESTABLISHED → ACCEPT # comment".
-func (r Rule) String() string {
-	var b strings.Builder
+func (r Rule) String() string { return r.line(r.conditions()) }
+
+func (r Rule) conditions() []string {
+	all := make([]string, len(r.Conditions))
 	for i, c := range r.Conditions {
-		if i > 0 {
-			b.WriteString("; ")
-		}
-		b.WriteString(c.String())
+		all[i] = c.String()
 	}
-	b.WriteString(" → " + r.Action.String())
+	return all
+}
+
+func (r Rule) line(conditions []string) string {
+	text := strings.Join(conditions, "; ") + " → " + r.Action.String()
 	if r.Comment != "" {
-		b.WriteString(" # " + r.Comment)
+		text += " # " + r.Comment
 	}
-	return b.String()
+	return text
 }
 
 // Condition is one thing that must be true of a packet. Its String tells everything that it says.

@@ -113,8 +113,11 @@ func kindName(k policy.Kind) string {
 	}[k]
 }
 
-// title names a policy's or profile's direction for people: "NetworkPolicy shop/web ingress".
+// title names a policy's or profile's direction for people, "NetworkPolicy shop/web ingress", unless the chain's name does.
 func title(id policy.ID, d api.PolicyType) string {
+	if strings.HasSuffix(rulesName(id, d), id.String()) {
+		return ""
+	}
 	name := id.Name
 	if id.Namespace != "" {
 		name = id.Namespace + "/" + name

@@ -141,7 +141,7 @@ type builder struct {
 // add adds a rule by its alternatives, and says whether nothing gets past it.
 func (b *builder) add(index int, r policy.Rule, alternatives []conditions, verdict string) (last bool) {
 	comment := remark(r)
-	if len(b.rules) == 0 {
+	if len(b.rules) == 0 && b.title != "" {
 		comment = strings.TrimSuffix(b.title+"; "+comment, "; ")
 	}
 	actions := b.actions(r.Action, verdict)

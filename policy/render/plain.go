@@ -4,17 +4,21 @@ package render
 
 import (
 	"fmt"
+	"net/netip"
+	"slices"
 	"strconv"
 	"strings"
 
 	"korat/api"
+	"korat/policy"
 	"korat/policy/chain"
 )
 
-// OwnRule gives a rule of one of our own chains, like Rule. One that has nothing to tell people goes without its comment,
-// which is most of what such a rule costs a packet that it applies to, if OwnID finds its ID in the rest of the text.
+// OwnRule gives a rule of one of our own chains, or one that leads to one of them, like Rule. One that has nothing to tell
+// people goes without its comment, which is most of what such a rule costs a packet that it applies to, if OwnID finds its ID in
+// the rest of the text.
 func OwnRule(r chain.Rule, f api.Family) (string, error) {
-	if r.Comment == "" && len(r.Conditions) <= 1 {
+	if r.Comment == "" {
 		if text, err := write(r, f, func(*line) {}); err == nil && plainID(strings.Fields(text)) == r.ID {
 			return text, nil
 		}
@@ -22,8 +26,8 @@ func OwnRule(r chain.Rule, f api.Family) (string, error) {
 	return Rule(r, f)
 }
 
-// OwnID gives the ID of a rule in one of our own chains, in a line of iptables-save's; "" if it is not one that OwnRule
-// gives.
+// OwnID gives the ID of a rule in one of our own chains, or of one that leads to one of them, in a line of iptables-save's; ""
+// if it is not one that OwnRule gives.
 func OwnID(line string) string {
 	if id := ID(line); id != "" {
 		return id
@@ -35,8 +39,8 @@ func OwnID(line string) string {
 	return plainID(words[2:])
 }
 
-// plainID gives the ID of a rule of which the words say everything: at most an interface, its group or a mark, and where it leads, or
-// a mark to set. It has none if there is anything else, but for counters.
+// plainID gives the ID of a rule of which the words say everything that it asks for, and what it does, as the kernel's chains
+// are printed. It has none if there is anything that is not known here, but for counters.
 func plainID(words []string) string {
 	var conditions []chain.Condition
 	for {
@@ -50,7 +54,7 @@ func plainID(words []string) string {
 		words = words[n:]
 	}
 	action, ok := plainAction(words)
-	if !ok || len(conditions) > 1 {
+	if !ok {
 		return ""
 	}
 	return chain.NewRule("", action, conditions...).ID
@@ -59,24 +63,168 @@ func plainID(words []string) string {
 // plainCondition reads one condition, of so many words; no words if there is none that is known here, and no condition of
 // counters.
 func plainCondition(words []string) (c chain.Condition, n int) {
-	switch {
-	case len(words) > 2 && words[1] == "+": // any interface, which iptables-save does not print
-	case len(words) > 2 && words[0] == "-i":
-		return chain.In(words[1]), 2
-	case len(words) > 2 && words[0] == "-o":
-		return chain.Out(words[1]), 2
-	case len(words) > 3 && words[0] == "-c":
+	if len(words) < 3 {
+		return nil, 0
+	}
+	switch words[0] {
+	case "-c":
 		return nil, 3
-	case len(words) > 4 && words[0] == "-m" && words[1] == "mark" && words[2] == "--mark":
-		if value, mask, ok := bits(words[3]); ok {
-			return chain.Mark{Value: value, Mask: mask}, 4
-		}
-	case len(words) > 4 && words[0] == "-m" && words[1] == "devgroup":
-		if g, ok := plainGroup(words[2], words[3]); ok {
-			return g, 4
+	case "-i", "-o", "-s", "-d", "-p":
+		c, n = plainOption(words[0], words[1]), 2
+	case "-m":
+		c, n = plainMatch(words[1:])
+		n++
+	case "!":
+		if c = plainNot(words); c != nil {
+			return c, 3
 		}
 	}
-	return nil, 0
+	if c == nil {
+		return nil, 0
+	}
+	return c, n
+}
+
+// plainOption reads an option of iptables' own.
+func plainOption(option, value string) chain.Condition {
+	switch option {
+	case "-i", "-o":
+		if value == "+" { // any interface, which iptables-save does not print
+			return nil
+		}
+		if option == "-i" {
+			return chain.In(value)
+		}
+		return chain.Out(value)
+	case "-s", "-d":
+		prefix, err := netip.ParsePrefix(value)
+		if err != nil || prefix.Bits() == 0 { // any address, likewise
+			return nil
+		}
+		if option == "-s" {
+			return chain.Net{Prefix: prefix}
+		}
+		return chain.Net{Side: chain.Destination, Prefix: prefix}
+	case "-p":
+		for _, number := range plainProtocols {
+			if value == protocol(number) {
+				return chain.Proto{Number: number}
+			}
+		}
+	}
+	return nil
+}
+
+// plainProtocols are those that every iptables calls by the same name, whatever the host's /etc/protocols says.
+var plainProtocols = []policy.Protocol{policy.TCP, policy.UDP, policy.SCTP}
+
+// plainNot reads an address that is not to match.
+func plainNot(words []string) chain.Condition {
+	if net, ok := plainOption(words[1], words[2]).(chain.Net); ok {
+		net.Not = true
+		return net
+	}
+	return nil
+}
+
+// plainMatch reads a condition of an extension, and says how many words that takes.
+func plainMatch(words []string) (c chain.Condition, n int) {
+	extension, rest := words[0], words[1:]
+	n = 3
+	not := len(rest) > 0 && rest[0] == "!"
+	if not {
+		rest, n = rest[1:], n+1
+	}
+	if len(rest) < 3 {
+		return nil, 0
+	}
+	option, value := rest[0], rest[1]
+	switch extension {
+	case "mark", "connmark":
+		c = plainMark(extension, option, value, not)
+	case "conntrack":
+		if option == "--ctstate" && plainStates(value) {
+			c = chain.CTState{Not: not, States: value}
+		}
+	case "devgroup":
+		if g, ok := plainGroup(option, value); ok && !not {
+			c = g
+		}
+	case "set":
+		c, n = plainSet(option, value, rest[2], not), n+1
+	case "tcp", "udp":
+		c = plainPorts(strings.Replace(option, "port", "ports", 1), value, not)
+	case "multiport":
+		c = plainPorts(option, value, not)
+	}
+	return c, n
+}
+
+// plainStates says whether connection states are in the order in which iptables-save prints them.
+func plainStates(list string) bool {
+	states := strings.Split(list, ",")
+	place := func(state string) int {
+		return slices.Index([]string{"INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT"}, state)
+	}
+	return !slices.ContainsFunc(states, func(state string) bool { return place(state) < 0 }) &&
+		slices.IsSortedFunc(states, func(a, b string) int { return place(a) - place(b) })
+}
+
+// plainMark reads the mark of a packet or a connection.
+func plainMark(extension, option, value string, not bool) chain.Condition {
+	v, mask, ok := bits(value)
+	switch {
+	case !ok || option != "--mark":
+		return nil
+	case extension == "mark":
+		return chain.Mark{Not: not, Value: v, Mask: mask}
+	}
+	return chain.ConnMark{Not: not, Value: v, Mask: mask}
+}
+
+// plainSet reads a set, and what of the packet is to be in it.
+func plainSet(option, name, side string, not bool) chain.Condition {
+	in := chain.InSet{Not: not, Set: name}
+	if option != "--match-set" {
+		return nil
+	}
+	switch side {
+	case "src":
+	case "src,src":
+		in.Port = true
+	case "dst":
+		in.Side = chain.Destination
+	case "dst,dst":
+		in.Side, in.Port = chain.Destination, true
+	default:
+		return nil
+	}
+	return in
+}
+
+// plainPorts reads a list of ports.
+func plainPorts(option, value string, not bool) chain.Condition {
+	c := chain.Ports{Not: not}
+	switch option {
+	case "--sports":
+	case "--dports":
+		c.Side = chain.Destination
+	default:
+		return nil
+	}
+	for part := range strings.SplitSeq(value, ",") {
+		first, last, isRange := strings.Cut(part, ":")
+		if !isRange {
+			last = first
+		}
+		from, err := strconv.ParseUint(first, 10, 16)
+		to, err2 := strconv.ParseUint(last, 10, 16)
+		if err != nil || err2 != nil || from == 0 { // a range of all ports is not printed
+			return nil
+		}
+		c.Ranges = append(c.Ranges, policy.PortRange{First: uint16(from), Last: uint16(to)})
+	}
+	return c
 }
 
 // plainGroup reads a link group.

@@ -57,6 +57,25 @@ func FuzzRule(f *testing.F) {
 	})
 }
 
+// FuzzOwnID wants lines of any kind to be read, and to be the same rule whatever it has counted.
+func FuzzOwnID(f *testing.F) {
+	for _, s := range []string{
+		"-i a -o b", "-s 192.0.2.0/24 ! -d 2001:db8::/64 -p tcp -m tcp --dport 80:90", "-m multiport ! --sports 1,2:3", "-m set ! --match-set a dst,dst",
+		"-m mark ! --mark 0x0/0x1 -m connmark --mark 0x1/0x1", "-m conntrack ! --ctstate NEW,DNAT", "-m devgroup --src-group 0x1/0x3", "-m", "!", "-m set !",
+	} {
+		f.Add(s)
+	}
+	f.Fuzz(func(t *testing.T, conditions string) {
+		if strings.ContainsAny(conditions, "\"\n") {
+			return
+		}
+		have := render.OwnID("-A cali-x " + conditions + " -j cali-y")
+		if counted := render.OwnID("-A cali-x " + conditions + " -c 12 345 -j cali-y"); counted != have {
+			t.Errorf("%q: have the ID %q, and %q with counters", conditions, have, counted)
+		}
+	})
+}
+
 // words splits a line as iptables-restore does.
 func words(t *testing.T, line string) []string {
 	t.Helper()

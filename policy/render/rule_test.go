@@ -234,7 +234,12 @@ func TestID(t *testing.T) {
 	}
 }
 
-// A rule of ours that says little goes without a comment, and is known again all the same, with counters or not.
+// dst asks for a destination's port.
+func dst(first, last uint16) chain.Ports {
+	return chain.Ports{Side: chain.Destination, Ranges: []policy.PortRange{{First: first, Last: last}}}
+}
+
+// A rule of ours that has nothing to tell people goes without a comment, and is known again all the same, with counters or not.
 func TestOwnRule(t *testing.T) {
 	mark := chain.Mark{Value: 0x10000, Mask: 0x30000}
 	lead := chain.Action{Verb: chain.Goto, Text: "cali-x"}
@@ -251,12 +256,38 @@ func TestOwnRule(t *testing.T) {
 		{rule(chain.Action{Verb: chain.Return}, mark), "-m mark --mark 0x10000/0x30000 -j RETURN"},
 		{rule(chain.Action{Verb: chain.Accept}, chain.Mark{Mask: 1}), "-m mark --mark 0x0/0x1 -j ACCEPT"},
 		{rule(chain.Action{Verb: chain.SetMark, Mask: 0x30000}), "-j MARK --set-xmark 0x0/0x30000"},
+		{rule(drop, chain.In("a"), chain.Out("b")), "-i a -o b -j DROP"},
+		{rule(drop, tcp, chain.Net{Prefix: prefix("192.0.2.0/24")}), "-p tcp -s 192.0.2.0/24 -j DROP"},
+		{rule(drop, chain.Net{Side: chain.Destination, Not: true, Prefix: prefix("192.0.2.1/32")}), "! -d 192.0.2.1/32 -j DROP"},
+		{rule(lead, tcp, chain.InSet{Set: "cali40s:a"}, dst(80, 80)), "-p tcp -m tcp --dport 80 -m set --match-set cali40s:a src -g cali-x"},
+		{rule(lead, chain.Proto{Number: policy.UDP}, dst(53, 67)), "-p udp -m udp --dport 53:67 -g cali-x"},
+		{rule(lead, chain.Proto{Number: policy.SCTP}, dst(80, 80)), "-p sctp -m multiport --dports 80 -g cali-x"},
+		{
+			rule(lead, tcp, chain.Ports{Ranges: []policy.PortRange{{First: 80, Last: 80}, {First: 90, Last: 99}}}),
+			"-p tcp -m multiport --sports 80,90:99 -g cali-x",
+		},
+		{
+			rule(drop, chain.InSet{Set: "cali40n:a", Port: true}, chain.InSet{Side: chain.Destination, Not: true, Set: "cali40s:b"}),
+			"-m set --match-set cali40n:a src,src -m set ! --match-set cali40s:b dst -j DROP",
+		},
+		{rule(drop, chain.InSet{Set: "a", Side: chain.Destination, Port: true}), "-m set --match-set a dst,dst -j DROP"},
 		{chain.NewRule("for people", drop), ""},
-		{rule(drop, chain.In("a"), chain.Out("b")), ""},
 		{rule(drop, chain.In("+")), ""},
-		{rule(drop, chain.Mark{Not: true, Mask: 1}), ""},
+		{rule(drop, chain.Mark{Not: true, Mask: 1}), "-m mark ! --mark 0x0/0x1 -j DROP"},
+		{rule(drop, chain.ConnMark{Not: true, Value: 1, Mask: 3}), "-m connmark ! --mark 0x1/0x3 -j DROP"},
+		{rule(drop, chain.CTState{States: "RELATED,ESTABLISHED"}), "-m conntrack --ctstate RELATED,ESTABLISHED -j DROP"},
+		{rule(drop, chain.CTState{States: "ESTABLISHED,RELATED"}), ""}, // iptables-save has another order
+		{rule(drop, chain.CTState{Not: true, States: "DNAT"}), "-m conntrack ! --ctstate DNAT -j DROP"},
+		{rule(drop, tcp, chain.Ports{Not: true, Ranges: dst(80, 80).Ranges}), "-p tcp -m tcp ! --sport 80 -j DROP"},
+		{rule(drop, chain.AddrType{Type: "LOCAL"}), ""},
 		{rule(drop, chain.Mark{Value: 1, Mask: 1<<32 - 1}), ""},
-		{rule(drop, tcp), ""},
+		// What iptables-save would not print, or not by the same name on each host.
+		{rule(drop, chain.Net{Prefix: prefix("0.0.0.0/0")}), ""},
+		{rule(drop, tcp, dst(0, 65535)), ""},
+		{rule(drop, chain.Proto{Number: 47}), ""},
+		{rule(drop, chain.Proto{Not: true, Number: policy.TCP}), ""},
+		{rule(drop, tcp, dst(80, 80), chain.Ports{Ranges: dst(80, 80).Ranges}), ""},
+		{rule(drop, chain.Net{Prefix: prefix("192.0.2.0/24")}, chain.Net{Prefix: prefix("192.0.2.0/25")}), ""},
 		{rule(to("KUBE-FORWARD")), ""},
 		{rule(chain.Action{Verb: chain.Reject}), ""},
 		{rule(chain.Action{Verb: chain.NoTrack}), ""},
@@ -283,9 +314,18 @@ func TestOwnRule(t *testing.T) {
 			}
 		}
 	}
+	// iptables-save has an order of its own.
+	want := rule(drop, tcp, chain.In("a"), chain.Net{Prefix: prefix("192.0.2.0/24")}).ID
+	if have := render.OwnID("-A cali-y -s 192.0.2.0/24 -i a -p tcp -j DROP"); have != want {
+		t.Errorf("have ID %q of a rule in another order, want %q", have, want)
+	}
 	for _, line := range []string{
 		"", "-A cali-y", "-A cali-y -j", "-A cali-y -i a", "-A cali-y ! -i a -j DROP", "-A cali-y -g DROP", "-A cali-y -j LOG",
-		"-A cali-y -i a -i b -j DROP", "-A cali-y -m mark --mark 0x1 -j DROP", "-A cali-y -p tcp -j DROP", "-A cali-y -j DROP -i a",
+		"-A cali-y -m mark --mark 0x1 -j DROP", "-A cali-y -p gre -j DROP", "-A cali-y -j DROP -i a", "-A cali-y ! -p tcp -j DROP",
+		"-A cali-y -s 0.0.0.0/0 -j DROP", "-A cali-y -s 192.0.2.0 -j DROP", "-A cali-y -m set --match-set a src,dst -j DROP",
+		"-A cali-y -m set ! --match-set -j DROP", "-A cali-y -m set --match-set", "-A cali-y -m set ! -j DROP", "-A cali-y -m -j DROP",
+		"-A cali-y -m conntrack --ctorigdst 192.0.2.1 -j DROP", "-A cali-y -m connmark --mark 0x1 -j DROP", "-A cali-y -p tcp -m tcp --dport http -j DROP", "-A cali-y -p tcp -m tcp --tcp-flags SYN SYN -j DROP",
+		"-A cali-y -p tcp -m multiport --ports 80 -j DROP", "-A cali-y -p tcp -m multiport --dports 80,x -j DROP",
 		"-A cali-y -m devgroup --src-group 10 -j DROP", "-A cali-y -m devgroup --src-group 0xa/0xffffffff -j DROP",
 		"-A cali-y -m devgroup ! --src-group 0xa -j DROP", "-A cali-y -m devgroup --src-group 0xa --dst-group 0xa -j DROP",
 		"-A cali-y -m devgroup --src-group default -j DROP", "-A cali-y -m devgroup --src-group 0x1a2b3c4d5 -j DROP",

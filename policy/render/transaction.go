@@ -196,8 +196,8 @@ func (w *writer) hook(name string, c *chain.Chain) {
 
 func (w *writer) rule(about, command string, r chain.Rule) {
 	write := OwnRule
-	if own(about) {
-		write = Rule
+	if own(about) && r.Action.Chain() == "" {
+		write = Rule // which nothing but its comment says is ours
 	}
 	text, err := write(r, w.change.Family)
 	if err != nil {
