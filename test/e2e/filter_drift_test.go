@@ -18,7 +18,7 @@ type damage struct {
 	name string
 	// script is a shell's, with IPT for iptables, IPTABLES for the names of both families', POLICY and SET for the policy's
 	// chain and its set, and STRANGER for an address. number CHAIN WORD gives the number of the first rule with a word, and
-	// move CHAIN WORD moves it to the end.
+	// move CHAIN WORD... moves those to the end, at once.
 	script string
 	// closes says that new connections that are allowed may be lost too.
 	closes bool
@@ -28,12 +28,12 @@ type damage struct {
 	uncounted bool
 }
 
-// shellWords are number and move, which is one transaction because kube-proxy puts back what is away, and saved PROGRAM.
+// shellWords are number, move, which is one transaction because kube-proxy and the agent put back what is away, and saved PROGRAM.
 // The first line of a chain's list is no rule. Programs of the legacy backend that only read take no lock, and may see no
 // counters while another one writes.
 const shellWords = `saved() { flock /run/xtables.lock $1-save -c; }
 number() { echo $(($(IPT -S $1 | grep -n -- "^-A.*$2" | head -n 1 | cut -d: -f1) - 1)); }
-move() { rule=$(IPT -S $1 | grep -- "^-A.*$2" | head -n 1); printf '*filter\n-D %s\n%s\nCOMMIT\n' "${rule#-A }" "$rule" | IPT-restore -w -n; }
+move() { chain=$1; shift; text=$(for word; do rule=$(IPT -S $chain | grep -- "^-A.*$word" | head -n 1); echo "-D ${rule#-A }"; echo "$rule"; done); printf '*filter\n%s\nCOMMIT\n' "$text" | IPT-restore -w -n; }
 `
 
 // chainDamages are noticed by events, or when the chains are read again.
@@ -44,12 +44,12 @@ func chainDamages() []damage {
 		{name: "jump deleted", script: `IPT -w -D FORWARD $(number FORWARD cali-FORWARD)`},
 		{name: "other jump deleted", script: `IPT -w -D FORWARD $(number FORWARD cali-tracked)`},
 		{name: "jump moved behind others' rules", script: `move FORWARD cali-FORWARD`},
-		{name: "our first rules in the other order", script: `move FORWARD cali-tracked; move FORWARD cali-FORWARD; move FORWARD KUBE-SERVICES; move FORWARD KUBE-FORWARD`},
+		{name: "our first rules in the other order", script: `move FORWARD cali-FORWARD cali-tracked KUBE-SERVICES KUBE-FORWARD`},
 		{name: "rule put before the jump", script: `IPT -w -D FORWARD -m comment --comment "kubernetes forwarding rules" -j KUBE-FORWARD; IPT -w -I FORWARD 1 -m comment --comment "kubernetes forwarding rules" -j ACCEPT`, adds: true},
 		{name: "that rule replaced", script: `IPT -w -D FORWARD -m comment --comment "kubernetes forwarding rules" -j ACCEPT; IPT -w -A FORWARD -m comment --comment "kubernetes forwarding rules" -j KUBE-FORWARD`, theirs: true},
 		{name: "first chain flushed", script: `IPT -w -F cali-FORWARD`},
 		{name: "dispatch flushed", script: `IPT -w -F cali-to-wl-dispatch`, closes: true},
-		{name: "dispatch in another order", script: `move cali-to-wl-dispatch MARK; move cali-to-wl-dispatch cali-to-group-none`, closes: true},
+		{name: "dispatch in another order", script: `move cali-to-wl-dispatch MARK cali-to-group-none`, closes: true},
 		{name: "dispatch chain gone", script: `saved IPT | grep -v cali-to-wl-dispatch | IPT-restore -w -c`, closes: true},
 		{name: "policy flushed", script: `IPT -w -F POLICY`, closes: true},
 		{name: "policy in another order", script: `move POLICY udp`, closes: true},

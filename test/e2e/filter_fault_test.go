@@ -260,7 +260,7 @@ func (p *policed) policyRules(ctx context.Context) string {
 func (p *policed) programmed(policy string) {
 	p.Helper()
 	p.until("the policy "+policy+" is in the kernel", func(ctx context.Context) error {
-		if rules := p.policyRules(ctx); !strings.Contains(rules, "NetworkPolicy default/"+policy+" ingress") {
+		if rules := p.policyRules(ctx); !strings.Contains(rules, "-A cali-pi-np/default/"+policy+" ") {
 			return errors.New(rules)
 		}
 		return nil
