@@ -124,6 +124,22 @@ func flood(senders []int, count int) (time.Duration, error) {
 	return after - before, err
 }
 
+// receive reads a connection to its end, which must come after so many bytes.
+func receive(listener net.Listener, size int64) error {
+	if err := stay(1); err != nil {
+		return err
+	}
+	conn, err := listener.Accept()
+	if err != nil {
+		return err
+	}
+	n, err := io.CopyBuffer(io.Discard, struct{ io.Reader }{conn}, make([]byte, streamSize))
+	if err == nil && n != size {
+		err = fmt.Errorf("%d bytes arrived of %d", n, size)
+	}
+	return errors.Join(err, conn.Close())
+}
+
 func threadCPU() (time.Duration, error) {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
@@ -150,6 +166,30 @@ func (p *Path) Stream(t PathTest, times *[][]float64) error {
 	return p.install("")
 }
 
+// stay keeps the goroutine on a CPU of its own, by its number among those that there are, until it ends: with both ends of a stream on
+// one CPU, now and then, times are of the scheduler's making.
+func stay(at int) error {
+	var all, one unix.CPUSet
+	if err := unix.SchedGetaffinity(0, &all); err != nil {
+		return fmt.Errorf("list CPUs: %w", err)
+	}
+	for cpu, n := 0, all.Count(); n > 0; cpu++ {
+		if !all.IsSet(cpu) {
+			continue
+		}
+		if n--; n == 0 || at == 0 {
+			one.Set(cpu)
+			break
+		}
+		at--
+	}
+	runtime.LockOSThread() // and never unlocks it: the thread ends with the goroutine
+	if err := unix.SchedSetaffinity(0, &one); err != nil {
+		return fmt.Errorf("stay on a CPU: %w", err)
+	}
+	return nil
+}
+
 func (p *Path) stream(size int64) (took time.Duration, err error) {
 	from, to := p.ends[0], p.ends[1]
 	target := netip.AddrPortFrom(to.address, pathPort)
@@ -162,25 +202,17 @@ func (p *Path) stream(size int64) (took time.Duration, err error) {
 	if err != nil {
 		return 0, fmt.Errorf("stream: %w", err)
 	}
-	defer listener.Close()
 	read := make(chan error, 1)
-	go func() {
-		conn, err := listener.Accept()
-		if err == nil {
-			var n int64
-			if n, err = io.CopyBuffer(io.Discard, struct{ io.Reader }{conn}, make([]byte, streamSize)); err == nil && n != size {
-				err = fmt.Errorf("%d bytes arrived of %d", n, size)
-			}
-			err = errors.Join(err, conn.Close())
-		}
-		read <- err
-	}()
+	go func() { read <- errors.Join(receive(listener, size), listener.Close()) }()
 	began := time.Now()
 	var dialer net.Dialer
 	err = inSpace(from.space, func() error {
+		if err := stay(0); err != nil {
+			return errors.Join(err, listener.Close())
+		}
 		conn, err := dialer.DialContext(p.ctx, "tcp", target.String())
 		if err != nil {
-			return err
+			return errors.Join(err, listener.Close())
 		}
 		block := make([]byte, streamSize)
 		for left := size; left > 0 && err == nil; left -= streamSize {
