@@ -275,6 +275,31 @@ func TestRulesThatStayKeepTheirCounters(t *testing.T) {
 	})
 }
 
+// TestHooksAreNamedAsWritten changes and removes rules of ours in one of the kernel's own chains, which are named by all that they
+// say, without reading them in between.
+func TestHooksAreNamedAsWritten(t *testing.T) {
+	t.Parallel()
+	eachBackend(t, func(t *testing.T, h filterHost) {
+		step, own, hook := reconcile.NewStep("chains", h.chains(h.config())), key(api.IPv4, chain.Filter, "cali-a"), key(api.IPv4, chain.Filter, "FORWARD")
+		last := []chain.Rule{chain.NewRule("", chain.Action{}, chain.Mark{Value: 1, Mask: 1})}
+		want := chains{own: notes("n"), hook: {Rules: []chain.Rule{chain.NewRule("", jump("cali-a"))}, Last: last}}
+		apply(t, step, want)
+		for what, first := range map[string]chain.Rule{
+			"with a condition":      chain.NewRule("", jump("cali-a"), chain.In("cali+")),
+			"with something to say": chain.NewRule("for people", jump("cali-a")),
+		} {
+			before := h.handle.Writes().Chains
+			want = maps.Clone(want)
+			want[hook] = &chain.Chain{Rules: []chain.Rule{first}, Last: last}
+			apply(t, step, want)
+			equal(t, what+": commands", before+4, h.handle.Writes().Chains) // two go, two come; more if it took a second time
+		}
+		before := h.handle.Writes().Chains
+		apply(t, step, chains{own: want[own]})
+		equal(t, "removed: commands", before+2, h.handle.Writes().Chains)
+	})
+}
+
 // TestManyRules writes 2,000 rules at once, and changes a part of them.
 func TestManyRules(t *testing.T) {
 	t.Parallel()

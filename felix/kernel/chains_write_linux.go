@@ -292,7 +292,7 @@ func (s *side) linesOf(name string, c *chain.Chain) []string {
 	}
 	var lines []string
 	for _, r := range slices.Concat(c.Rules, c.Last) {
-		if text, err := render.Rule(r, s.family); err == nil {
+		if text, err := render.RuleIn(name, r, s.family); err == nil {
 			lines = append(lines, "-A "+name+" "+text)
 		}
 	}

@@ -14,11 +14,11 @@ import (
 	"korat/policy/chain"
 )
 
-// OwnRule gives a rule of one of our own chains, or one that leads to one of them, like Rule. One that has nothing to tell
-// people goes without its comment, which is most of what such a rule costs a packet that it applies to, if OwnID finds its ID in
-// the rest of the text.
-func OwnRule(r chain.Rule, f api.Family) (string, error) {
-	if r.Comment == "" {
+// RuleIn gives a rule of a chain by that name, like Rule. In one of our own chains, or if it leads to one, a rule that has nothing
+// to tell people goes without its comment, which is most of what it costs a packet that it applies to, if OwnID finds its ID in the
+// rest of the text.
+func RuleIn(name string, r chain.Rule, f api.Family) (string, error) {
+	if r.Comment == "" && (!own(name) || r.Action.Chain() != "") {
 		if text, err := write(r, f, func(*line) {}); err == nil && plainID(strings.Fields(text)) == r.ID {
 			return text, nil
 		}
@@ -27,7 +27,7 @@ func OwnRule(r chain.Rule, f api.Family) (string, error) {
 }
 
 // OwnID gives the ID of a rule in one of our own chains, or of one that leads to one of them, in a line of iptables-save's; ""
-// if it is not one that OwnRule gives.
+// if it is not one that RuleIn gives.
 func OwnID(line string) string {
 	if id := ID(line); id != "" {
 		return id
@@ -160,14 +160,16 @@ func plainMatch(words []string) (c chain.Condition, n int) {
 	return c, n
 }
 
-// plainStates says whether connection states are in the order in which iptables-save prints them.
+// plainStates says whether connection states are as iptables-save prints them: each once, in this order.
 func plainStates(list string) bool {
 	states := strings.Split(list, ",")
-	place := func(state string) int {
-		return slices.Index([]string{"INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT"}, state)
+	var printed []string
+	for _, state := range []string{"INVALID", "NEW", "RELATED", "ESTABLISHED", "UNTRACKED", "SNAT", "DNAT"} {
+		if slices.Contains(states, state) {
+			printed = append(printed, state)
+		}
 	}
-	return !slices.ContainsFunc(states, func(state string) bool { return place(state) < 0 }) &&
-		slices.IsSortedFunc(states, func(a, b string) int { return place(a) - place(b) })
+	return slices.Equal(states, printed)
 }
 
 // plainMark reads the mark of a packet or a connection.
@@ -227,7 +229,7 @@ func plainPorts(option, value string, not bool) chain.Condition {
 	return c
 }
 
-// plainGroup reads a link group.
+// plainGroup reads a link group. One of all bits may be printed by a name.
 func plainGroup(option, value string) (g chain.LinkGroup, ok bool) {
 	switch option {
 	case "--src-group":
@@ -235,11 +237,6 @@ func plainGroup(option, value string) (g chain.LinkGroup, ok bool) {
 		g.Side = chain.Destination
 	default:
 		return g, false
-	}
-	if !strings.Contains(value, "/") {
-		n, err := strconv.ParseUint(value, 0, 32)
-		g.Value, g.Mask = uint32(n), allBits
-		return g, err == nil && value == fmt.Sprintf("%#x", n)
 	}
 	g.Value, g.Mask, ok = bits(value)
 	return g, ok

@@ -251,7 +251,7 @@ func TestOwnRule(t *testing.T) {
 		{rule(to("cali-x")), "-j cali-x"},
 		{rule(lead, chain.In("cali12+")), "-i cali12+ -g cali-x"},
 		{rule(lead, chain.Out("cali12")), "-o cali12 -g cali-x"},
-		{rule(lead, chain.LinkGroup{Value: 10, Mask: 1<<32 - 1}), "-m devgroup --src-group 0xa -g cali-x"},
+		{rule(lead, chain.LinkGroup{Value: 10, Mask: 1<<32 - 1}), ""}, // it may have a name
 		{rule(drop, chain.LinkGroup{Side: chain.Destination, Mask: 0xe0000000}), "-m devgroup --dst-group 0x0/0xe0000000 -j DROP"},
 		{rule(chain.Action{Verb: chain.Return}, mark), "-m mark --mark 0x10000/0x30000 -j RETURN"},
 		{rule(chain.Action{Verb: chain.Accept}, chain.Mark{Mask: 1}), "-m mark --mark 0x0/0x1 -j ACCEPT"},
@@ -276,6 +276,7 @@ func TestOwnRule(t *testing.T) {
 		{rule(drop, chain.Mark{Not: true, Mask: 1}), "-m mark ! --mark 0x0/0x1 -j DROP"},
 		{rule(drop, chain.ConnMark{Not: true, Value: 1, Mask: 3}), "-m connmark ! --mark 0x1/0x3 -j DROP"},
 		{rule(drop, chain.CTState{States: "RELATED,ESTABLISHED"}), "-m conntrack --ctstate RELATED,ESTABLISHED -j DROP"},
+		{rule(drop, chain.CTState{States: "NEW,NEW"}), ""},
 		{rule(drop, chain.CTState{States: "ESTABLISHED,RELATED"}), ""}, // iptables-save has another order
 		{rule(drop, chain.CTState{Not: true, States: "DNAT"}), "-m conntrack ! --ctstate DNAT -j DROP"},
 		{rule(drop, tcp, chain.Ports{Not: true, Ranges: dst(80, 80).Ranges}), "-p tcp -m tcp ! --sport 80 -j DROP"},
@@ -294,7 +295,7 @@ func TestOwnRule(t *testing.T) {
 		{rule(chain.Action{Verb: chain.Report, Group: 2}), ""},
 		{chain.Rule{ID: "anotherID1234567", Action: drop}, ""},
 	} {
-		have, err := render.OwnRule(c.rule, api.IPv4)
+		have, err := render.RuleIn("cali-y", c.rule, api.IPv4)
 		if err != nil {
 			t.Fatal(err)
 		}
@@ -319,6 +320,12 @@ func TestOwnRule(t *testing.T) {
 	if have := render.OwnID("-A cali-y -s 192.0.2.0/24 -i a -p tcp -j DROP"); have != want {
 		t.Errorf("have ID %q of a rule in another order, want %q", have, want)
 	}
+	// In the kernel's own chains rules are known by where they lead.
+	for action, want := range map[chain.Action]string{lead: "-g cali-x", drop: `-m comment --comment "cali:` + rule(drop).ID + `" -j DROP`} {
+		if have, err := render.RuleIn("FORWARD", rule(action), api.IPv4); err != nil || have != want {
+			t.Errorf("have %s, %v, want %s", have, err, want)
+		}
+	}
 	for _, line := range []string{
 		"", "-A cali-y", "-A cali-y -j", "-A cali-y -i a", "-A cali-y ! -i a -j DROP", "-A cali-y -g DROP", "-A cali-y -j LOG",
 		"-A cali-y -m mark --mark 0x1 -j DROP", "-A cali-y -p gre -j DROP", "-A cali-y -j DROP -i a", "-A cali-y ! -p tcp -j DROP",
@@ -326,7 +333,7 @@ func TestOwnRule(t *testing.T) {
 		"-A cali-y -m set ! --match-set -j DROP", "-A cali-y -m set --match-set", "-A cali-y -m set ! -j DROP", "-A cali-y -m -j DROP",
 		"-A cali-y -m conntrack --ctorigdst 192.0.2.1 -j DROP", "-A cali-y -m connmark --mark 0x1 -j DROP", "-A cali-y -p tcp -m tcp --dport http -j DROP", "-A cali-y -p tcp -m tcp --tcp-flags SYN SYN -j DROP",
 		"-A cali-y -p tcp -m multiport --ports 80 -j DROP", "-A cali-y -p tcp -m multiport --dports 80,x -j DROP",
-		"-A cali-y -m devgroup --src-group 10 -j DROP", "-A cali-y -m devgroup --src-group 0xa/0xffffffff -j DROP",
+		"-A cali-y -m devgroup --src-group 0xa -j DROP", "-A cali-y -m devgroup --src-group 0xa/0xffffffff -j DROP",
 		"-A cali-y -m devgroup ! --src-group 0xa -j DROP", "-A cali-y -m devgroup --src-group 0xa --dst-group 0xa -j DROP",
 		"-A cali-y -m devgroup --src-group default -j DROP", "-A cali-y -m devgroup --src-group 0x1a2b3c4d5 -j DROP",
 		"-A cali-y -m mark --mark 1/1 -j DROP", "-A cali-y -j MARK --set-xmark 0x1/0x1x", "-A cali-y -j MARK --or-mark 0x1/0x1",

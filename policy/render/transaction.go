@@ -195,11 +195,7 @@ func (w *writer) hook(name string, c *chain.Chain) {
 }
 
 func (w *writer) rule(about, command string, r chain.Rule) {
-	write := OwnRule
-	if own(about) && r.Action.Chain() == "" {
-		write = Rule // which nothing but its comment says is ours
-	}
-	text, err := write(r, w.change.Family)
+	text, err := RuleIn(about, r, w.change.Family)
 	if err != nil {
 		w.fail(about, err)
 		return

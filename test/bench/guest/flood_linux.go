@@ -208,11 +208,11 @@ func (p *Path) stream(size int64) (took time.Duration, err error) {
 	var dialer net.Dialer
 	err = inSpace(from.space, func() error {
 		if err := stay(0); err != nil {
-			return errors.Join(err, listener.Close())
+			return err
 		}
 		conn, err := dialer.DialContext(p.ctx, "tcp", target.String())
 		if err != nil {
-			return errors.Join(err, listener.Close())
+			return err
 		}
 		block := make([]byte, streamSize)
 		for left := size; left > 0 && err == nil; left -= streamSize {
@@ -220,6 +220,9 @@ func (p *Path) stream(size int64) (took time.Duration, err error) {
 		}
 		return errors.Join(err, conn.Close())
 	})
+	if err != nil {
+		_ = listener.Close() // nobody may have come
+	}
 	if err = errors.Join(err, <-read); err != nil {
 		return 0, fmt.Errorf("stream: %w", err)
 	}
