@@ -101,7 +101,7 @@ func (r *reader) line(t chain.Table, line string) {
 
 // rule gives what is known of a rule: the ID, and the chain of ours that it leads to.
 func (r *reader) rule(line string) chain.Rule {
-	rule := chain.Rule{ID: idOf(line)}
+	rule := chain.Rule{ID: render.OwnID(line)}
 	if to := leadsTo(line); strings.HasPrefix(to, chainPrefix) {
 		name, known := r.names[to]
 		if !known {

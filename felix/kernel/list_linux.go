@@ -56,21 +56,13 @@ func (s *side) counters(ctx context.Context, k chain.Key) ([]RuleCounter, error)
 		if !strings.HasPrefix(line, "-A ") {
 			continue
 		}
-		c := RuleCounter{ID: idOf(line)}
+		c := RuleCounter{ID: render.OwnID(line)}
 		if c.Packets, c.Bytes, err = countersOf(line); err != nil {
 			return nil, fmt.Errorf("counters of %s: %w", k, err)
 		}
 		counters = append(counters, c)
 	}
 	return counters, nil
-}
-
-// idOf gives the ID of a rule of ours; "" of others'.
-func idOf(line string) string {
-	if name, _ := chainOf(line); strings.HasPrefix(name, chainPrefix) || leadsToOurs(line) {
-		return render.OwnID(line)
-	}
-	return render.ID(line)
 }
 
 // countersOf finds "-c PACKETS BYTES" in a rule. A comment has no say in it: its words stand in quotation marks, and

@@ -113,9 +113,10 @@ func kindName(k policy.Kind) string {
 	}[k]
 }
 
-// title names a policy's or profile's direction for people, "NetworkPolicy shop/web ingress", unless the chain's name does.
-func title(id policy.ID, d api.PolicyType) string {
-	if strings.HasSuffix(rulesName(id, d), id.String()) {
+// title names a policy's or profile's direction for people, "NetworkPolicy shop/web ingress", unless the name of its chain does,
+// which is a hash if it has an underscore.
+func title(chainName string, id policy.ID, d api.PolicyType) string {
+	if !strings.Contains(chainName, "_") {
 		return ""
 	}
 	name := id.Name

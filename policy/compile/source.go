@@ -107,11 +107,11 @@ func (s *source) rules(d api.PolicyType) []policy.Rule {
 
 func (s *source) staged() bool { return s.policy != nil && s.policy.Staged }
 
-// compile makes the content of a direction and family.
-func (s *source) compile(at slot, o Options, verdicts []string) content {
+// compile makes the content of a chain by that name, of a direction and family.
+func (s *source) compile(name string, at slot, o Options, verdicts []string) content {
 	c := content{shape: shape{empty: true}}
 	b := builder{
-		content: &c, deny: o.deny(chain.Filter), log: o.LogPrefix + ": ", staged: s.staged(), title: title(s.id, at.direction),
+		content: &c, deny: o.deny(chain.Filter), log: o.LogPrefix + ": ", staged: s.staged(), title: title(name, s.id, at.direction),
 	}
 	for i, r := range s.rules(at.direction) {
 		if s.staged() && r.Action == api.Log {

@@ -76,7 +76,7 @@ func (c *Compiler) compile(s *source) bool {
 				s.lists[at] = l
 			}
 			before := l.content
-			l.content = s.compile(at, c.options, ids)
+			l.content = s.compile(l.name, at, c.options, ids)
 			changed = changed || before.chain == nil || before.shape != l.shape
 			if before.chain != nil && !before.chain.Equal(l.content.chain) {
 				c.todo.affected.rules(s)

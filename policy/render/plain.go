@@ -18,8 +18,8 @@ import (
 // to tell people goes without its comment, which is most of what it costs a packet that it applies to, if OwnID finds its ID in the
 // rest of the text.
 func RuleIn(name string, r chain.Rule, f api.Family) (string, error) {
-	if r.Comment == "" && (!own(name) || r.Action.Chain() != "") {
-		if text, err := write(r, f, func(*line) {}); err == nil && plainID(strings.Fields(text)) == r.ID {
+	if r.Comment == "" {
+		if text, err := write(r, f, func(*line) {}); err == nil && plainID(name, strings.Fields(text)) == r.ID {
 			return text, nil
 		}
 	}
@@ -36,12 +36,13 @@ func OwnID(line string) string {
 	if len(words) < 2 {
 		return ""
 	}
-	return plainID(words[2:])
+	return plainID(words[1], words[2:])
 }
 
-// plainID gives the ID of a rule of which the words say everything that it asks for, and what it does, as the kernel's chains
-// are printed. It has none if there is anything that is not known here, but for counters.
-func plainID(words []string) string {
+// plainID gives the ID of a rule in a chain by that name, of which the words say everything that it asks for, and what it does, as
+// the kernel's chains are printed. It has none if there is anything that is not known here, but for counters, and if nothing says that
+// it is ours.
+func plainID(name string, words []string) string {
 	var conditions []chain.Condition
 	for {
 		condition, n := plainCondition(words)
@@ -54,7 +55,7 @@ func plainID(words []string) string {
 		words = words[n:]
 	}
 	action, ok := plainAction(words)
-	if !ok {
+	if !ok || !strings.HasPrefix(name, ownPrefix) && action.Chain() == "" {
 		return ""
 	}
 	return chain.NewRule("", action, conditions...).ID

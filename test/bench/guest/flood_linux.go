@@ -124,22 +124,6 @@ func flood(senders []int, count int) (time.Duration, error) {
 	return after - before, err
 }
 
-// receive reads a connection to its end, which must come after so many bytes.
-func receive(listener net.Listener, size int64) error {
-	if err := stay(1); err != nil {
-		return err
-	}
-	conn, err := listener.Accept()
-	if err != nil {
-		return err
-	}
-	n, err := io.CopyBuffer(io.Discard, struct{ io.Reader }{conn}, make([]byte, streamSize))
-	if err == nil && n != size {
-		err = fmt.Errorf("%d bytes arrived of %d", n, size)
-	}
-	return errors.Join(err, conn.Close())
-}
-
 func threadCPU() (time.Duration, error) {
 	var t unix.Timespec
 	if err := unix.ClockGettime(unix.CLOCK_THREAD_CPUTIME_ID, &t); err != nil {
@@ -227,4 +211,20 @@ func (p *Path) stream(size int64) (took time.Duration, err error) {
 		return 0, fmt.Errorf("stream: %w", err)
 	}
 	return time.Since(began), nil
+}
+
+// receive reads a connection to its end, which must come after so many bytes.
+func receive(listener net.Listener, size int64) error {
+	if err := stay(1); err != nil {
+		return err
+	}
+	conn, err := listener.Accept()
+	if err != nil {
+		return err
+	}
+	n, err := io.CopyBuffer(io.Discard, struct{ io.Reader }{conn}, make([]byte, streamSize))
+	if err == nil && n != size {
+		err = fmt.Errorf("%d bytes arrived of %d", n, size)
+	}
+	return errors.Join(err, conn.Close())
 }
