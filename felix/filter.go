@@ -6,12 +6,14 @@ import (
 	"context"
 	"errors"
 	"maps"
+	"slices"
 
 	"korat/api"
 	"korat/felix/dataplane"
 	"korat/felix/kernel"
 	"korat/felix/reconcile"
 	"korat/policy/chain"
+	"korat/policy/compile"
 )
 
 // packetFilter gives what policies ask of the packet filter. A pod's part of it is there from its ADD on, before its
@@ -88,25 +90,46 @@ type distrustful interface {
 }
 
 // filterStep are the chains. Those that look into a set which is not as it must be are closed until it is: what it
-// lacks may be what a rule forbids.
+// lacks may be what a rule forbids. Where several of the kernel's tables change they do so in compile.Transition's order.
 type filterStep struct {
 	*tableStep[chain.Key, *chain.Chain]
 	sets  *sets
 	table reconcile.Table[chain.Key, *chain.Chain]
 	// distrusting says that some are closed.
 	distrusting bool
+	// was are the chains that were written last, nil if none were. missed says that more may differ from what is wanted now
+	// than a State tells.
+	was    map[chain.Key]*chain.Chain
+	missed bool
 }
 
 func (t *filterStep) due() bool {
 	return t.tableStep.due() || t.distrusting || t.sets.unlike() != nil || len(t.sets.copied) > 0
 }
 
+func (t *filterStep) invalidate(n kernel.Notice) {
+	t.missed = t.missed || n.Lost
+	t.tableStep.invalidate(n)
+}
+
 func (t *filterStep) apply(ctx context.Context, s dataplane.State) (reconcile.Result, error) {
 	t.distrust(s)
-	if copies := t.sets.copies(); len(copies) > 0 {
-		return t.goOver(ctx, s, copies)
+	var r reconcile.Result
+	err := t.approach(ctx, s, &r)
+	if t.doubt = err != nil; err != nil && !ofEntries(err) {
+		t.sets.invalidate()
+		return r, err
 	}
-	return t.tableStep.apply(ctx, s)
+	errs := []error{err}
+	if len(t.sets.copied) > 0 {
+		errs = append(errs, t.sets.follow(ctx))
+		t.distrust(s)
+	}
+	last, err := t.tableStep.apply(ctx, s)
+	t.wrote(s.Filter, err)
+	t.doubt = t.doubt || errs[0] != nil
+	r.Read, r.Set, r.Deleted, r.Failed = r.Read || last.Read, r.Set+last.Set, r.Deleted+last.Deleted, last.Failed
+	return r, errors.Join(append(errs, err)...)
 }
 
 // distrust closes what looks into sets that are not as they must be.
@@ -119,26 +142,65 @@ func (t *filterStep) distrust(s dataplane.State) {
 	}
 }
 
-// goOver writes chains that look into copies of sets, so that all change at one moment, then the sets themselves, and then
-// the chains as they are wanted. If that fails half-way, the next pass finds copies that nothing wants.
-func (t *filterStep) goOver(ctx context.Context, s dataplane.State, copies map[string]string) (reconcile.Result, error) {
-	meanwhile := maps.Clone(s.Filter.Chains)
-	for key, c := range s.Filter.Chains {
-		if elsewhere := c.Elsewhere(copies); elsewhere != nil {
-			meanwhile[key] = elsewhere
+// approach writes the chains that are needed on the way to those that are wanted: where several tables change, and where
+// sets change with the chains, ones that look into copies of the sets, so that all change at one moment. If that fails half-way,
+// the next pass finds copies that nothing wants.
+func (t *filterStep) approach(ctx context.Context, s dataplane.State, r *reconcile.Result) error {
+	want, changed := s.Filter.Chains, s.Filter.ChangedChains
+	copies := t.sets.copies()
+	if len(copies) > 0 {
+		want = maps.Clone(want)
+		for key, c := range s.Filter.Chains {
+			if elsewhere := c.Elsewhere(copies); elsewhere != nil {
+				want[key] = elsewhere
+			}
 		}
 	}
-	result, err := t.Step.Apply(ctx, meanwhile, nil)
-	if t.doubt = err != nil; err != nil && !ofEntries(err) {
-		t.sets.invalidate()
-		return result, err
+	if len(copies) > 0 || t.missed {
+		changed = differing(t.was, want)
 	}
-	errs := []error{err, t.sets.follow(ctx)}
-	t.distrust(s)
-	last, err := t.tableStep.apply(ctx, s)
-	result.Set, result.Deleted, result.Failed = result.Set+last.Set, result.Deleted+last.Deleted, last.Failed
-	t.doubt = t.doubt || errs[0] != nil
-	return result, errors.Join(append(errs, err)...)
+	var states []map[chain.Key]*chain.Chain
+	if t.was != nil {
+		states = compile.Transition(t.was, want, changed)
+	}
+	if len(copies) > 0 {
+		states = append(states, want)
+	}
+	t.missed = t.missed || len(states) > 0
+	var errs []error
+	for _, chains := range states {
+		result, err := t.Step.Apply(ctx, chains, nil)
+		r.Read, r.Set, r.Deleted = r.Read || result.Read, r.Set+result.Set, r.Deleted+result.Deleted
+		if errs = append(errs, err); err != nil && !ofEntries(err) {
+			return errors.Join(errs...)
+		}
+		t.was = chains
+	}
+	return errors.Join(errs...)
+}
+
+// wrote notes that the chains were written, unless err says otherwise.
+func (t *filterStep) wrote(f dataplane.Filter, err error) {
+	switch {
+	case err != nil && !ofEntries(err):
+		t.missed = true
+	case t.was == nil || t.missed:
+		t.was, t.missed = maps.Clone(f.Chains), false
+	default:
+		for _, k := range f.ChangedChains {
+			if c := f.Chains[k]; c != nil {
+				t.was[k] = c
+			} else {
+				delete(t.was, k)
+			}
+		}
+	}
+}
+
+// differing gives the keys of the chains that are not the same in both.
+func differing(a, b map[chain.Key]*chain.Chain) []chain.Key {
+	d := reconcile.Compare(a, b, nil)
+	return slices.Concat(slices.Collect(maps.Keys(d.Set)), slices.Collect(maps.Keys(d.Delete)))
 }
 
 // looksInto says whether a chain, if there is one, has a rule with one of the sets.

@@ -278,24 +278,28 @@ func TestTablesInOrder(t *testing.T) {
 		set, gone []string
 		want      string
 	}{
-		{"a policy comes", []string{"cali-pi-new", "cali-fh-2"}, []string{"cali-fh-1"}, "mangle filter"},
-		{"a policy goes", []string{"cali-fh-2"}, []string{"cali-pi-old", "cali-fh-1"}, "filter mangle"},
-		{"a policy changes", []string{"cali-pi-old"}, nil, "mangle filter"},
-		{"what is not there goes", nil, []string{"cali-pi-never"}, "mangle filter"},
-		{"all goes", nil, []string{"cali-pi-old", "cali-fh-1"}, "filter mangle"},
+		{"a policy comes", []string{"cali-pi-new", "cali-fh-2"}, []string{"cali-fh-1"}, "raw mangle filter"},
+		{"a policy goes", []string{"cali-fh-2"}, []string{"cali-pi-old", "cali-fh-1"}, "filter mangle raw"},
+		{"a policy changes", []string{"cali-pi-old"}, nil, "raw mangle filter"},
+		{"what is not there goes", nil, []string{"cali-pi-never"}, "raw mangle filter"},
+		{"all goes", nil, []string{"cali-pi-old", "cali-fh-1"}, "filter mangle raw"},
 	} {
 		t.Run(tt.name, func(t *testing.T) {
-			s := &side{have: map[chain.Table]map[string]*held{chain.Mangle: present("cali-pi-old", "cali-fh-1")}}
-			mangle := &change{table: chain.Mangle, set: map[string]*chain.Chain{}, gone: map[string]bool{}}
-			for _, name := range tt.set {
-				mangle.set[name] = &chain.Chain{}
+			s := &side{have: map[chain.Table]map[string]*held{}}
+			changes := map[chain.Table]*change{chain.Filter: {table: chain.Filter, gone: map[string]bool{"cali-pi-old": true}}}
+			for _, table := range []chain.Table{chain.Raw, chain.Mangle} {
+				s.have[table] = present("cali-pi-old", "cali-fh-1")
+				c := &change{table: table, set: map[string]*chain.Chain{}, gone: map[string]bool{}}
+				for _, name := range tt.set {
+					c.set[name] = &chain.Chain{}
+				}
+				for _, name := range tt.gone {
+					c.gone[name] = true
+				}
+				changes[table] = c
 			}
-			for _, name := range tt.gone {
-				mangle.gone[name] = true
-			}
-			filter := &change{table: chain.Filter, gone: map[string]bool{"cali-pi-old": true}}
 			var have []string
-			for _, c := range s.inOrder(map[chain.Table]*change{chain.Mangle: mangle, chain.Filter: filter}) {
+			for _, c := range s.inOrder(changes) {
 				have = append(have, string(c.table))
 			}
 			if got := strings.Join(have, " "); got != tt.want {

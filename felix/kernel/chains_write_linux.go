@@ -39,8 +39,9 @@ func (s *side) write(ctx context.Context, d reconcile.Diff[chain.Key, *chain.Cha
 }
 
 // inOrder gives the changes as they are to be made, for the kernel makes those of one table at a time: as packets meet the
-// tables, but that one which comes to have fewer chains goes after all others. What policies before connection tracking or
-// DNAT have denied may be for those of the filter table to deny from now on, which so are there first.
+// tables, but of those that come to have fewer chains after all others, the last one first. What policies before connection
+// tracking or DNAT have denied may be for those of the filter table to deny from now on, which so are there first. Whoever knows
+// what all chains mean gives the changes of one table at a time.
 func (s *side) inOrder(tables map[chain.Table]*change) []*change {
 	var first, last []*change
 	for _, table := range render.Tables() {
@@ -53,6 +54,7 @@ func (s *side) inOrder(tables map[chain.Table]*change) []*change {
 			first = append(first, c)
 		}
 	}
+	slices.Reverse(last)
 	return append(first, last...)
 }
 

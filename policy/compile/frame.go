@@ -63,21 +63,16 @@ func known(o Options) []chain.Rule {
 func forward(o Options, f api.Family, d doors) []chain.Rule {
 	from, to := o.workloads(api.Egress), o.workloads(api.Ingress)
 	var rules []chain.Rule
-	in, out := d.open(chain.Filter, api.Ingress, forwarded), d.open(chain.Filter, api.Egress, forwarded)
-	switch {
-	case d.early():
-		rules = append(rules, rule(setMark(0, passMark), passed))
-		if in {
-			rules = append(rules, rule(jump(fromForward), notAccepted))
-		}
-	default:
-		rules = append(rules, rule(setMark(0, bothMarks), decided))
-		if in {
-			rules = append(rules, rule(jump(fromForward)))
-		}
+	if d.early() {
+		rules = append(rules, unpassed())
+	} else {
+		rules = append(rules, undecide())
+	}
+	if d.open(chain.Filter, api.Ingress, forwarded) {
+		rules = append(rules, rule(jump(fromForward), notAccepted))
 	}
 	rules = append(rules, rule(jump(fromWorkloads), from), rule(jump(toWorkloads), to))
-	if out {
+	if d.open(chain.Filter, api.Egress, forwarded) {
 		rules = append(rules, rule(jump(toForward)))
 	}
 	if len(loops(o, f)) > 0 {
@@ -106,7 +101,7 @@ func workloadsToHost(o Options, f api.Family) []chain.Rule {
 			rules = append(rules, rule(accept, chain.Proto{Number: policy.ICMPv6}, chain.ICMP{ICMPType: policy.ICMPType{Type: t, Code: -1}}))
 		}
 	}
-	rules = append(rules, rule(gotoChain(dropTracked), notNew), rule(setMark(0, bothMarks), decided), rule(jump(fromWorkloads)))
+	rules = append(rules, rule(gotoChain(dropTracked), notNew), undecide(), rule(jump(fromWorkloads)))
 	switch o.ToHost {
 	case ToHostDrop:
 		rules = append(rules, refuse("defaultEndpointToHostAction", hostShut, drop)...)

@@ -7,11 +7,19 @@ import (
 	"korat/policy/chain"
 )
 
+// Where there are policies in raw or mangle, unmarked takes off marks of ours that are somebody else's, and
+// acceptedBefore and unpassed are for those that these policies have given: of what is forwarded the mark that it was passed
+// means nothing any more. Without such policies undecide takes both off.
+func unmarked() chain.Rule       { return rule(setMark(0, bothMarks)) }
+func acceptedBefore() chain.Rule { return chain.NewRule("accepted before", accept, accepted) }
+func unpassed() chain.Rule       { return rule(setMark(0, passMark), passed) }
+func undecide() chain.Rule       { return rule(setMark(0, bothMarks), decided) }
+
 // input is the way of what comes to this node itself.
 func input(o Options, d doors) []chain.Rule {
 	rules := []chain.Rule{rule(gotoChain(workloadToHost), o.workloads(api.Egress))}
 	if d.early() {
-		rules = append(rules, chain.NewRule("accepted before", accept, accepted))
+		rules = append(rules, acceptedBefore())
 	}
 	if d.open(chain.Filter, api.Ingress, local) {
 		rules = append(rules, rule(jump(fromHost)))
@@ -24,7 +32,7 @@ func input(o Options, d doors) []chain.Rule {
 func prerouting(o Options, d doors) []chain.Rule {
 	rules := []chain.Rule{rule(gotoChain(dropSpoofed), o.workloads(api.Egress), chain.Spoofed{})}
 	if d.early() {
-		rules = append(rules, rule(setMark(0, bothMarks)))
+		rules = append(rules, unmarked())
 	}
 	if d.open(chain.Raw, api.Ingress, untracked) {
 		rules = append(rules, rule(jump(fromHost)), rule(chain.Action{Verb: chain.NoTrack}, accepted))
@@ -62,7 +70,7 @@ func hostFrame(o Options, f api.Family, d doors, all map[chain.Key]*chain.Chain)
 			rule(jump(toHost), newConnection, translated, chain.AddrType{Side: chain.Source, Type: "LOCAL"}))
 	}
 	if d.open(chain.Raw, api.Egress, untracked) {
-		link(chain.Raw, "OUTPUT", rule(setMark(0, bothMarks)), rule(jump(toHost)), rule(chain.Action{Verb: chain.NoTrack}, accepted))
+		link(chain.Raw, "OUTPUT", unmarked(), rule(jump(toHost)), rule(chain.Action{Verb: chain.NoTrack}, accepted))
 	}
 }
 
@@ -71,7 +79,7 @@ func hostFrame(o Options, f api.Family, d doors, all map[chain.Key]*chain.Chain)
 func output(d doors) []chain.Rule {
 	var rules []chain.Rule
 	if d.open(chain.Raw, api.Egress, untracked) {
-		rules = append(rules, chain.NewRule("accepted before", accept, accepted))
+		rules = append(rules, acceptedBefore())
 	}
 	return append(rules, rule(jump(toHost), notTranslated))
 }
