@@ -142,15 +142,30 @@ func (t *filterStep) distrust(s dataplane.State) {
 	}
 }
 
-// approach writes the chains that are needed on the way to those that are wanted: where several tables change, and where
-// sets change with the chains, ones that look into copies of the sets, so that all change at one moment. If that fails half-way,
-// the next pass finds copies that nothing wants.
+// approach writes the chains that are needed on the way to those that are wanted. If that fails half-way, the next pass goes
+// on from there, and finds copies of sets that nothing wants.
 func (t *filterStep) approach(ctx context.Context, s dataplane.State, r *reconcile.Result) error {
-	want, changed := s.Filter.Chains, s.Filter.ChangedChains
-	copies := t.sets.copies()
+	states := t.way(s.Filter)
+	t.missed = t.missed || len(states) > 0
+	var errs []error
+	for _, chains := range states {
+		result, err := t.Step.Apply(ctx, chains, nil)
+		r.Read, r.Set, r.Deleted = r.Read || result.Read, r.Set+result.Set, r.Deleted+result.Deleted
+		if errs = append(errs, err); err != nil && !ofEntries(err) {
+			break
+		}
+		t.was = chains
+	}
+	return errors.Join(errs...)
+}
+
+// way gives the chains that are needed in between where several tables change, and where sets change with the chains: then they
+// look into copies of the sets at last, so that all change at one moment.
+func (t *filterStep) way(f dataplane.Filter) []map[chain.Key]*chain.Chain {
+	want, changed, copies := f.Chains, f.ChangedChains, t.sets.copies()
 	if len(copies) > 0 {
 		want = maps.Clone(want)
-		for key, c := range s.Filter.Chains {
+		for key, c := range f.Chains {
 			if elsewhere := c.Elsewhere(copies); elsewhere != nil {
 				want[key] = elsewhere
 			}
@@ -166,17 +181,7 @@ func (t *filterStep) approach(ctx context.Context, s dataplane.State, r *reconci
 	if len(copies) > 0 {
 		states = append(states, want)
 	}
-	t.missed = t.missed || len(states) > 0
-	var errs []error
-	for _, chains := range states {
-		result, err := t.Step.Apply(ctx, chains, nil)
-		r.Read, r.Set, r.Deleted = r.Read || result.Read, r.Set+result.Set, r.Deleted+result.Deleted
-		if errs = append(errs, err); err != nil && !ofEntries(err) {
-			return errors.Join(errs...)
-		}
-		t.was = chains
-	}
-	return errors.Join(errs...)
+	return states
 }
 
 // wrote notes that the chains were written, unless err says otherwise.
