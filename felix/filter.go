@@ -97,10 +97,12 @@ type filterStep struct {
 	table reconcile.Table[chain.Key, *chain.Chain]
 	// distrusting says that some are closed.
 	distrusting bool
-	// was are the chains that were written last, nil if none were. missed says that more may differ from what is wanted now
-	// than a State tells.
+	// was are the chains that were wanted last, nil if they could not be written. missed says that more may differ from what is
+	// wanted now than a State tells.
 	was    map[chain.Key]*chain.Chain
 	missed bool
+	// refused says that there may be closed chains that nothing wants: in the place of some that could not be written.
+	refused bool
 }
 
 func (t *filterStep) due() bool {
@@ -116,7 +118,11 @@ func (t *filterStep) apply(ctx context.Context, s dataplane.State) (reconcile.Re
 	t.distrust(s)
 	var r reconcile.Result
 	err := t.approach(ctx, s, &r)
+	if t.refused = t.refused || err != nil; t.refused && (err != nil || s.Filter.Changed()) {
+		t.Step.Invalidate()
+	}
 	if t.doubt = err != nil; err != nil && !ofEntries(err) {
+		t.was = nil
 		t.sets.invalidate()
 		return r, err
 	}
@@ -127,6 +133,7 @@ func (t *filterStep) apply(ctx context.Context, s dataplane.State) (reconcile.Re
 	}
 	last, err := t.tableStep.apply(ctx, s)
 	t.wrote(s.Filter, err)
+	t.refused = err != nil
 	t.doubt = t.doubt || errs[0] != nil
 	r.Read, r.Set, r.Deleted, r.Failed = r.Read || last.Read, r.Set+last.Set, r.Deleted+last.Deleted, last.Failed
 	return r, errors.Join(append(errs, err)...)
@@ -142,19 +149,16 @@ func (t *filterStep) distrust(s dataplane.State) {
 	}
 }
 
-// approach writes the chains that are needed on the way to those that are wanted. If that fails half-way, the next pass goes
-// on from there, and finds copies of sets that nothing wants.
+// approach writes the chains that are needed on the way to those that are wanted. If that fails, the next pass goes there
+// directly, and finds copies of sets that nothing wants.
 func (t *filterStep) approach(ctx context.Context, s dataplane.State, r *reconcile.Result) error {
-	states := t.way(s.Filter)
-	t.missed = t.missed || len(states) > 0
 	var errs []error
-	for _, chains := range states {
+	for _, chains := range t.way(s.Filter) {
 		result, err := t.Step.Apply(ctx, chains, nil)
-		r.Read, r.Set, r.Deleted = r.Read || result.Read, r.Set+result.Set, r.Deleted+result.Deleted
+		r.Read, r.Set, r.Deleted, r.Failed = r.Read || result.Read, r.Set+result.Set, r.Deleted+result.Deleted, result.Failed
 		if errs = append(errs, err); err != nil && !ofEntries(err) {
 			break
 		}
-		t.was = chains
 	}
 	return errors.Join(errs...)
 }
@@ -171,11 +175,11 @@ func (t *filterStep) way(f dataplane.Filter) []map[chain.Key]*chain.Chain {
 			}
 		}
 	}
-	if len(copies) > 0 || t.missed {
-		changed = differing(t.was, want)
-	}
 	var states []map[chain.Key]*chain.Chain
 	if t.was != nil {
+		if len(copies) > 0 || t.missed {
+			changed = differing(t.was, want)
+		}
 		states = compile.Transition(t.was, want, changed)
 	}
 	if len(copies) > 0 {
@@ -188,7 +192,7 @@ func (t *filterStep) way(f dataplane.Filter) []map[chain.Key]*chain.Chain {
 func (t *filterStep) wrote(f dataplane.Filter, err error) {
 	switch {
 	case err != nil && !ofEntries(err):
-		t.missed = true
+		t.was = nil
 	case t.was == nil || t.missed:
 		t.was, t.missed = maps.Clone(f.Chains), false
 	default:

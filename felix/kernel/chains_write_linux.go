@@ -38,10 +38,10 @@ func (s *side) write(ctx context.Context, d reconcile.Diff[chain.Key, *chain.Cha
 	return errors.Join(errs...)
 }
 
-// inOrder gives the changes as they are to be made, for the kernel makes those of one table at a time: as packets meet the
-// tables, but of those that come to have fewer chains after all others, the last one first. What policies before connection
-// tracking or DNAT have denied may be for those of the filter table to deny from now on, which so are there first. Whoever knows
-// what all chains mean gives the changes of one table at a time.
+// inOrder gives the changes in the order in which they are to be made, for the kernel makes those of one table at a time:
+// first those of tables that packets meet early, but if such a table comes to have fewer chains it is the other way round, and after
+// filter. What policies before connection tracking or DNAT have denied may be for those of the filter table to deny from
+// now on, which so are there first.
 func (s *side) inOrder(tables map[chain.Table]*change) []*change {
 	var first, last []*change
 	for _, table := range render.Tables() {

@@ -21,7 +21,8 @@ import (
 const goldens = "../../policy/compile/testdata/*.txtar"
 
 // TestGoldens has iptables-restore --test read what each of package compile's cases comes to, in both families, with the
-// sets there that its rules look into; then each is written in the place of the one before, and known again.
+// sets there that its rules look into; then each is written in the place of the one before, over the states in between, and known
+// again.
 func TestGoldens(t *testing.T) {
 	t.Parallel()
 	files, err := filepath.Glob(goldens)
@@ -30,6 +31,8 @@ func TestGoldens(t *testing.T) {
 	}
 	eachBackend(t, func(t *testing.T, h filterHost) {
 		step := reconcile.NewStep("chains", h.chains(h.config()))
+		var was map[chain.Key]*chain.Chain
+		between := map[string]int{}
 		for _, file := range files {
 			name := strings.TrimSuffix(filepath.Base(file), ".txtar")
 			g := policytest.ReadGolden(t, file)
@@ -39,11 +42,24 @@ func TestGoldens(t *testing.T) {
 			for _, f := range api.Families() {
 				h.testText(f, textOf(t, f, c.Chains()))
 			}
-			apply(t, step, maps.Clone(c.Chains()))
+			d := reconcile.Compare(was, c.Chains(), nil)
+			for _, state := range compile.Transition(was, c.Chains(), slices.Concat(slices.Collect(maps.Keys(d.Set)), slices.Collect(maps.Keys(d.Delete)))) {
+				apply(t, step, state)
+				for key := range state {
+					between[string(key.Table)+" "+key.Name[:min(len(key.Name), len("cali-1st"))]]++
+				}
+			}
+			was = maps.Clone(c.Chains())
+			apply(t, step, was)
 			step.Invalidate()
 			equal(t, name+" read", reconcile.Result{Read: true}, apply(t, step, maps.Clone(c.Chains())))
 		}
 		apply(t, step, nil)
+		for _, want := range []string{"mangle cali-1st", "mangle cali-2nd", "mangle cali-too", "filter cali-1st", "filter cali-2nd"} {
+			if between[want] == 0 {
+				t.Errorf("no state in between has %q", want)
+			}
+		}
 	})
 }
 

@@ -20,41 +20,44 @@ import (
 // and mangle at first decide on what they are to decide on and on what they have decided on; then filter changes, and
 // then they forget. Of the others, in filter, all have to allow a packet: so long, those that there were and those that are
 // to be. A verdict then is the old one or the new one at every moment.
+//
+// A family that is in one of both only comes or goes as a whole, at the end.
 func Transition(before, after map[chain.Key]*chain.Chain, changed []chain.Key) []map[chain.Key]*chain.Chain {
 	if !crosses(changed) || !early(before) && !early(after) {
 		return nil
 	}
-	b, a := split(before), split(after)
+	both := familiesOf(before, after)
+	b, a := split(before, both), split(after, both)
 	now, at := before, maps.Clone(b)
 	var states []map[chain.Key]*chain.Chain
-	to := func(t chain.Table, chains tableChains) {
+	then := func(t chain.Table, chains tableChains) {
 		if maps.EqualFunc(at[t], chains, (*chain.Chain).Equal) {
 			return
 		}
 		at[t] = chains
 		now = maps.Clone(now)
-		maps.DeleteFunc(now, func(k chain.Key, _ *chain.Chain) bool { return k.Table == t })
+		maps.DeleteFunc(now, func(k chain.Key, _ *chain.Chain) bool { return k.Table == t && both[k.Family] })
 		maps.Copy(now, chains)
 		states = append(states, now)
 	}
 	// What raw and mangle accept has a mark. Others' are taken off before filter trusts in it, and filter does before any
 	// packet may come with it.
-	to(chain.Raw, trusting(b[chain.Raw], a[chain.Raw]))
-	to(chain.Filter, agreeing(b[chain.Filter], a[chain.Filter]))
-	to(chain.Raw, deciding(a[chain.Raw], b[chain.Raw]))
-	to(chain.Mangle, deciding(a[chain.Mangle], b[chain.Mangle]))
-	to(chain.Filter, agreeing(a[chain.Filter], b[chain.Filter]))
-	to(chain.Mangle, a[chain.Mangle])
-	to(chain.Raw, trusting(a[chain.Raw], b[chain.Raw]))
-	to(chain.Filter, a[chain.Filter])
-	to(chain.Raw, a[chain.Raw])
-	if len(states) == 0 {
-		return nil
+	then(chain.Raw, trusting(b[chain.Raw], a[chain.Raw]))
+	then(chain.Filter, agreeing(b[chain.Filter], a[chain.Filter]))
+	then(chain.Raw, deciding(a[chain.Raw], b[chain.Raw]))
+	then(chain.Mangle, deciding(a[chain.Mangle], b[chain.Mangle]))
+	then(chain.Filter, agreeing(a[chain.Filter], b[chain.Filter]))
+	then(chain.Mangle, a[chain.Mangle])
+	then(chain.Raw, trusting(a[chain.Raw], b[chain.Raw]))
+	then(chain.Filter, a[chain.Filter])
+	then(chain.Raw, a[chain.Raw])
+	if n := len(states); n > 0 && maps.EqualFunc(states[n-1], after, (*chain.Chain).Equal) {
+		return states[:n-1]
 	}
-	return states[:len(states)-1]
+	return states
 }
 
-// tableChains are those of one table, in both families.
+// tableChains are those of one table, in the families that are in both.
 type tableChains map[chain.Key]*chain.Chain
 
 // crosses says whether the chains of several tables change. That of nat denies nothing.
@@ -67,11 +70,13 @@ func crosses(changed []chain.Key) bool {
 	return len(tables) > 1
 }
 
-// early says whether there are policies in raw or mangle.
+// early says whether there are policies that decide before those of filter. Those in mangle POSTROUTING are for what
+// filter's leave alone.
 func early(chains map[chain.Key]*chain.Chain) bool {
 	for _, f := range api.Families() {
-		for _, t := range []chain.Table{chain.Raw, chain.Mangle} {
-			if chains[chain.Key{Family: f, Table: t, Name: fromHost}] != nil || chains[chain.Key{Family: f, Table: t, Name: toHost}] != nil {
+		for _, k := range []chain.Key{{Table: chain.Raw, Name: fromHost}, {Table: chain.Raw, Name: toHost}, {Table: chain.Mangle, Name: fromHost}} {
+			k.Family = f
+			if chains[k] != nil {
 				return true
 			}
 		}
@@ -79,11 +84,25 @@ func early(chains map[chain.Key]*chain.Chain) bool {
 	return false
 }
 
+// familiesOf gives those that are in both.
+func familiesOf(before, after map[chain.Key]*chain.Chain) map[api.Family]bool {
+	both := map[api.Family]bool{}
+	for _, f := range api.Families() {
+		hook := chain.Key{Family: f, Table: chain.Filter, Name: "FORWARD"}
+		if before[hook] != nil && after[hook] != nil {
+			both[f] = true
+		}
+	}
+	return both
+}
+
 // split gives the chains of each table.
-func split(chains map[chain.Key]*chain.Chain) map[chain.Table]tableChains {
+func split(chains map[chain.Key]*chain.Chain, families map[api.Family]bool) map[chain.Table]tableChains {
 	all := map[chain.Table]tableChains{chain.Raw: {}, chain.Mangle: {}, chain.NAT: {}, chain.Filter: {}}
 	for k, c := range chains {
-		all[k.Table][k] = c
+		if families[k.Family] {
+			all[k.Table][k] = c
+		}
 	}
 	return all
 }
@@ -101,7 +120,7 @@ func trusting(chains, others tableChains) tableChains {
 		switch have := chains[k]; {
 		case have != nil:
 			rules = slices.DeleteFunc(slices.Clone(have.Rules), func(r chain.Rule) bool { return r.ID == undecide().ID })
-		case k.Table == chain.Raw:
+		case k.Table == chain.Raw: // it is of OUTPUT: what comes in has one always
 			hook := chain.Key{Family: k.Family, Table: k.Table, Name: "OUTPUT"}
 			all[hook], at = others[hook], 0
 		default: // nothing is decided there
@@ -179,7 +198,7 @@ func (m merger) merge(name string, between ...chain.Rule) {
 			m.all[k] = added
 		case !have.Equal(added):
 			first, second := k, k
-			first.Name, second.Name = name+"-1", name+"-2"
+			first.Name, second.Name = fit("cali-1st", name, false), fit("cali-2nd", name, false)
 			m.all[first], m.all[second] = have, added
 			m.all[k] = &chain.Chain{Rules: slices.Concat([]chain.Rule{rule(jump(first.Name))}, between, []chain.Rule{rule(gotoChain(second.Name))})}
 		}

@@ -10,6 +10,7 @@ import (
 	"strings"
 	"testing"
 
+	"korat/api"
 	"korat/policy"
 	"korat/policy/chain"
 	"korat/policy/compile"
@@ -23,7 +24,9 @@ func TestTablesOneByOne(t *testing.T) {
 	changes := 0
 	for world := range 20 {
 		w := newWalk(seed + uint64(world))
-		for i := range 3 {
+		w.options.Groups = world%2 == 0
+		w.have = compile.New(w.options)
+		for i := range crowd {
 			w.inhabit(i)
 		}
 		for range 10 {
@@ -44,6 +47,9 @@ func TestTablesOneByOne(t *testing.T) {
 		t.Error("that tells little")
 	}
 }
+
+// crowd is how many pods there are: too many for one chain that tells them apart.
+const crowd = 12
 
 // hostEndpoint makes one, changes one or takes one away.
 func (w *walk) hostEndpoint() string {
@@ -67,8 +73,11 @@ func (w *walk) changeFailsafes() string {
 			compile.Failsafe{Protocol: policy.TCP, Port: 1000, Net: netip.MustParsePrefix("10.1.0.0/22")}, compile.Failsafe{Protocol: policy.UDP, Port: 1000})
 	}
 	w.options.FailsafeIn, w.options.FailsafeOut = ports(), ports()
+	if w.IntN(4) == 0 {
+		w.options.Families = pick(w, api.Families(), []api.Family{api.IPv4}, []api.Family{api.IPv6})
+	}
 	w.have.SetOptions(w.options)
-	return fmt.Sprintf("failsafe ports %v and %v", w.options.FailsafeIn, w.options.FailsafeOut)
+	return fmt.Sprintf("failsafe ports %v and %v, %v", w.options.FailsafeIn, w.options.FailsafeOut, w.options.Families)
 }
 
 // tables makes changes, and says how many times several tables of the kernel changed, which is once at most.
@@ -76,11 +85,14 @@ func (w *walk) tables(t *testing.T) int {
 	before := w.state()
 	did, several := "", 1+w.IntN(3)
 	for range several {
-		did += "; " + pick(w, w.changeFailsafes, w.hostEndpoint, w.changePolicy, w.changePolicy, w.pickPeers, w.changeTier, w.changePeer, w.changeProfile)()
+		did += "; " + pick(w, w.changeFailsafes, w.somebody, w.hostEndpoint, w.changePolicy, w.changePolicy, w.pickPeers, w.changeTier, w.changePeer, w.changeProfile)()
 	}
 	changes := w.have.Update()
 	after := w.state()
 	states := tableByTable(before, after, changes)
+	for i, s := range slices.Concat([]state{before}, states)[:len(states)] {
+		follows(t, s.chains, states[i].chains, i == len(states)-1)
+	}
 	w.settle()
 	if len(states) < 2 || several > 1 && slices.ContainsFunc(slices.Collect(maps.Values(changes.Sets)), func(c compile.SetChange) bool { return !c.New && !c.Gone }) {
 		return 0 // of what has nothing to do with each other each may come alone: TestTransitions is about that
@@ -89,12 +101,12 @@ func (w *walk) tables(t *testing.T) int {
 		j := w.journey()
 		old, tracked, _ := before.travel(t, j)
 		now, still, _ := after.travel(t, j)
-		if old != now || old && j.State != "" && tracked != still {
+		if old != now || old != dropped && j.State != "" && tracked != still {
 			continue // any is right, or a connection is known no more, or not yet: other endpoints judge its packets anew
 		}
 		for i, s := range states {
 			if have, _, trail := s.travel(t, j); have != old {
-				t.Errorf("%s: on %s by %v\nit passes before and after: %v, and %v in state %d of %d:\n%s", did, j.packet, j.hooks, old, have, i+1, len(states), strings.Join(trail, "\n"))
+				t.Errorf("%s: on %s by %v\nits fate is %v before and after, and %v in state %d of %d:\n%s", did, j.packet, j.hooks, old, have, i+1, len(states), strings.Join(trail, "\n"))
 				return 1
 			}
 		}
@@ -133,6 +145,45 @@ func tableByTable(before, after state, changes compile.Changes) []state {
 	return append(states, state{want, sets, before.groups})
 }
 
+// follows wants a state to be closed, and one table to differ from the state before, unless it is the last one.
+func follows(t *testing.T, before, now map[chain.Key]*chain.Chain, last bool) {
+	t.Helper()
+	tables := map[chain.Table]bool{}
+	for key, c := range now {
+		if len(key.Name) > chain.MaxName {
+			t.Errorf("%s: the name is too long", key)
+		}
+		if had := before[key]; had == nil || !had.Equal(c) {
+			tables[key.Table] = true
+		}
+		for to := range c.Uses {
+			if now[chain.Key{Family: key.Family, Table: key.Table, Name: to}] == nil || to == key.Name {
+				t.Errorf("%s leads to %s", key, to)
+			}
+		}
+	}
+	for key := range before {
+		if now[key] == nil {
+			tables[key.Table] = true
+		}
+	}
+	if len(tables) != 1 && !last {
+		t.Errorf("these tables change at once: %v", tables)
+	}
+}
+
+// somebody is a pod that comes, goes, or has other labels.
+func (w *walk) somebody() string {
+	i := w.IntN(crowd)
+	id := fmt.Sprint("pod", i)
+	if _, there := w.locals[id]; there && w.IntN(3) == 0 {
+		delete(w.locals, id)
+		w.have.DeleteLocal(id)
+		return "no " + id
+	}
+	return w.inhabit(i)
+}
+
 // journey is a packet, and the hooks that it passes.
 type journey struct {
 	packet
@@ -142,7 +193,7 @@ type journey struct {
 func (w *walk) journey() journey {
 	v6 := w.IntN(2)
 	end := func() (string, netip.Addr) {
-		if i := w.IntN(8); i < 3 {
+		if i := w.IntN(2 * crowd); i < crowd {
 			return fmt.Sprint("cali", i), podPrefixes(i)[v6].Addr()
 		}
 		return pick(w, "eth0", "eth1", "eth9"), netip.MustParseAddr(fmt.Sprintf([]string{"10.1.%d.9", "fd00:%x::9"}[v6], w.IntN(6)))
@@ -165,8 +216,9 @@ func (w *walk) journey() journey {
 	return journey{p, []hook{raw, mangle, {Table: chain.Filter, Name: "FORWARD"}, {Table: chain.Mangle, Name: "POSTROUTING"}}}
 }
 
-// travel says whether a packet passes, whether its connection is tracked, and by which rules it came.
-func (s state) travel(t *testing.T, j journey) (passes, tracked bool, trail []string) {
+// travel gives a packet's fate in filter, or that another table drops it, whether its connection is tracked, and by
+// which rules it came.
+func (s state) travel(t *testing.T, j journey) (have policytest.Fate, tracked bool, trail []string) {
 	k := &kernel{TB: t, Chains: s.chains, Sets: s.sets, Groups: s.groups, Local: hosts()}
 	p := j.packet
 	for _, h := range j.hooks {
@@ -174,9 +226,12 @@ func (s state) travel(t *testing.T, j journey) (passes, tracked bool, trail []st
 		if h.Name == "PREROUTING" { // there is no route yet
 			p.Out = ""
 		}
-		if k.Through(&p, h) == policytest.Dropped {
-			return false, !p.Untracked, k.Trail
+		switch f := k.Through(&p, h); {
+		case f == dropped:
+			return dropped, !p.Untracked, k.Trail
+		case h.Table == chain.Filter:
+			have = f
 		}
 	}
-	return true, !p.Untracked, k.Trail
+	return have, !p.Untracked, k.Trail
 }
