@@ -42,7 +42,13 @@ func (w watched) Write(ctx context.Context, d reconcile.Diff[chain.Key, *chain.C
 	if w.before != nil {
 		w.before()
 	}
-	return w.table.Write(ctx, d)
+	err := w.table.Write(ctx, d)
+	for key := range w.table.Bad { // a closed one stands for it, as in the kernel
+		if d.Set[key] != nil {
+			w.table.Have[key] = closedChain
+		}
+	}
+	return err
 }
 
 // newCrossing has a host endpoint with a policy in mangle and one in filter.
@@ -152,9 +158,7 @@ func TestCrossingFails(t *testing.T) {
 					c.open()
 					left := writes
 					c.before = func() {
-						if c.table.Bad == nil { // else the kernel's table has a chain that drops all, and the fake one does not
-							c.closed(t)
-						}
+						c.closed(t)
 						if left--; left == -1 {
 							fail(c.table)
 						}
@@ -190,4 +194,87 @@ func (c *crossing) closed(t *testing.T) {
 			}
 		}
 	}
+}
+
+// TestClosedAtOnce has sets lack members: what looks into them is closed in that pass, whatever else changes, and also if all has to be
+// read. Nothing is read for a chain that stays closed.
+func TestClosedAtOnce(t *testing.T) {
+	full := errors.New("full")
+	key := func(name string) chain.Key { return chain.Key{Family: api.IPv4, Table: chain.Filter, Name: name} }
+	for name, tc := range map[string]struct {
+		notice kernel.Notice
+		reads  int
+	}{"nothing is in doubt": {kernel.Notice{}, 1}, "all is": {kernel.Notice{Lost: true}, 2}} {
+		t.Run(name, func(t *testing.T) {
+			table := &closingTable{}
+			step := newSteps(Tables{Sets: &fakeSets{}, Chains: table})[chainsStep].(*filterStep)
+			want := map[chain.Key]*chain.Chain{}
+			pass := func(add string) {
+				c := &chain.Chain{Rules: []chain.Rule{chain.NewRule("", chain.Action{Verb: chain.Drop}, chain.InSet{Set: add})}}
+				want[key(add)] = c
+				_, err := step.apply(t.Context(), dataplane.State{Filter: dataplane.Filter{Chains: want, ChangedChains: []chain.Key{key(add)}}})
+				if err != nil && !errors.Is(err, full) {
+					t.Fatal(err)
+				}
+			}
+			for _, set := range []string{"a", "b"} {
+				pass(set)
+			}
+			step.sets.lacking = map[policy.SetKey]error{setKey("a"): full}
+			pass("c")
+			step.sets.lacking[setKey("b")] = full
+			step.invalidate(tc.notice)
+			pass("d")
+			if have := table.closed(); have != "a b" {
+				t.Errorf("closed are %s", have)
+			}
+			pass("e")
+			if table.Reads != tc.reads {
+				t.Errorf("read %d times, want %d", table.Reads, tc.reads)
+			}
+			step.sets.lacking = nil
+			pass("f")
+			if have := table.closed(); have != "" {
+				t.Errorf("closed are %s", have)
+			}
+		})
+	}
+}
+
+// closingTable closes chains that look into sets that are not as they must be, if it is given them.
+type closingTable struct {
+	reconciletest.Table[chain.Key, *chain.Chain]
+	distrusted map[string]error
+}
+
+var closedChain = &chain.Chain{Rules: []chain.Rule{chain.NewRule("closed", chain.Action{Verb: chain.Drop})}}
+
+func (c *closingTable) Distrust(sets map[string]error) { c.distrusted = sets }
+
+func (c *closingTable) Write(ctx context.Context, d reconcile.Diff[chain.Key, *chain.Chain]) error {
+	c.Bad = map[chain.Key]error{}
+	for key, want := range d.Set {
+		for set := range want.Sets {
+			if err := c.distrusted[set]; err != nil {
+				c.Bad[key] = err
+			}
+		}
+	}
+	err := c.Table.Write(ctx, d)
+	for key := range c.Bad {
+		c.Have[key] = closedChain
+	}
+	return err
+}
+
+// closed gives the names of those that are.
+func (c *closingTable) closed() string {
+	var all []string
+	for key, have := range c.Have {
+		if have == closedChain {
+			all = append(all, key.Name)
+		}
+	}
+	slices.Sort(all)
+	return strings.Join(all, " ")
 }

@@ -101,8 +101,8 @@ type filterStep struct {
 	// wanted now than a State tells.
 	was    map[chain.Key]*chain.Chain
 	missed bool
-	// refused says that there may be closed chains that nothing wants: in the place of some that could not be written.
-	refused bool
+	// failed are chains that could not be written: closed ones stand for them, whether anything still wants them or not.
+	failed map[chain.Key]error
 }
 
 func (t *filterStep) due() bool {
@@ -115,28 +115,53 @@ func (t *filterStep) invalidate(n kernel.Notice) {
 }
 
 func (t *filterStep) apply(ctx context.Context, s dataplane.State) (reconcile.Result, error) {
-	t.distrust(s)
 	var r reconcile.Result
-	err := t.approach(ctx, s, &r)
-	if t.refused = t.refused || err != nil; t.refused && (err != nil || s.Filter.Changed()) {
-		t.Step.Invalidate()
-	}
-	if t.doubt = err != nil; err != nil && !ofEntries(err) {
-		t.was = nil
+	t.distrust(s)
+	if err := t.approach(ctx, s, &r); err != nil {
+		t.was, t.doubt = nil, true
 		t.sets.invalidate()
 		return r, err
 	}
-	errs := []error{err}
+	var errs []error
 	if len(t.sets.copied) > 0 {
 		errs = append(errs, t.sets.follow(ctx))
 		t.distrust(s)
 	}
-	last, err := t.tableStep.apply(ctx, s)
+	if t.unwanted(s.Filter) {
+		t.Step.Invalidate()
+	}
+	err := t.write(ctx, s, &r)
+	if r.Read && t.distrusting && (err == nil || ofEntries(err)) {
+		t.distrust(s) // what was read is in doubt no more
+		err = t.write(ctx, s, &r)
+	}
 	t.wrote(s.Filter, err)
-	t.refused = err != nil
-	t.doubt = t.doubt || errs[0] != nil
-	r.Read, r.Set, r.Deleted, r.Failed = r.Read || last.Read, r.Set+last.Set, r.Deleted+last.Deleted, last.Failed
 	return r, errors.Join(append(errs, err)...)
+}
+
+// write writes the chains as they are wanted.
+func (t *filterStep) write(ctx context.Context, s dataplane.State, r *reconcile.Result) error {
+	result, err := t.tableStep.apply(ctx, s)
+	r.Add(result)
+	clear(t.failed)
+	t.fail(err)
+	return err
+}
+
+// fail notes the chains that an error names.
+func (t *filterStep) fail(err error) {
+	failed, _ := reconcile.Failures[chain.Key](err)
+	maps.Copy(t.failed, failed)
+}
+
+// unwanted says whether nothing wants some of the chains that could not be written.
+func (t *filterStep) unwanted(f dataplane.Filter) bool {
+	for k := range t.failed {
+		if f.Chains[k] == nil {
+			return true
+		}
+	}
+	return false
 }
 
 // distrust closes what looks into sets that are not as they must be.
@@ -149,18 +174,18 @@ func (t *filterStep) distrust(s dataplane.State) {
 	}
 }
 
-// approach writes the chains that are needed on the way to those that are wanted. If that fails, the next pass goes there
-// directly, and finds copies of sets that nothing wants.
+// approach writes the chains that are needed on the way to those that are wanted. If that fails as a whole, the next pass goes
+// there directly, and finds copies of sets that nothing wants. What fails of single chains is tried again with those that are wanted.
 func (t *filterStep) approach(ctx context.Context, s dataplane.State, r *reconcile.Result) error {
-	var errs []error
 	for _, chains := range t.way(s.Filter) {
 		result, err := t.Step.Apply(ctx, chains, nil)
-		r.Read, r.Set, r.Deleted, r.Failed = r.Read || result.Read, r.Set+result.Set, r.Deleted+result.Deleted, result.Failed
-		if errs = append(errs, err); err != nil && !ofEntries(err) {
-			break
+		r.Add(result)
+		if err != nil && !ofEntries(err) {
+			return err
 		}
+		t.fail(err)
 	}
-	return errors.Join(errs...)
+	return nil
 }
 
 // way gives the chains that are needed in between where several tables change, and where sets change with the chains: then they

@@ -39,7 +39,7 @@ func newSteps(t Tables) []step {
 			one:  kernel.Notice.TouchesSysctl,
 		},
 		setsStep{sets: sets, name: "sets"},
-		&filterStep{sets: sets, table: t.Chains, tableStep: &tableStep[chain.Key, *chain.Chain]{
+		&filterStep{sets: sets, table: t.Chains, failed: map[chain.Key]error{}, tableStep: &tableStep[chain.Key, *chain.Chain]{
 			Step:    reconcile.NewStep("chains", t.Chains),
 			want:    func(s dataplane.State) map[chain.Key]*chain.Chain { return s.Filter.Chains },
 			changed: func(s dataplane.State) []chain.Key { return s.Filter.ChangedChains },

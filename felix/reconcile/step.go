@@ -38,6 +38,11 @@ type Result struct {
 	Kept int
 }
 
+// Add takes in what another Apply did after this one.
+func (r *Result) Add(o Result) {
+	r.Read, r.Set, r.Deleted, r.Failed, r.Kept = r.Read || o.Read, r.Set+o.Set, r.Deleted+o.Deleted, o.Failed, o.Kept
+}
+
 // NewStep gives a Step that knows nothing of its table yet. The name is used in errors.
 func NewStep[K comparable, V Value[V]](name string, table Table[K, V]) *Step[K, V] {
 	return &Step[K, V]{name: name, table: table, doubt: map[K]struct{}{}}
