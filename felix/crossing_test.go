@@ -25,7 +25,7 @@ import (
 type crossing struct {
 	*compile.Compiler
 	step  step
-	table *reconciletest.Table[chain.Key, *chain.Chain]
+	table *closingTable
 	state dataplane.State
 	// before is called before each write, if it is not nil.
 	before func()
@@ -42,18 +42,12 @@ func (w watched) Write(ctx context.Context, d reconcile.Diff[chain.Key, *chain.C
 	if w.before != nil {
 		w.before()
 	}
-	err := w.table.Write(ctx, d)
-	for key := range w.table.Bad { // a closed one stands for it, as in the kernel
-		if d.Set[key] != nil {
-			w.table.Have[key] = closedChain
-		}
-	}
-	return err
+	return w.table.Write(ctx, d)
 }
 
 // newCrossing has a host endpoint with a policy in mangle and one in filter.
 func newCrossing(t *testing.T) *crossing {
-	c := &crossing{Compiler: compile.New(compile.Options{Families: []api.Family{api.IPv4}}), table: &reconciletest.Table[chain.Key, *chain.Chain]{}}
+	c := &crossing{Compiler: compile.New(compile.Options{Families: []api.Family{api.IPv4}}), table: &closingTable{}}
 	everything, err := selector.Parse("all()")
 	if err != nil {
 		t.Fatal(err)
@@ -101,14 +95,7 @@ func (c *crossing) tables() string {
 
 func (c *crossing) check(t *testing.T) {
 	t.Helper()
-	if len(c.table.Have) != len(c.Chains()) {
-		t.Errorf("have %d chains, want %d", len(c.table.Have), len(c.Chains()))
-	}
-	for key, want := range c.Chains() {
-		if have := c.table.Have[key]; have == nil || !have.Equal(want) {
-			t.Errorf("%s: have %v, want %v", key, have, want)
-		}
-	}
+	sameChains(t, c.table.Have, c.Chains())
 }
 
 // TestCrossing wants one table after the other to be written, and what is needed in between to be gone at last.
@@ -147,9 +134,9 @@ func TestCrossing(t *testing.T) {
 func TestCrossingFails(t *testing.T) {
 	down := errors.New("down")
 	root := chain.Key{Family: api.IPv4, Table: chain.Mangle, Name: "cali-from-host-endpoint"}
-	for name, fail := range map[string]func(*reconciletest.Table[chain.Key, *chain.Chain]){
-		"as a whole":    func(table *reconciletest.Table[chain.Key, *chain.Chain]) { table.WriteErr = down },
-		"for one chain": func(table *reconciletest.Table[chain.Key, *chain.Chain]) { table.Bad = map[chain.Key]error{root: down} },
+	for name, fail := range map[string]func(*closingTable){
+		"as a whole":    func(table *closingTable) { table.WriteErr = down },
+		"for one chain": func(table *closingTable) { table.Bad = map[chain.Key]error{root: down} },
 	} {
 		for _, later := range []string{"the same", "another"} {
 			for writes := range 4 {
@@ -241,7 +228,7 @@ func TestClosedAtOnce(t *testing.T) {
 	}
 }
 
-// closingTable closes chains that look into sets that are not as they must be, if it is given them.
+// closingTable closes chains that are bad, and those that look into sets that are not as they must be, if it is given them.
 type closingTable struct {
 	reconciletest.Table[chain.Key, *chain.Chain]
 	distrusted map[string]error
@@ -249,10 +236,11 @@ type closingTable struct {
 
 var closedChain = &chain.Chain{Rules: []chain.Rule{chain.NewRule("closed", chain.Action{Verb: chain.Drop})}}
 
-func (c *closingTable) Distrust(sets map[string]error) { c.distrusted = sets }
+func (c *closingTable) Distrust(sets map[string]error) {
+	c.distrusted, c.Bad = sets, map[chain.Key]error{}
+}
 
 func (c *closingTable) Write(ctx context.Context, d reconcile.Diff[chain.Key, *chain.Chain]) error {
-	c.Bad = map[chain.Key]error{}
 	for key, want := range d.Set {
 		for set := range want.Sets {
 			if err := c.distrusted[set]; err != nil {
@@ -262,7 +250,9 @@ func (c *closingTable) Write(ctx context.Context, d reconcile.Diff[chain.Key, *c
 	}
 	err := c.Table.Write(ctx, d)
 	for key := range c.Bad {
-		c.Have[key] = closedChain
+		if d.Set[key] != nil {
+			c.Have[key] = closedChain
+		}
 	}
 	return err
 }

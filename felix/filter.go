@@ -6,7 +6,6 @@ import (
 	"context"
 	"errors"
 	"maps"
-	"slices"
 
 	"korat/api"
 	"korat/felix/dataplane"
@@ -203,7 +202,7 @@ func (t *filterStep) way(f dataplane.Filter) []map[chain.Key]*chain.Chain {
 	var states []map[chain.Key]*chain.Chain
 	if t.was != nil {
 		if len(copies) > 0 || t.missed {
-			changed = differing(t.was, want)
+			changed = reconcile.Compare(want, t.was, nil).Keys()
 		}
 		states = compile.Transition(t.was, want, changed)
 	}
@@ -229,12 +228,6 @@ func (t *filterStep) wrote(f dataplane.Filter, err error) {
 			}
 		}
 	}
-}
-
-// differing gives the keys of the chains that are not the same in both.
-func differing(a, b map[chain.Key]*chain.Chain) []chain.Key {
-	d := reconcile.Compare(a, b, nil)
-	return slices.Concat(slices.Collect(maps.Keys(d.Set)), slices.Collect(maps.Keys(d.Delete)))
 }
 
 // looksInto says whether a chain, if there is one, has a rule with one of the sets.

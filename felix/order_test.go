@@ -225,12 +225,21 @@ func TestOrderFails(t *testing.T) {
 			if diff := cmp.Diff(want, o.sets.have[one]); diff != "" {
 				t.Error(diff)
 			}
-			for key, c := range o.state.Filter.Chains {
-				if have := o.chains.Have[key]; have == nil || !have.Equal(c) {
-					t.Errorf("%s: have %v", key, have)
-				}
-			}
+			sameChains(t, o.chains.Have, o.state.Filter.Chains)
 		})
+	}
+}
+
+// sameChains wants these chains, and no others.
+func sameChains(t *testing.T, have, want map[chain.Key]*chain.Chain) {
+	t.Helper()
+	if len(have) != len(want) {
+		t.Errorf("have %d chains, want %d", len(have), len(want))
+	}
+	for key, c := range want {
+		if h := have[key]; h == nil || !h.Equal(c) {
+			t.Errorf("%s: have %v, want %v", key, h, c)
+		}
 	}
 }
 
@@ -276,10 +285,9 @@ func TestOrderOverRestarts(t *testing.T) {
 			if have := o.seen(one); have != fmt.Sprint([]policy.Member{later}) || len(o.sets.have[one]) != 1 {
 				t.Errorf("%s, %d writes: at the end chains find %s, the set has %v", name, writes, have, o.sets.have[one])
 			}
-			for key, c := range o.state.Filter.Chains {
-				if have := o.chains.Have[key]; have == nil || !have.Equal(c) {
-					t.Errorf("%s, %d writes: %s: have %v", name, writes, key, have)
-				}
+			sameChains(t, o.chains.Have, o.state.Filter.Chains)
+			if t.Failed() {
+				t.Fatalf("%s, %d writes", name, writes)
 			}
 		}
 	}

@@ -42,8 +42,7 @@ func TestGoldens(t *testing.T) {
 			for _, f := range api.Families() {
 				h.testText(f, textOf(t, f, c.Chains()))
 			}
-			d := reconcile.Compare(was, c.Chains(), nil)
-			for _, state := range compile.Transition(was, c.Chains(), slices.Concat(slices.Collect(maps.Keys(d.Set)), slices.Collect(maps.Keys(d.Delete)))) {
+			for _, state := range compile.Transition(was, c.Chains(), reconcile.Compare(c.Chains(), was, nil).Keys()) {
 				apply(t, step, state)
 				for key := range state {
 					between[string(key.Table)+" "+key.Name[:min(len(key.Name), len("cali-1st"))]]++

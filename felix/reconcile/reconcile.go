@@ -6,7 +6,11 @@
 // Open step.go first: Step is what a caller works with.
 package reconcile
 
-import "context"
+import (
+	"context"
+	"maps"
+	"slices"
+)
 
 // Value is what a table holds under a key. Equal is asked of what is wanted, with what is held.
 type Value[V any] interface{ Equal(V) bool }
@@ -45,6 +49,11 @@ type Diff[K comparable, V Value[V]] struct {
 
 // Len counts the changes.
 func (d Diff[K, V]) Len() int { return len(d.Set) + len(d.Delete) }
+
+// Keys gives those of all changes.
+func (d Diff[K, V]) Keys() []K {
+	return slices.AppendSeq(slices.Collect(maps.Keys(d.Set)), maps.Keys(d.Delete))
+}
 
 // Compare gives the changes that turn have into want. An entry that is held but not wanted is left
 // out if keep is true of it; a nil keep keeps none.

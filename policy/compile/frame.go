@@ -64,9 +64,9 @@ func forward(o Options, f api.Family, d doors) []chain.Rule {
 	from, to := o.workloads(api.Egress), o.workloads(api.Ingress)
 	var rules []chain.Rule
 	if d.early() {
-		rules = append(rules, unpassed())
+		rules = append(rules, unpass)
 	} else {
-		rules = append(rules, undecide())
+		rules = append(rules, undecide)
 	}
 	if d.open(chain.Filter, api.Ingress, forwarded) {
 		rules = append(rules, rule(jump(fromForward), notAccepted))
@@ -101,7 +101,7 @@ func workloadsToHost(o Options, f api.Family) []chain.Rule {
 			rules = append(rules, rule(accept, chain.Proto{Number: policy.ICMPv6}, chain.ICMP{ICMPType: policy.ICMPType{Type: t, Code: -1}}))
 		}
 	}
-	rules = append(rules, rule(gotoChain(dropTracked), notNew), undecide(), rule(jump(fromWorkloads)))
+	rules = append(rules, rule(gotoChain(dropTracked), notNew), undecide, rule(jump(fromWorkloads)))
 	switch o.ToHost {
 	case ToHostDrop:
 		rules = append(rules, refuse("defaultEndpointToHostAction", hostShut, drop)...)
@@ -118,5 +118,5 @@ func prelude(d api.PolicyType) []chain.Rule {
 	if d == api.Egress {
 		return nil
 	}
-	return []chain.Rule{rule(setMark(0, bothMarks))}
+	return []chain.Rule{unmark}
 }

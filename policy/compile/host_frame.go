@@ -7,19 +7,21 @@ import (
 	"korat/policy/chain"
 )
 
-// Where there are policies in raw or mangle, unmarked takes off marks of ours that are somebody else's, and
-// acceptedBefore and unpassed are for those that these policies have given: of what is forwarded the mark that it was passed
+// Where there are policies in raw or mangle, unmark takes off marks of ours that are somebody else's, and
+// acceptedBefore and unpass are for those that these policies have given: of what is forwarded the mark that it was passed
 // means nothing any more. Without such policies undecide takes both off.
-func unmarked() chain.Rule       { return rule(setMark(0, bothMarks)) }
-func acceptedBefore() chain.Rule { return chain.NewRule("accepted before", accept, accepted) }
-func unpassed() chain.Rule       { return rule(setMark(0, passMark), passed) }
-func undecide() chain.Rule       { return rule(setMark(0, bothMarks), decided) }
+var (
+	unmark         = rule(setMark(0, bothMarks))
+	acceptedBefore = chain.NewRule("accepted before", accept, accepted)
+	unpass         = rule(setMark(0, passMark), passed)
+	undecide       = rule(setMark(0, bothMarks), decided)
+)
 
 // input is the way of what comes to this node itself.
 func input(o Options, d doors) []chain.Rule {
 	rules := []chain.Rule{rule(gotoChain(workloadToHost), o.workloads(api.Egress))}
 	if d.early() {
-		rules = append(rules, acceptedBefore())
+		rules = append(rules, acceptedBefore)
 	}
 	if d.open(chain.Filter, api.Ingress, local) {
 		rules = append(rules, rule(jump(fromHost)))
@@ -32,7 +34,7 @@ func input(o Options, d doors) []chain.Rule {
 func prerouting(o Options, d doors) []chain.Rule {
 	rules := []chain.Rule{rule(gotoChain(dropSpoofed), o.workloads(api.Egress), chain.Spoofed{})}
 	if d.early() {
-		rules = append(rules, unmarked())
+		rules = append(rules, unmark)
 	}
 	if d.open(chain.Raw, api.Ingress, untracked) {
 		rules = append(rules, rule(jump(fromHost)), rule(chain.Action{Verb: chain.NoTrack}, accepted))
@@ -70,7 +72,7 @@ func hostFrame(o Options, f api.Family, d doors, all map[chain.Key]*chain.Chain)
 			rule(jump(toHost), newConnection, translated, chain.AddrType{Side: chain.Source, Type: "LOCAL"}))
 	}
 	if d.open(chain.Raw, api.Egress, untracked) {
-		link(chain.Raw, "OUTPUT", unmarked(), rule(jump(toHost)), rule(chain.Action{Verb: chain.NoTrack}, accepted))
+		link(chain.Raw, "OUTPUT", unmark, rule(jump(toHost)), rule(chain.Action{Verb: chain.NoTrack}, accepted))
 	}
 }
 
@@ -79,7 +81,7 @@ func hostFrame(o Options, f api.Family, d doors, all map[chain.Key]*chain.Chain)
 func output(d doors) []chain.Rule {
 	var rules []chain.Rule
 	if d.open(chain.Raw, api.Egress, untracked) {
-		rules = append(rules, acceptedBefore())
+		rules = append(rules, acceptedBefore)
 	}
 	return append(rules, rule(jump(toHost), notTranslated))
 }

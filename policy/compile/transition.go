@@ -119,7 +119,7 @@ func trusting(chains, others tableChains) tableChains {
 		var rules []chain.Rule
 		switch have := chains[k]; {
 		case have != nil:
-			rules = slices.DeleteFunc(slices.Clone(have.Rules), func(r chain.Rule) bool { return r.ID == undecide().ID })
+			rules = slices.DeleteFunc(slices.Clone(have.Rules), func(r chain.Rule) bool { return r.ID == undecide.ID })
 		case k.Table == chain.Raw: // it is of OUTPUT: what comes in has one always
 			hook := chain.Key{Family: k.Family, Table: k.Table, Name: "OUTPUT"}
 			all[hook], at = others[hook], 0
@@ -137,7 +137,7 @@ func marker(k chain.Key, c *chain.Chain) int {
 		return -1
 	}
 	return slices.IndexFunc(c.Rules, func(r chain.Rule) bool {
-		return slices.Contains([]string{unmarked().ID, acceptedBefore().ID, unpassed().ID}, r.ID)
+		return slices.Contains([]string{unmark.ID, acceptedBefore.ID, unpass.ID}, r.ID)
 	})
 }
 
@@ -153,8 +153,8 @@ func deciding(chains, others tableChains) tableChains {
 		}
 	}
 	m := merger{chains, others, all}
-	m.merge(fromHost, rule(back, accepted), rule(setMark(0, bothMarks)))
-	m.merge(toHost, rule(back, accepted), rule(setMark(0, bothMarks)))
+	m.merge(fromHost, rule(back, accepted), unmark)
+	m.merge(toHost, rule(back, accepted), unmark)
 	return all
 }
 
@@ -171,7 +171,7 @@ func agreeing(chains, others tableChains) tableChains {
 		all[k] = &chain.Chain{Rules: slices.Insert(slices.Clone(have.Rules), leads(have, toWorkloads)+1, other.Rules[leads(other, toForward)])}
 	}
 	m := merger{chains, others, all}
-	m.merge(fromWorkloads, rule(setMark(0, bothMarks)))
+	m.merge(fromWorkloads, unmark)
 	m.merge(toWorkloads)
 	m.merge(toForward)
 	return all
