@@ -80,7 +80,7 @@ func (w *walk) ways(t *testing.T) {
 			}
 			want := "Unknown interface"
 			key, leads := w.have.ChainAt(at)
-			if leads && (w.groups[name] != 0 || w.have.Group(name) == 0) {
+			if leads && (w.groups[name] != 0 || w.have.Group(name) == 0 || w.collides(name)) {
 				want = "goto " + key.Name
 			}
 			root := map[api.PolicyType]string{api.Ingress: "cali-to-wl-dispatch", api.Egress: "cali-from-wl-dispatch"}[at.Direction]
@@ -91,6 +91,30 @@ func (w *walk) ways(t *testing.T) {
 			}
 		}
 	}
+}
+
+// collides says whether an interface goes by its name because it is to have a number, of one direction or the other, that stands
+// for the chains of another's endpoint, too.
+func (w *walk) collides(name string) bool {
+	for other := range w.interfaces() {
+		for direction, mask := range map[api.PolicyType]uint32{api.Ingress: 0x7fffc000, api.Egress: 0x3fff} {
+			number := w.have.Group(name) & mask
+			if number != 0 && w.have.Group(other)&mask == number && w.ledTo(other, direction) != w.ledTo(name, direction) {
+				return true
+			}
+		}
+	}
+	return false
+}
+
+// ledTo names the chains of an interface's endpoint.
+func (w *walk) ledTo(name string, d api.PolicyType) string {
+	var all []string
+	for _, f := range w.options.Families {
+		key, _ := w.have.ChainAt(compile.Check{Local: w.owner(name), Family: f, Direction: d})
+		all = append(all, key.Name)
+	}
+	return strings.Join(all, " ")
 }
 
 // owner gives the pod's endpoint that has an interface.
